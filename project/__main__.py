@@ -1,0 +1,135 @@
+"""The command line: python -m project <verb> key=value ...; the console script `tcr` is the same."""
+
+import ast
+import importlib
+import inspect
+import sys
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+
+from project.config import load_config, load_run, meant, shown, to_yaml, wanted
+from project.errors import UserError
+from project.schema import KINDS, Config
+
+RUN = "a run folder; the configuration then comes from it"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command: its one line of help, and its own arguments beside those of the configuration."""
+
+    help: str
+    arguments: dict[str, str] = field(default_factory=dict)
+
+
+# The verb x is run(config, args) of the module project.x, imported when it is called.
+VERBS = {
+    "prepare": Verb(
+        "make and store every text that training and evaluation read",
+        {"dry_run": "true counts the texts that the store lacks and makes none"},
+    ),
+    "train": Verb("train, then evaluate and write the results"),
+    "evaluate": Verb("evaluate a finished run again", {"run": RUN}),
+    "report": Verb("write the tables, the figures and the page of an experiment", {"run": RUN}),
+    "show": Verb(
+        "print what becomes of one record, from its source to the text that the model reads",
+        {
+            "run": RUN,
+            "id": "the record",
+            "condition": "a condition of the evaluation, such as clean",
+            "round": "a round of the perturbation",
+        },
+    ),
+}
+FLAGS = ("--help", "-h", "--print-config")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0, 2 after a user's mistake, 130 after an interrupt."""
+    try:
+        return _dispatch(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"interrupted; {error}" if str(error) else "interrupted", file=sys.stderr)
+        return 130
+
+
+def usage() -> str:
+    """The verbs, each in a line."""
+    lines = [f"  {name:<10}{verb.help}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: python -m project <verb> key=value ...",
+            "",
+            *lines,
+            "",
+            "  <verb> --help          the keys, their types, defaults and meanings",
+            "  <verb> --print-config  the resolved configuration",
+        ]
+    )
+
+
+def help_text() -> str:
+    """Every key of the configuration with its type, default in schema.py and meaning, a section at a time."""
+    alone = [item for item in fields(Config) if not is_dataclass(item.type) and item.name not in KINDS]
+    sections = [("run", "\n".join(_help_lines(Config, "", alone)))]
+    for item in fields(Config):
+        kinds = KINDS.get(item.name, {"": item.type} if is_dataclass(item.type) else {})
+        for kind, cls in kinds.items():
+            title = f"{item.name}, kind {kind}" if kind else item.name
+            sections.append((title, "\n".join(_help_lines(cls, f"{item.name}.", fields(cls)))))
+    return "\n\n".join(f"{title}\n{lines}" for title, lines in sections)
+
+
+def _help_lines(cls: type, prefix: str, items: Iterable) -> list[str]:
+    # Python does not keep the string below a field, so it is read from the source.
+    body = ast.parse(inspect.getsource(cls)).body[0].body
+    meanings = {
+        above.target.id: ast.literal_eval(below.value)
+        for above, below in zip(body, body[1:], strict=False)
+        if isinstance(above, ast.AnnAssign) and isinstance(below, ast.Expr)
+    }
+    lines = []
+    for item in items:
+        if is_dataclass(item.type):
+            lines += _help_lines(item.type, f"{prefix}{item.name}.", fields(item.type))
+            continue
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        given = "must be given" if default == "???" else f"default {shown(default)}"
+        lines += [f"  {prefix}{item.name}  ({wanted(item.type)}; {given})", f"      {meanings[item.name]}"]
+    return lines
+
+
+def _dispatch(argv: list[str]) -> int:
+    words = [arg for arg in argv if arg not in FLAGS]
+    asked = set(argv) & set(FLAGS)
+    if not words:
+        print(usage())
+        return 0
+    name, *settings = words
+    if name not in VERBS:
+        raise UserError(f"unknown verb {name}; the verbs are {', '.join(VERBS)}{meant(name, VERBS)}")
+    verb = VERBS[name]
+    if asked & {"--help", "-h"}:
+        own = "".join(f"  {key}\n      {text}\n" for key, text in verb.arguments.items())
+        print(f"python -m project {name} key=value ...: {verb.help}\n{own}\n{help_text()}")
+        return 0
+    args, rest = {}, []
+    for arg in settings:
+        key, equals, value = arg.removeprefix("--").partition("=")
+        if key in verb.arguments and equals:
+            args[key] = value
+        else:
+            rest.append(arg)
+    config = load_run(args["run"], rest) if "run" in args else load_config(rest)
+    if "--print-config" in asked:
+        print(to_yaml(config), end="")
+        return 0
+    importlib.import_module(f"project.{name}").run(config, args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Descriptions -> summary and reasoning, by a language model.
+
+Style and summary are the two phases of the paper's modality summarization, reasoning is its reasoning augmentation;
+both read the descriptions, and their outputs are read side by side by the downstream model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .llm.ask import Answer, LanguageModel, Question, canonical, parsed
+from .llm.engine import Request
+from .llm.gate import Gate
+from .prompts import as_data, prompt
+from .schema import Alignment
+
+Parts = tuple[tuple[str, str], ...]
+"""A text in named pieces, in reading order: (image, ...), (text, ...) before alignment, (summary, ...) after."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted, as every prompt may know it: the question and the possible answers."""
+
+    question: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A training row's descriptions and what the model made of them: the one-shot example of inference."""
+
+    described: Parts
+    styled: Parts
+    summary: str | None
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """One record's aligned text. `answers` are the stages' answers, `prediction` is the model's own, or None."""
+
+    parts: Parts
+    styled: Parts
+    answers: dict[str, Answer]
+    prediction: str | None = None
+
+
+def labelled(parts: Parts) -> str:
+    """The pieces as the prompts show them, a line each."""
+    return "\n".join(f"{name}: {text}" for name, text in parts)
+
+
+def joined(parts: Parts) -> str:
+    """The pieces as one passage."""
+    return " ".join(text for _, text in parts if text)
+
+
+def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: Alignment, task: Task,
+          exemplar: Exemplar | None = None) -> list[Aligned]:
+    """The aligned text of each record; with every stage switched off, the descriptions themselves.
+
+    A record without any description stays empty, and nothing is asked about it.
+    """
+    if not (config.style or config.summary or config.reasoning):
+        return [Aligned(parts, parts, {}) for parts in descriptions]
+    styled = _style(descriptions, llm, config, task, exemplar) if config.style else list(descriptions)
+    asked = [index for index, parts in enumerate(styled) if parts]
+    summaries, reasonings = {}, {}
+    if config.summary:
+        questions = [_summary(styled[index], config, task, exemplar) for index in asked]
+        summaries = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
+    if config.reasoning:
+        questions = [_reasoning(styled[index], config, task) for index in asked]
+        reasonings = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
+    return [_merge(parts, summaries.get(index), reasonings.get(index)) for index, parts in enumerate(styled)]
+
+
+def _merge(styled: Parts, summary: Answer | None, reasoning: Answer | None) -> Aligned:
+    parts = [("summary", summary.text)] if summary else list(styled)
+    prediction = None
+    answer = parsed(reasoning.text) if reasoning else None
+    if answer:
+        prediction = answer["prediction"]
+        parts.append(("reasoning", f"{answer['explanation'].strip()} It is most likely {prediction}."))
+    answers = {name: value for name, value in (("summary", summary), ("reasoning", reasoning)) if value}
+    return Aligned(tuple(parts), styled, answers, prediction)
+
+
+def _messages(instruction: str, example: tuple[str, str] | None, data: str) -> tuple[tuple[str, str], ...]:
+    """Constant first: instruction, then the example as a turn of its own, then the record."""
+    shown = (("user", as_data(example[0])), ("assistant", example[1])) if example else ()
+    return (("system", instruction), *shown, ("user", as_data(data)))
+
+
+def _style(descriptions: Sequence[Parts], llm: LanguageModel, config: Alignment, task: Task,
+           exemplar: Exemplar | None) -> list[Parts]:
+    """Every description in the common style, one request each; equal descriptions are asked once."""
+    gate = Gate(shortest=0.4, longest=2.0, facts=config.facts, classes=task.classes)
+    questions = []
+    for parts in descriptions:
+        for name, text in parts:
+            before = exemplar and dict(exemplar.described).get(name)
+            example = (before, dict(exemplar.styled)[name]) if before else None
+            request = Request("style", _messages(prompt("style", words=config.words), example, text),
+                              config.temperature, 2 * config.words)
+            questions.append(Question(request, lambda out, end, text=text: gate.flags(out, text, end), text))
+    answers = iter(llm.ask(questions, config.attempts))
+    return [tuple((name, next(answers).text) for name, _ in parts) for parts in descriptions]
+
+
+def _summary(styled: Parts, config: Alignment, task: Task, exemplar: Exemplar | None) -> Question:
+    gate = Gate(shortest=0.4, longest=1.5, facts=config.facts, classes=task.classes)
+    source = joined(styled)
+    example = (labelled(exemplar.styled), exemplar.summary) if exemplar and exemplar.summary else None
+    request = Request("summary", _messages(prompt("summary", words=config.words), example, labelled(styled)),
+                      config.temperature, 2 * config.words)
+    # The modalities' labels may come back in the passage; they are not a loss of facts, nor an invention.
+    return Question(request, lambda out, end: gate.flags(out, source, end), source)
+
+
+def _reasoning(styled: Parts, config: Alignment, task: Task) -> Question:
+    """No example here: a small model copies the example's explanation, and the schema keeps the form anyway."""
+    gate = Gate(longest=3.0)
+    source = joined(styled)
+    schema = {
+        "type": "object", "additionalProperties": False, "required": ["explanation", "prediction"],
+        "properties": {"explanation": {"type": "string", "maxLength": 160},
+                       "prediction": {"type": "string", "enum": list(task.classes)}},
+    }
+
+    def judge(out: str, end: str) -> tuple[str, ...]:
+        answer = parsed(out)
+        if not answer or not isinstance(answer.get("explanation"), str) or answer.get("prediction") not in task.classes:
+            return ("not in the schema",)
+        return gate.flags(answer["explanation"], source, end)
+
+    instruction = prompt("reasoning", question=task.question, classes="; ".join(task.classes))
+    request = Request("reasoning", _messages(instruction, None, labelled(styled)), config.temperature, 120,
+                      schema=canonical(schema))
+    return Question(request, judge, "")
+
+
+def exemplar_from(described: Sequence[Parts], aligned: Sequence[Aligned]) -> Exemplar | None:
+    """The first training row whose every answer passed all checks at the first draw; None where there is none."""
+    for parts, result in zip(described, aligned, strict=True):
+        if result.answers and not any(answer.flags or answer.fallback for answer in result.answers.values()):
+            summary = result.answers.get("summary")
+            return Exemplar(parts, result.styled, summary and summary.text)
+    return None

@@ -1,0 +1,355 @@
+"""The configuration: composed of conf/, typed by schema.py, overridden by key=value.
+
+Options are chosen in this order, the later one winning: config.yaml, experiment, method, debug, command line.
+Values are then merged in this order: the chosen option of each group, config.yaml, method, experiment, debug,
+command line. `data` and `llm` are unions: the chosen option's `kind` picks the dataclass. What config.yaml, a method
+or an experiment says under a union belongs to the option that was chosen when that layer was read, and is dropped
+when a later layer chooses another; what debug says there fits any option, unless debug chooses one itself.
+"""
+
+import ast
+import difflib
+import hashlib
+import json
+import os
+import re
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from project.errors import UserError
+from project.schema import KINDS, Config
+
+CONF = Path(os.environ.get("TCR_CONF") or Path(__file__).parent.parent / "conf")
+GROUPS = ("data", "experts", "llm", "alignment", "perturbation", "model", "trainer", "robustness")
+COMMAND_LINE = "command line"
+NO_EXPERIMENT = "default"  # conf/config.yaml alone; the word still names the folder of the outputs
+
+# Neither what a run is called nor where it is kept and what it runs on is part of its digest.
+IDENTITY = ("experiment", "method", "name", "output", "seed")
+ENVIRONMENT = ("store", "wandb", "trainer.accelerator", "trainer.devices", "robustness.resamples")
+
+BOUNDS = {
+    (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout trainer.warmup "
+    "robustness.levels robustness.val_levels",
+    (0, float("inf")): "seed data.split.seed robustness.seed robustness.val_seed robustness.orders trainer.epochs "
+    "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
+    "perturbation.temperature perturbation.weight llm.threads",
+    (1, float("inf")): "data.image_size data.limit data.split.max_train data.split.max_val data.split.max_test "
+    "experts.max_words llm.context alignment.words alignment.attempts perturbation.attempts perturbation.rounds "
+    "model.max_tokens model.lora.r model.lora.alpha trainer.batch_size robustness.resamples",
+}
+
+
+@dataclass
+class Layer:
+    """One source of settings: the options it chooses, its values by dotted key, and the options in force with it."""
+
+    where: str
+    choices: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def load_config(args: list[str], root: Path = CONF) -> Config:
+    """The configuration that key=value arguments make of the folder `root`, checked and named. Raises UserError."""
+    config = _compose(args, root)
+    if config.name is None:
+        config.name = run_name(config, root)
+    return config
+
+
+def load_run(folder: str | Path, args: Iterable[str] = ()) -> Config:
+    """The configuration of a run folder; args may set the keys that of_environment names. Raises UserError."""
+    path, command = Path(folder) / "config.yaml", _command_line(args)
+    for key in [*command.choices, *command.values]:
+        if not of_environment(key):
+            raise UserError(f"{COMMAND_LINE}: {key} cannot be given beside run={folder}, which settles it")
+    if not path.is_file():
+        raise UserError(f"{folder} is not a run folder: it has no config.yaml")
+    return from_dict(_mapping(path, yaml.safe_load), str(path), args)
+
+
+def from_dict(mapping: dict, where: str = "configuration", args: Iterable[str] = ()) -> Config:
+    """The inverse of to_dict, with key=value arguments over it. Raises UserError on unknown keys and wrong types."""
+    values = {key: _escaped(value) for key, value in flat(mapping).items()}
+    return _typed([Layer(where, values=values), _command_line(args)])
+
+
+def to_dict(config: Config) -> dict:
+    """The configuration as nested dicts, lists and scalars."""
+    return asdict(config)
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved configuration as YAML, in the order of the schema."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=120)
+
+
+def flat(mapping: dict, prefix: str = "") -> dict[str, Any]:
+    """The leaves of nested dicts by dotted key."""
+    leaves = {}
+    for key, value in mapping.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def of_environment(key: str) -> bool:
+    """Whether a key says where a run is kept or what it runs on, so that it may change within a run folder."""
+    return any(key == place or key.startswith(f"{place}.") for place in ENVIRONMENT)
+
+
+def run_name(config: Config, root: Path = CONF) -> str:
+    """The method's name, and a digest of what bears on results and is not so in the experiment and method alone."""
+    plain = _bearing(to_dict(_compose([f"experiment={config.experiment}", f"method={config.method}"], root)))
+    mine = _bearing(to_dict(config))
+    changed = {key: mine.get(key) for key in sorted({**plain, **mine}) if mine.get(key) != plain.get(key)}
+    digest = hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6]
+    return f"{config.method}-{digest}" if changed else config.method
+
+
+def run_folder(config: Config) -> Path:
+    """Where a run is kept: output/experiment/name/seed-N. Raises UserError on a name that cannot name a folder."""
+    for key, name in (("experiment", config.experiment), ("name", config.name)):
+        if not name or name.startswith(".") or re.search(r"[/\\\0]", name):
+            raise UserError(f"{key}={name} cannot name a folder; take out path separators and the leading dot")
+    return Path(config.output) / config.experiment / config.name / f"seed-{config.seed}"
+
+
+def differences(old: dict, new: dict) -> list[str]:
+    """One line for each key that bears on results, or is the seed, and differs: `trainer.lr: 0.001 -> 0.01`."""
+    before, after = ({"seed": side.get("seed"), **_bearing(side)} for side in (old, new))
+    pairs = {key: (before.get(key, "absent"), after.get(key, "absent")) for key in {**before, **after}}
+    return [f"{key}: {shown(was)} -> {shown(now)}" for key, (was, now) in pairs.items() if was != now]
+
+
+def require(config: Config) -> None:
+    """Refuse a configuration in which something is still to be given. Raises UserError, a line a key."""
+    missing = [key for key, value in flat(to_dict(config)).items() if value == "???"]
+    if missing:
+        raise UserError("\n".join(f"{key} is not set; give {key}=..." for key in missing))
+
+
+def check(config: Config) -> None:
+    """Refuse values that have the right type and make no sense. Raises UserError."""
+    values = flat(to_dict(config))
+    for (low, high), keys in BOUNDS.items():
+        for key in keys.split():
+            numbers = values.get(key) if isinstance(values.get(key), list) else [values.get(key)]
+            if any(isinstance(number, int | float) and not low <= number <= high for number in numbers):
+                bounds = f"in [{low}, {high}]" if high == 1 else f"at least {low}"
+                raise UserError(f"{key}={shown(values[key])} must be {bounds}")
+    val, test = config.data.split.val, config.data.split.test
+    if "???" not in (val, test) and val + test >= 1:
+        raise UserError(f"data.split.val={val} and data.split.test={test} leave no rows for training")
+    if config.robustness.seed == config.robustness.val_seed:
+        raise UserError(f"robustness.val_seed={config.robustness.seed} must differ from robustness.seed")
+
+
+def shown(value: Any) -> str:
+    """A value as error messages and the help show it: text as it is, null for None."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def wanted(hint: Any) -> str:
+    """A type in words: `one of a, b`, `int or null`, `list of float`."""
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    if typing.get_origin(hint) is types.UnionType:
+        return f"{wanted(_plain(hint))} or null"
+    if typing.get_origin(hint) is list:
+        return f"list of {wanted(typing.get_args(hint)[0])}"
+    return {Any: "any value", str: "text"}.get(hint) or hint.__name__
+
+
+def meant(word: str, there: Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing where no name is near."""
+    near = difflib.get_close_matches(word, list(there), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _compose(args: list[str], root: Path) -> Config:
+    command = _command_line(args)
+    base = _layer(root, "config.yaml", (*GROUPS, "experiment", "method"))
+    picks = {**base.choices, **command.choices}
+    name = picks.get("experiment") or NO_EXPERIMENT
+    experiment = Layer("") if name == NO_EXPERIMENT else _option(root, "experiment", name, (*GROUPS, "method"))
+    picks = {**base.choices, **experiment.choices, **command.choices}
+    method = _option(root, "method", picks.get("method", Config.method), GROUPS)
+    debug = _option(root, "debug", picks["debug"], GROUPS) if picks.get("debug") else Layer("")
+    base.values |= {"experiment": name, "method": picks.get("method", Config.method)}
+    final: dict[str, str] = {}
+    for layer in (base, experiment, method, debug, command):
+        final = {**final, **{group: option for group, option in layer.choices.items() if group in GROUPS}}
+        layer.options = final
+    debug.options = {**final, **debug.choices}
+
+    options = [_option(root, group, option, (), f"{group}.") for group, option in final.items()]
+    layers = [*options, base, method, experiment, debug, command]
+    for layer in layers:
+        dropped = {group for group in KINDS if layer.options.get(group) != final.get(group)} if layer.options else ()
+        layer.values = {key: value for key, value in layer.values.items() if key.split(".")[0] not in dropped}
+    return _typed(layers)
+
+
+def _option(root: Path, group: str, option: str, choosable: tuple[str, ...], prefix: str = "") -> Layer:
+    there = sorted(path.stem for path in (root / group).glob("*.yaml"))
+    if option not in there:  # which also refuses whatever is no plain file name
+        raise UserError(f"{group}={option}: {root / group} has {', '.join(there) or 'no option'}{meant(option, there)}")
+    return _layer(root, f"{group}/{option}.yaml", choosable, prefix)
+
+
+def _layer(root: Path, file: str, choosable: tuple[str, ...], prefix: str = "") -> Layer:
+    path = root / file
+    if not path.is_file():
+        raise UserError(f"{path} is missing; the environment variable TCR_CONF names the folder of the configuration")
+    # OmegaConf refuses a key that is written twice, where PyYAML takes the last.
+    values = _mapping(path, lambda text: OmegaConf.to_container(OmegaConf.create(text)))
+    defaults = values.pop("defaults", None) or []
+    if not isinstance(defaults, list) or not all(isinstance(item, dict) and len(item) == 1 for item in defaults):
+        raise UserError(f"{path}: defaults must be a list of lines such as `- data: emoji`")
+    choices = {str(key): str(option or "") for item in defaults for key, option in item.items()}
+    choices |= {key: str(values.pop(key) or "") for key in ("experiment", "method") if key in values}
+    for key in choices:
+        if key not in choosable:
+            raise UserError(f"{path}: {key} cannot be chosen here{meant(key, choosable)}")
+    return Layer(str(path), choices, flat(values, prefix))
+
+
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict:
+    try:
+        mapping = parse(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        raise UserError(f"{path}:{line} {getattr(error, 'problem', None) or _first_line(error)}") from error
+    if not isinstance(mapping, dict):
+        raise UserError(f"{path}: must be keys and values")
+    return mapping
+
+
+def _command_line(args: Iterable[str]) -> Layer:
+    layer = Layer(COMMAND_LINE)
+    for arg in args:
+        key, equals, value = arg.removeprefix("--").partition("=")
+        if not (key and equals):
+            raise UserError(f"{COMMAND_LINE}: {arg} is not of the form key=value")
+        if key in (*GROUPS, "experiment", "method", "debug"):
+            layer.choices[key] = "" if value in ("null", "None") else value
+        else:
+            layer.values[key] = value
+    return layer
+
+
+def _typed(layers: list[Layer]) -> Config:
+    """The layers' values merged in order onto dataclasses; the first `kind` of a union picks its dataclass."""
+    config, picked = OmegaConf.structured(Config), {}
+    for group, classes in KINDS.items():
+        key = f"{group}.kind"
+        kinds = [(layer.where, layer.values[key]) for layer in layers if key in layer.values]
+        givers = [layer.where for layer in layers if any(name.startswith(f"{group}.") for name in layer.values)]
+        for where, kind in kinds or [([*givers, "configuration"][0], None)]:
+            if kind not in list(classes):
+                raise UserError(f"{where}: {key}={shown(kind)} must be one of {', '.join(classes)}")
+            if kind != kinds[0][1]:
+                raise UserError(f"{where}: {key}={kind} cannot change a kind; choose another option: {group}=...")
+            config[group] = picked[group] = classes[kind]
+    hints = _hints(Config, picked)
+    for layer in layers:
+        for key, value in layer.values.items():
+            _set(config, hints, key, value, layer.where)
+    try:
+        built = _build(Config, OmegaConf.to_container(config, resolve=True), picked)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {_first_line(error)}") from error
+    check(built)
+    return built
+
+
+def _build(cls: type, values: dict, picked: dict[str, type]) -> Any:
+    # OmegaConf.to_object refuses "???", which --print-config must be able to show.
+    nested = {item.name: item.type for item in fields(cls) if is_dataclass(item.type)} | picked
+    return cls(**{key: _build(nested[key], value, {}) if key in nested else value for key, value in values.items()})
+
+
+def _hints(cls: type, picked: dict[str, type], prefix: str = "") -> dict[str, Any]:
+    """The type of every leaf by dotted key."""
+    hints = {}
+    for item in fields(cls):
+        key, hint = f"{prefix}{item.name}", picked.get(item.name, item.type)
+        hints |= _hints(hint, {}, f"{key}.") if is_dataclass(hint) else {key: hint}
+    return hints
+
+
+def _set(config: DictConfig, hints: dict[str, Any], key: str, value: Any, where: str) -> None:
+    inside = [name for name in hints if name.startswith(f"{key}.")]
+    if inside and value is None:
+        return  # a section of a file in which every line is commented out
+    if inside:
+        raise UserError(f"{where}: {key} is a section; set one of its keys, such as {inside[-1]}")
+    if key not in hints:
+        group, last = key.split(".")[0], key.split(".")[-1]
+        kinds = [kind for kind, cls in KINDS.get(group, {}).items() if key in _hints(cls, {}, f"{group}.")]
+        same = [name for name in hints if name.split(".")[-1] == last]
+        near = f"; did you mean {same[0]}?" if same else meant(key, hints)
+        raise UserError(
+            f"{where}: unknown key {key}" + (f"; only {group} of kind {kinds[0]} has it" if kinds else near)
+        )
+    if where == COMMAND_LINE:
+        value = _parsed(value, hints[key])
+    problem = f"{where}: {key}={shown(value)} must be {wanted(hints[key])}"
+    # YAML reads 007, 1e-4, on and no as something else than text; OmegaConf would turn them into other text.
+    texts = {str: [value], list[str]: value if isinstance(value, list) else []}.get(_plain(hints[key]), [])
+    if any(isinstance(text, bool | int | float) for text in texts):
+        raise UserError(f"{problem}; put it in quotes")
+    try:
+        OmegaConf.update(config, key, value)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}: {key}={value} {_first_line(error)}" if "${" in str(value) else problem) from error
+
+
+def _parsed(text: str, hint: Any) -> Any:
+    """What was typed, as a value; numbers and truth values stay text, which OmegaConf converts to the field's type."""
+    if text in ("null", "None"):
+        return None
+    if _plain(hint) is not Any and typing.get_origin(_plain(hint)) is not list:
+        return text
+    try:
+        value = ast.literal_eval(text)  # the lists that Python prints
+        if _plain(hint) is list[str] and not all(isinstance(item, str) for item in value):
+            raise ValueError("the items of a list of text stay as they were typed")
+    except (ValueError, SyntaxError, TypeError):
+        try:
+            value = yaml.load(text, Loader=yaml.SafeLoader if hint is Any else yaml.BaseLoader)
+        except yaml.YAMLError:
+            value = text
+    return value if isinstance(value, list | int | float) else text
+
+
+def _plain(hint: Any) -> Any:
+    """The type without `| None`."""
+    if typing.get_origin(hint) is types.UnionType:
+        return next(part for part in typing.get_args(hint) if part is not type(None))
+    return hint
+
+
+def _escaped(value: Any) -> Any:
+    """The value whose `${` OmegaConf reads as text: a resolved configuration has no interpolations."""
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", value) if isinstance(value, str) else value
+
+
+def _bearing(mapping: dict) -> dict[str, Any]:
+    return {key: value for key, value in flat(mapping).items() if key not in IDENTITY and not of_environment(key)}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

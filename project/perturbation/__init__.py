@@ -1,0 +1,25 @@
+"""Training-only rewriting of texts, in rounds: a new draw for each record and round.
+
+Nothing here sees a row's target, nor what the model answers.
+"""
+
+from collections.abc import Sequence
+
+from ..alignment import Parts
+from ..llm.ask import LanguageModel
+from ..schema import Perturbation
+from .instructions import rewrite
+from .rules import apply_rules
+
+
+def perturb(ids: Sequence[str], texts: Sequence[Parts], round: int, config: Perturbation, llm: LanguageModel | None,
+            classes: tuple[str, ...]) -> list[Parts]:
+    """The texts of the records `ids` as round `round` rewrites them; kind none gives them back unchanged."""
+    match config.kind:
+        case "none":
+            return list(texts)
+        case "rules":
+            return [apply_rules(parts, config.level, id, round) for id, parts in zip(ids, texts, strict=True)]
+        case "paraphrase" | "instructions":
+            return rewrite(ids, texts, round, config, llm, classes)
+    raise ValueError(f"unknown kind of perturbation: {config.kind}")

@@ -1,0 +1,56 @@
+"""Adversarial prompting: a language model rewrites a text under an instruction drawn from a frozen set.
+
+Random perturbation is the set `paraphrase`; instruction-based perturbation draws from `noise`, `drop` and `permute`.
+"""
+
+from collections.abc import Sequence
+
+from ..alignment import Parts, joined
+from ..llm.ask import LanguageModel, Question
+from ..llm.engine import Request
+from ..llm.gate import Gate
+from ..prompts import as_data, instructions, prompt
+from ..record import seeded
+from ..schema import Perturbation
+from .rules import apply_rules
+
+KINDS = {"paraphrase": ("paraphrase",), "instructions": ("noise", "drop", "permute")}
+"""The sets of instructions that a kind of perturbation draws from."""
+
+
+def drawn(id: str, part: str, round: int, kind: str) -> tuple[str, str]:
+    """The set and the instruction that this record's part gets in this round: each set equally often."""
+    rng = seeded("perturbation", id, part, round)
+    name = str(rng.choice(KINDS[kind]))
+    return name, str(rng.choice(instructions(name)))
+
+
+def rewrite(ids: Sequence[str], texts: Sequence[Parts], round: int, config: Perturbation, llm: LanguageModel,
+            classes: tuple[str, ...]) -> list[Parts]:
+    """Each record's text as the language model rewrote it.
+
+    Aligned texts are rewritten as one passage, named perturbed. Descriptions are rewritten one by one and keep their
+    names, since alignment reads them next. Where every draw fails the checks, the rules perturb the text instead.
+    """
+    units: list[Parts] = []
+    for parts in texts:
+        units.append(parts if config.place == "described" else ((("perturbed", joined(parts)),) if parts else ()))
+    questions = [
+        _question(id, name, text, round, config, classes)
+        for id, parts in zip(ids, units, strict=True) for name, text in parts
+    ]
+    answers = iter(llm.ask(questions, config.attempts))
+    return [tuple((name, next(answers).text) for name, _ in parts) for parts in units]
+
+
+def _question(id: str, part: str, text: str, round: int, config: Perturbation, classes: tuple[str, ...]) -> Question:
+    name, instruction = drawn(id, part, round, config.kind)
+    # Dropping is what some instructions ask for, so a short answer is no fault there.
+    gate = Gate(shortest=0.3 if name in ("paraphrase", "permute") else 0.1, longest=1.6, changed=True, classes=classes)
+    # The instruction comes last: small models follow it better there, and the passages share no prefix anyway.
+    messages = (("system", prompt("perturb")), ("user", f"{as_data(text)}\n{instruction}"))
+    # A multiple of 32, so that texts of nearly equal length share the parameters that stand in the key.
+    tokens = -(-(2 * len(text.split()) + 30) // 32) * 32
+    request = Request("perturb", messages, config.temperature, tokens, round=round)
+    fallback = joined(apply_rules(((part, text),), config.level, id, round)) or text
+    return Question(request, lambda out, end: gate.flags(out, text, end), fallback)

@@ -1,0 +1,85 @@
+"""The arrows from Record to text, composed: corrupt -> describe -> align -> perturb -> compose.
+
+A text is a pure function of (record, condition, round, config), given the store: a resumed, requeued or re-ranked run
+sees the same texts, and a test can ask for any of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .alignment import Aligned, Exemplar, Parts, Task, align, exemplar_from
+from .corruption import corrupt
+from .describe import describe
+from .llm.ask import LanguageModel
+from .llm.store import Store
+from .perturbation import perturb
+from .record import Record
+from .robustness.conditions import CLEAN, Condition
+from .schema import Config
+
+EXEMPLAR_ROWS = 8
+"""How many training rows are tried for the one-shot example."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One record at every arrow. `perturbed` is None outside training; `parts` is what the model reads."""
+
+    record: Record
+    corrupted: Record
+    described: Parts
+    aligned: Aligned
+    perturbed: Parts | None = None
+
+    @property
+    def parts(self) -> Parts:
+        """The text to train on or to predict from, in named pieces."""
+        return self.aligned.parts if self.perturbed is None else self.perturbed
+
+
+@dataclass
+class Pipeline:
+    """What the arrows need besides the record. `train` are the training rows, whose outputs give the exemplar."""
+
+    config: Config
+    task: Task
+    store: Store
+    llm: LanguageModel
+    train: Sequence[Record]
+    _exemplar: Exemplar | None = None
+
+    def clean(self, records: Sequence[Record]) -> list[Trace]:
+        """Training rows as they are, without an example."""
+        described = describe(records, self.config.experts, self.store)
+        aligned = align(described, self.llm, self.config.alignment, self.task)
+        return [Trace(*row) for row in zip(records, records, described, aligned, strict=True)]
+
+    def perturbed(self, traces: Sequence[Trace], round: int) -> list[Trace]:
+        """The training rows `traces` in one round of the perturbation, at the place that the config names."""
+        config, classes = self.config.perturbation, self.task.classes
+        ids = [trace.record.id for trace in traces]
+        if config.place == "aligned" or config.kind == "none":
+            texts = perturb(ids, [trace.aligned.parts for trace in traces], round, config, self.llm, classes)
+        else:
+            described = perturb(ids, [trace.described for trace in traces], round, config, self.llm, classes)
+            texts = [result.parts for result in align(described, self.llm, self.config.alignment, self.task)]
+        return [replace(trace, perturbed=text) for trace, text in zip(traces, texts, strict=True)]
+
+    def inferred(self, records: Sequence[Record], condition: Condition = CLEAN) -> list[Trace]:
+        """Validation and test rows under a condition: the same path, never perturbed, with the one-shot example."""
+        corrupted = [corrupt(record, condition) for record in records]
+        described = describe(corrupted, self.config.experts, self.store)
+        aligned = align(described, self.llm, self.config.alignment, self.task, self.exemplar())
+        return [Trace(*row) for row in zip(records, corrupted, described, aligned, strict=True)]
+
+    def exemplar(self) -> Exemplar | None:
+        """The one-shot example: a training row's own output, the first that passed every check."""
+        if self.config.alignment.exemplar and self._exemplar is None:
+            rows = self.clean(self.train[:EXEMPLAR_ROWS])
+            self._exemplar = exemplar_from([row.described for row in rows], [row.aligned for row in rows])
+        return self._exemplar
+
+
+def compose(parts: Parts) -> tuple[str, ...]:
+    """The pieces that the model reads, in order; a record of which nothing is known says so."""
+    return tuple(text for _, text in parts if text) or ("Nothing is known of this record.",)

@@ -1,0 +1,24 @@
+"""Prompts are files under conf/prompts: a constant instruction, so that prefix caches serve it, then data as data."""
+
+from string import Template
+
+from .config import CONF
+from .errors import UserError
+
+
+def prompt(name: str, **values: object) -> str:
+    """The instruction conf/prompts/<name>.txt on one line, with its $fields filled in."""
+    path = CONF / "prompts" / f"{name}.txt"
+    if not path.is_file():
+        raise UserError(f"there is no prompt {path}")
+    return Template(path.read_text(encoding="utf-8").strip()).substitute(values)
+
+
+def instructions(name: str) -> list[str]:
+    """The frozen set of instructions of conf/prompts/<name>.txt, one a line."""
+    return prompt(name).splitlines()
+
+
+def as_data(text: str) -> str:
+    """Text between the marks that the instructions speak of; nothing in it can close them."""
+    return f"<data>\n{text.replace('<', '(').replace('>', ')')}\n</data>"

@@ -1,0 +1,190 @@
+"""Several finished runs on the same test rows: estimates with intervals, and paired differences from a reference."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..errors import UserError
+from . import scores
+from .bootstrap import group_weights, interval, resampled_accuracy
+from .results import BOOTSTRAP_SEED, conditions_of, correct_table, seen
+
+FILES = ("run.json", "predictions.parquet", "results.parquet")
+"""What a run folder holds once its evaluation is finished."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: `info` is run.json, of which only method, name, data and seed are sure to be there."""
+
+    folder: Path
+    info: dict
+    predictions: pd.DataFrame
+    results: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval; NaN where undefined. `seeds` are the values of the single seeds."""
+
+    value: float
+    low: float
+    high: float
+    seeds: tuple[float, ...] = ()
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the whole interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs on one data set, on the rows that all of them have.
+
+    A method is named by its run's name. `accuracies` holds (seeds, conditions) and `draws` (resamples, conditions)
+    for each of them, NaN for a condition that it was not evaluated on; `conditions` is from `conditions_of`.
+    """
+
+    data: str
+    reference: str
+    conditions: pd.DataFrame
+    accuracies: dict[str, np.ndarray]
+    draws: dict[str, np.ndarray]
+    perturbations: dict[str, str | None]
+    chance: float
+    rows: int
+    groups: int
+    rows_left_out: int
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the runs, the reference first."""
+        return list(self.accuracies)
+
+    @property
+    def corrupted(self) -> list[str]:
+        """All conditions but the clean one."""
+        return [name for name in self.conditions.index if name != "clean"]
+
+    @property
+    def middle(self) -> float | None:
+        """The tested noise level that is nearest to 0.5, the lower of two; None without noise."""
+        levels = sorted(set(self.conditions["level"][self.conditions["kind"] == "noisy"]))
+        return min(levels, key=lambda level: abs(level - 0.5), default=None)
+
+    def select(self, kind: str, modality: str | None = None, level: float | None = None) -> list[str]:
+        """Names of the conditions of one kind, and of one modality and level where these are given."""
+        chosen = self.conditions[self.conditions["kind"] == kind]
+        if modality is not None:
+            chosen = chosen[chosen["modality"] == modality]
+        if level is not None:
+            chosen = chosen[chosen["level"] == level]
+        return list(chosen.index)
+
+    def exposure(self, method: str, condition: str) -> str | None:
+        """Whether training saw this sort of corruption: seen, partly or unseen; None where it is not stated."""
+        perturbation = self.perturbations[method]
+        kind, modality = self.conditions.loc[condition, ["kind", "modality"]]
+        return None if perturbation is None or kind == "clean" else seen(perturbation, kind, modality)
+
+    def _means(self, method: str, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The mean accuracy over some conditions, of each seed and of each resample."""
+        columns = self.conditions.index.get_indexer(names)
+        return self.accuracies[method][:, columns].mean(axis=1), self.draws[method][:, columns].mean(axis=1)
+
+    def _drops(self, method: str, names: list[str]) -> tuple[float, np.ndarray, np.ndarray]:
+        """The drop ratio of the seeds' mean, of each seed and of each resample."""
+        (clean, drawn_clean), (seeds, draws) = self._means(method, ["clean"]), self._means(method, names)
+        value = scores.drop_ratio(clean.mean(), seeds.mean())
+        return value, scores.drop_ratio(clean, seeds), scores.drop_ratio(drawn_clean, draws)
+
+    def accuracy(self, method: str, names: list[str]) -> Estimate:
+        """Mean accuracy over some conditions and all seeds."""
+        seeds, draws = self._means(method, names)
+        return Estimate(float(seeds.mean()), *interval(draws), tuple(seeds.tolist()))
+
+    def drop(self, method: str, names: list[str]) -> Estimate:
+        """Drop ratio of the accuracy averaged over the seeds; over several conditions it is their mean drop ratio."""
+        value, seeds, draws = self._drops(method, names)
+        return Estimate(float(value), *interval(draws), tuple(np.atleast_1d(seeds).tolist()))
+
+    def accuracy_difference(self, method: str, names: list[str]) -> Estimate:
+        """Accuracy of the method less that of the reference on the same resamples; above 0 the method is better."""
+        (seeds, draws), (other, drawn_other) = self._means(method, names), self._means(self.reference, names)
+        return Estimate(float(seeds.mean() - other.mean()), *interval(draws - drawn_other))
+
+    def drop_difference(self, method: str, names: list[str]) -> Estimate:
+        """Drop ratio of the method less that of the reference, paired; below 0 the method loses less."""
+        (value, _, draws), (other, _, drawn_other) = self._drops(method, names), self._drops(self.reference, names)
+        return Estimate(float(value - other), *interval(draws - drawn_other))
+
+
+def load_runs(experiment: Path) -> list[Run]:
+    """The finished runs below `experiment`/<name>/seed-*/; a folder that lacks one of `FILES` is left out.
+
+    Raises UserError where there is none, or where a run.json cannot be read.
+    """
+    runs = []
+    for folder in sorted(experiment.glob("*/seed-*")):
+        if not all((folder / name).is_file() for name in FILES):
+            continue
+        try:
+            info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            info["method"], info["name"], info["data"], info["seed"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{folder}/run.json is damaged ({error}); write it again with python -m project evaluate"
+            ) from error
+        tables = [pd.read_parquet(folder / name) for name in FILES[1:]]
+        runs.append(Run(folder, info, *tables))
+    if not runs:
+        raise UserError(
+            f"no finished run in {experiment}; make one with python -m project train experiment={experiment.name}"
+        )
+    return runs
+
+
+def compare(runs: list[Run], resamples: int) -> Comparison:
+    """Compares runs on one data set on the records that all of them have; `resamples` are behind each interval.
+
+    Groups of rows are resampled alike for all methods, and the seeds of a method independently of them (crossed).
+    The reference is the method `plain`, else the first by name. Raises UserError where no record is in all runs.
+    """
+    by_name: dict[str, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.info["method"] != "plain", run.info["name"], run.info["seed"])):
+        by_name.setdefault(run.info["name"], []).append(run)
+    tables = {id(run): correct_table(run.predictions, run.info.get("classes")) for run in runs}
+    indices = [set(table.index) for table in tables.values()]
+    records = sorted(set.intersection(*indices))
+    if not records:
+        folders = ", ".join(str(run.folder) for run in runs)
+        raise UserError(f"no test row is in all of {folders}; give runs on other rows another experiment=")
+    conditions = conditions_of(pd.concat([run.predictions for run in runs]))
+
+    rows = runs[0].predictions.drop_duplicates("record").set_index("record").loc[records]
+    majority = next((run.info["train_majority"] for run in runs if run.info.get("train_majority")), None)
+    weights = group_weights(rows["group"], resamples, BOOTSTRAP_SEED)
+    accuracies, draws = {}, {}
+    for index, (name, same) in enumerate(by_name.items()):
+        correct = [tables[id(run)].reindex(index=records, columns=conditions.index) for run in same]
+        accuracies[name] = np.stack([table.mean(skipna=False) for table in correct])
+        drawn = np.stack([resampled_accuracy(table, weights) for table in correct])
+        generator = np.random.default_rng([BOOTSTRAP_SEED, index])
+        counts = generator.multinomial(len(same), np.full(len(same), 1 / len(same)), size=resamples)
+        draws[name] = np.einsum("rs,src->rc", counts / len(same), drawn)
+    return Comparison(
+        data=runs[0].info["data"],
+        reference=next(iter(by_name)),
+        conditions=conditions,
+        accuracies=accuracies,
+        draws=draws,
+        perturbations={name: same[0].info.get("perturbation") for name, same in by_name.items()},
+        chance=float("nan") if majority is None else scores.chance(rows["target"], majority),
+        rows=len(records),
+        groups=rows["group"].nunique(),
+        rows_left_out=len(set.union(*indices)) - len(records),
+    )

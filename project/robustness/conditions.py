@@ -1,0 +1,60 @@
+"""The named corruption set-ups under which a model is evaluated."""
+
+from dataclasses import dataclass
+from itertools import combinations, permutations
+
+from ..record import MODALITIES
+from ..schema import Robustness
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One set-up. `modalities` are those corrupted or missing; `order` is the reading order."""
+
+    kind: str
+    modalities: tuple[str, ...] = ()
+    level: float = 0.0
+    order: tuple[str, ...] = MODALITIES
+    seed: int = 0
+
+    @property
+    def modality(self) -> str:
+        """The corrupted modalities in one word: image, text+table, all, or none."""
+        if self.kind != "missing" and self.modalities == MODALITIES:
+            return "all"
+        return "+".join(self.modalities) or "none"
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "noisy":
+                return f"noisy({self.modality}, {self.level:g})"
+            case "missing":
+                return f"missing({', '.join(self.modalities)})"
+            case "order":
+                return f"order({', '.join(self.order)})"
+        return self.kind
+
+
+CLEAN = Condition("clean")
+
+
+def noisy(modalities: tuple[str, ...], level: float, seed: int) -> Condition:
+    """Gaussian noise on pixels, dropout of words and of table columns, at one level in [0, 1]."""
+    return Condition("noisy", modalities, level, seed=seed)
+
+
+def test_conditions(config: Robustness) -> list[Condition]:
+    """All set-ups of the evaluation: clean first, then noise by modality and level, missing, order."""
+    targets = [(name,) for name in MODALITIES] + [MODALITIES]
+    conditions = [CLEAN]
+    conditions += [noisy(target, level, config.seed) for target in targets for level in config.levels]
+    sizes = {"none": (), "single": (1,), "pairs": (1, 2)}[config.missing]
+    conditions += [Condition("missing", names, 1.0) for size in sizes for names in combinations(MODALITIES, size)]
+    # The reverse first: with few orders asked for, the most different ones are tested.
+    orders = [order for order in reversed(list(permutations(MODALITIES))) if order != MODALITIES]
+    return conditions + [Condition("order", order=order) for order in orders[: config.orders]]
+
+
+def validation_conditions(config: Robustness) -> list[Condition]:
+    """The panel of val/drop_ratio: clean and noise on all modalities, from a seed that the test never uses."""
+    return [CLEAN] + [noisy(MODALITIES, level, config.val_seed) for level in config.val_levels]

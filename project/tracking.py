@@ -1,0 +1,71 @@
+"""What goes to W&B: the run's config, curves, scores by condition, perturbed samples and cost."""
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from lightning.pytorch.loggers import WandbLogger
+
+from .alignment import joined
+from .datamodule import TextDataModule
+from .schema import Config
+
+SAMPLES = 20
+"""Training rows of which the perturbed texts are logged."""
+
+
+def start(config: Config, folder: Path) -> WandbLogger | None:
+    """The run's logger; its id follows from the run folder, so that a resumed run goes on under one id."""
+    if config.wandb.mode == "disabled":
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return WandbLogger(
+        project=config.wandb.project, entity=config.wandb.entity, save_dir=folder, mode=config.wandb.mode,
+        id=hashlib.sha256(str(folder).encode()).hexdigest()[:16], name=f"{config.name}-seed-{config.seed}",
+        group=config.experiment, job_type="train", config=asdict(config), save_code=False)
+
+
+def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, data: TextDataModule,
+           info: dict) -> None:
+    """Log what the evaluation found, and end the run."""
+    if logger is None:
+        return
+    import wandb
+
+    run = logger.experiment
+    run.summary.update(summary(results))
+    run.summary.update({f"cost/{key}": value for key, value in info["llm"].items() if isinstance(value, int | float)})
+    run.summary.update({f"cost/{key}_seconds": value for key, value in info["seconds"].items()})
+    run.log({"robustness/results": wandb.Table(dataframe=results), **_curves(results)})
+    if config.perturbation.kind != "none" and config.perturbation.weight:
+        traces = data.traces_of_round(0)[:SAMPLES]
+        samples = [[trace.record.id, joined(trace.aligned.parts), joined(trace.parts)] for trace in traces]
+        run.log({"perturbation/samples": wandb.Table(columns=["record", "aligned", "perturbed"], data=samples)})
+    run.finish()
+
+
+def summary(results: pd.DataFrame) -> dict[str, float]:
+    """Scores and drop ratios under flat names: test/accuracy/clean, test/drop_ratio/noisy/image/0.3."""
+    flat = {}
+    for row in results[results["metric"].isin(["accuracy", "drop_ratio"])].itertuples():
+        where = {"clean": "clean", "noisy": f"noisy/{row.modality}/{row.level:g}", "missing": f"missing/{row.modality}",
+                 "order": f"order/{row.order}"}[row.condition]
+        flat[f"test/{row.metric}/{where}"] = float(row.value)
+    return flat
+
+
+def _curves(results: pd.DataFrame) -> dict:
+    """Accuracy against the noise level, a line a modality."""
+    import wandb
+
+    points = results[results["metric"] == "accuracy"]
+    clean = float(points.loc[points["condition"] == "clean", "value"].iloc[0])
+    noisy = points[points["condition"] == "noisy"].sort_values("level")
+    if noisy.empty:
+        return {}
+    lines = {modality: rows for modality, rows in noisy.groupby("modality")}
+    levels = [[0.0, *rows["level"].tolist()] for rows in lines.values()]
+    values = [[clean, *rows["value"].tolist()] for rows in lines.values()]
+    return {"robustness/curves": wandb.plot.line_series(levels, values, keys=list(lines), xname="noise level",
+                                                        title="accuracy")}

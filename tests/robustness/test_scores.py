@@ -1,0 +1,107 @@
+"""Scores against hand-computed cases, the reference library, and the laws that they must obey."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from project.robustness import scores
+
+LABELS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=30)
+SHARES = st.floats(0.01, 1)
+
+
+def test_accuracy_and_chance_count_rows():
+    assert scores.accuracy(["a", "b", "b", "c"], ["a", "b", "a", "a"]) == 0.5
+    assert scores.chance(["a", "b", "b", "c"], "b") == 0.5
+    assert scores.chance(["a", "b"], "never tested") == 0
+
+
+def test_macro_f1_by_hand():
+    # a: TP 1, FP 1, FN 0 -> 2/3; b: TP 1, FP 0, FN 1 -> 2/3; the class z is predicted, but never a target.
+    assert scores.macro_f1(["a", "b", "b"], ["a", "b", "a"]) == pytest.approx(2 / 3)
+    assert scores.macro_f1(["a", "b"], ["a", "z"]) == pytest.approx(0.5)
+
+
+@settings(deadline=None)
+@given(LABELS, st.randoms())
+def test_scores_do_not_depend_on_the_order_of_rows(pairs, random):
+    shuffled = random.sample(pairs, len(pairs))
+    for score in (scores.accuracy, scores.macro_f1):
+        assert score(*zip(*pairs, strict=True)) == pytest.approx(score(*zip(*shuffled, strict=True)))
+
+
+def test_drop_ratio_by_hand():
+    assert scores.drop_ratio(0.8, 0.6) == pytest.approx(0.25)
+    assert scores.drop_ratio(0.5, 0.6) == pytest.approx(-0.2)
+    assert scores.drop_ratio(2.0, 4.0, higher_is_better=False) == pytest.approx(0.5)
+    assert math.isnan(scores.drop_ratio(0.0, 0.5))
+    assert math.isnan(scores.drop_ratio(1.0, 0.0, higher_is_better=False))
+    np.testing.assert_allclose(scores.drop_ratio([0.8, 0.0], [0.4, 0.1]), [0.5, np.nan])
+
+
+@given(SHARES)
+def test_nothing_changed_is_no_drop(score):
+    assert scores.drop_ratio(score, score) == 0
+    assert scores.drop_ratio(score, score, higher_is_better=False) == 0
+    assert scores.chance_adjusted_drop(score, score, score / 2) == 0
+
+
+@given(SHARES, SHARES)
+def test_drop_ratio_is_the_chance_adjusted_drop_at_chance_zero(clean, corrupted):
+    assert scores.chance_adjusted_drop(clean, corrupted, 0) == pytest.approx(scores.drop_ratio(clean, corrupted))
+
+
+def test_chance_adjusted_drop_by_hand():
+    assert scores.chance_adjusted_drop(0.8, 0.5, 0.2) == pytest.approx(0.5)
+    assert scores.chance_adjusted_drop(0.8, 0.2, 0.2) == pytest.approx(1)
+    assert math.isnan(scores.chance_adjusted_drop(0.2, 0.1, 0.2))
+
+
+def test_calibration_by_hand():
+    # Confidence 0.9 twice, one right: |1 - 1.8| / 3; confidence 0.6, right: |1 - 0.6| / 3.
+    probabilities = [[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]]
+    assert scores.expected_calibration_error([0, 1, 1], probabilities) == pytest.approx(1.2 / 3)
+    assert scores.expected_calibration_error([0, 1], [[1, 0], [0, 1]]) == 0
+    assert scores.expected_calibration_error([-1, -1], [[1, 0], [0, 1]]) == 1
+
+
+def test_calibration_agrees_with_torchmetrics():
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet([0.5] * 4, size=500)
+    targets = generator.integers(4, size=500)
+    reference = multiclass_calibration_error(torch.tensor(probabilities), torch.tensor(targets), 4, n_bins=15)
+    assert scores.expected_calibration_error(targets, probabilities) == pytest.approx(float(reference), abs=1e-6)
+
+
+def test_area_by_hand():
+    assert scores.area_under_curve([0, 0.5, 1], [1, 0.5, 0.5]) == pytest.approx(0.625)
+    assert scores.area_under_curve([0, 0.4], [0.7, 0.7]) == pytest.approx(0.7)
+    np.testing.assert_allclose(scores.area_under_curve([0, 1], [[1, 0], [1, 1]]), [0.5, 1])
+    with pytest.raises(ValueError, match="rise from 0"):
+        scores.area_under_curve([0.1, 0.5], [1, 1])
+
+
+@given(st.lists(SHARES, min_size=2, max_size=6))
+def test_area_lies_between_the_extremes(values):
+    area = scores.area_under_curve(np.arange(len(values)) / 10, values)
+    assert min(values) - 1e-9 <= area <= max(values) + 1e-9
+
+
+def test_breakdown_by_hand():
+    assert scores.breakdown_level([0.1, 0.3, 0.5], [0.0, 0.1, 0.3], 0.2) == pytest.approx(0.4)
+    assert scores.breakdown_level([0.5], [0.2], 0.1) == pytest.approx(0.25)
+    assert scores.breakdown_level([0.1, 0.3, 0.5], [0.3, 0.0, 0.3], 0.3) == pytest.approx(0.1)
+    assert scores.breakdown_level([0.1, 0.9], [-0.1, 0.09], 0.1) == math.inf
+    assert math.isnan(scores.breakdown_level([0.1], [np.nan], 0.1))
+
+
+@given(st.lists(st.floats(-0.5, 1), min_size=1, max_size=6), st.floats(0.01, 0.5), st.floats(0.01, 0.5))
+def test_a_higher_threshold_never_breaks_down_earlier(drops, threshold, more):
+    levels = np.arange(1, len(drops) + 1) / 10
+    first = scores.breakdown_level(levels, drops, threshold)
+    assert first <= scores.breakdown_level(levels, drops, threshold + more) + 1e-9
