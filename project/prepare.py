@@ -10,7 +10,7 @@ from .robustness.conditions import test_conditions, validation_conditions
 from .schema import Config
 from .sources import Rows, read_rows
 
-BLOCK = 16
+BLOCK = 8
 """Rows that are taken through all conditions together, so that a broken-off recording is of use."""
 
 
@@ -46,14 +46,15 @@ def _seconds(llm) -> str:
 
 
 def fill(pipeline: Pipeline, rows: Rows) -> None:
-    """Ask for every text of a run, block by block: validation, then training and test rows in turn."""
+    """Ask for every text of a run: validation, training, then the test rows, block by block."""
     config = pipeline.config
     for condition in validation_conditions(config.robustness):
         pipeline.inferred(rows.val, condition)
     rounds = range(config.perturbation.rounds) if config.perturbation.weight else ()
-    for start in range(0, max(len(rows.train), len(rows.test)), BLOCK):
+    for start in range(0, len(rows.train), BLOCK):
         traces = pipeline.clean(rows.train[start : start + BLOCK])
         for round in rounds:
             pipeline.perturbed(traces, round)
+    for start in range(0, len(rows.test), BLOCK):
         for condition in test_conditions(config.robustness):
             pipeline.inferred(rows.test[start : start + BLOCK], condition)

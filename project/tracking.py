@@ -1,6 +1,7 @@
 """What goes to W&B: the run's config, curves, scores by condition, perturbed samples and cost."""
 
 import hashlib
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def start(config: Config, folder: Path) -> WandbLogger | None:
     if config.wandb.mode == "disabled":
         return None
     folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("WANDB_SILENT", "true")  # the run's own last lines say where everything is
     return WandbLogger(
         project=config.wandb.project, entity=config.wandb.entity, save_dir=folder, mode=config.wandb.mode,
         id=hashlib.sha256(str(folder).encode()).hexdigest()[:16], name=f"{config.name}-seed-{config.seed}",

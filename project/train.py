@@ -101,8 +101,8 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     panel = {key.removeprefix("val/"): float(value) for key, value in trainer.callback_metrics.items()
              if key.startswith("val/")}
     return data, {
-        "steps": trainer.global_step, "forward_samples": module.forward_samples, "seconds": {"train": round(seconds, 1)},
-        "epochs": trainer.current_epoch, "val": {"best_score": float(best.best_model_score), "last": panel},
+        "steps": trainer.global_step, "forward_samples": module.forward_samples, "epochs": trainer.current_epoch,
+        "seconds": {"train": round(seconds, 1)}, "val": {"best_score": float(best.best_model_score), "last": panel},
     }
 
 

@@ -27,7 +27,7 @@ def _classifier() -> tuple[torch.nn.Module, list[str]]:
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
         raise UserError(
-            f"experts.classifier needs the package {error.name}; run pip install 'text-centric-robustness[demo]', "
+            f"experts.classifier needs the package {error.name}; run pip install -e '.[demo]', "
             "or set experts.classifier=false"
         ) from error
     from torchvision.models._meta import _IMAGENET_CATEGORIES

