@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 
-from project.config import load_config, load_run, meant, shown, to_yaml, wanted
+from project.config import load_config, load_run, meant, to_yaml, wanted
 from project.errors import UserError
+from project.run_folder import shown
 from project.schema import KINDS, Config
 
 RUN = "a run folder; the configuration then comes from it"
@@ -30,7 +31,7 @@ VERBS = {
     ),
     "train": Verb("train, then evaluate and write the results"),
     "evaluate": Verb("evaluate a finished run again", {"run": RUN}),
-    "report": Verb("write the tables, the figures and the page of an experiment", {"run": RUN}),
+    "report": Verb("write the tables, the figures and the page of an experiment"),
     "show": Verb(
         "print what becomes of one record, from its source to the text that the model reads",
         {

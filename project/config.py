@@ -9,8 +9,6 @@ when a later layer chooses another; what debug says there fits any option, unles
 
 import ast
 import difflib
-import hashlib
-import json
 import os
 import re
 import types
@@ -24,29 +22,15 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from project.errors import UserError
-from project.schema import KINDS, Config
+from .check import check
+from .errors import UserError
+from .run_folder import flat, of_environment, run_name, shown
+from .schema import KINDS, Config
 
 CONF = Path(os.environ.get("TCR_CONF") or Path(__file__).parent.parent / "conf")
 GROUPS = ("data", "experts", "llm", "alignment", "perturbation", "model", "trainer", "robustness")
 COMMAND_LINE = "command line"
 NO_EXPERIMENT = "default"  # conf/config.yaml alone; the word still names the folder of the outputs
-
-# Neither what a run is called nor where it is kept and what it runs on is part of its digest.
-IDENTITY = ("experiment", "method", "name", "output", "seed")
-ENVIRONMENT = ("store", "wandb", "trainer.accelerator", "trainer.devices", "robustness.resamples")
-
-BOUNDS = {
-    (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout trainer.warmup "
-    "robustness.levels robustness.val_levels",
-    (0, float("inf")): "seed data.split.seed robustness.seed robustness.val_seed robustness.orders trainer.epochs "
-    "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
-    "perturbation.temperature perturbation.weight llm.threads",
-    (1, float("inf")): "data.image_size data.limit data.split.max_train data.split.max_val data.split.max_test "
-    "experts.max_words llm.context alignment.words alignment.attempts perturbation.attempts perturbation.rounds "
-    "model.max_tokens model.lora.r model.lora.alpha trainer.batch_size robustness.resamples",
-}
-
 
 @dataclass
 class Layer:
@@ -62,7 +46,8 @@ def load_config(args: list[str], root: Path = CONF) -> Config:
     """The configuration that key=value arguments make of the folder `root`, checked and named. Raises UserError."""
     config = _compose(args, root)
     if config.name is None:
-        config.name = run_name(config, root)
+        plain = _compose([f"experiment={config.experiment}", f"method={config.method}"], root)
+        config.name = run_name(config.method, to_dict(config), to_dict(plain))
     return config
 
 
@@ -93,69 +78,11 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=120)
 
 
-def flat(mapping: dict, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts by dotted key."""
-    leaves = {}
-    for key, value in mapping.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
-
-
-def of_environment(key: str) -> bool:
-    """Whether a key says where a run is kept or what it runs on, so that it may change within a run folder."""
-    return any(key == place or key.startswith(f"{place}.") for place in ENVIRONMENT)
-
-
-def run_name(config: Config, root: Path = CONF) -> str:
-    """The method's name, and a digest of what bears on results and is not so in the experiment and method alone."""
-    plain = _bearing(to_dict(_compose([f"experiment={config.experiment}", f"method={config.method}"], root)))
-    mine = _bearing(to_dict(config))
-    changed = {key: mine.get(key) for key in sorted({**plain, **mine}) if mine.get(key) != plain.get(key)}
-    digest = hashlib.sha256(json.dumps(changed).encode()).hexdigest()[:6]
-    return f"{config.method}-{digest}" if changed else config.method
-
-
-def run_folder(config: Config) -> Path:
-    """Where a run is kept: output/experiment/name/seed-N. Raises UserError on a name that cannot name a folder."""
-    for key, name in (("experiment", config.experiment), ("name", config.name)):
-        if not name or name.startswith(".") or re.search(r"[/\\\0]", name):
-            raise UserError(f"{key}={name} cannot name a folder; take out path separators and the leading dot")
-    return Path(config.output) / config.experiment / config.name / f"seed-{config.seed}"
-
-
-def differences(old: dict, new: dict) -> list[str]:
-    """One line for each key that bears on results, or is the seed, and differs: `trainer.lr: 0.001 -> 0.01`."""
-    before, after = ({"seed": side.get("seed"), **_bearing(side)} for side in (old, new))
-    pairs = {key: (before.get(key, "absent"), after.get(key, "absent")) for key in {**before, **after}}
-    return [f"{key}: {shown(was)} -> {shown(now)}" for key, (was, now) in pairs.items() if was != now]
-
-
 def require(config: Config) -> None:
     """Refuse a configuration in which something is still to be given. Raises UserError, a line a key."""
     missing = [key for key, value in flat(to_dict(config)).items() if value == "???"]
     if missing:
         raise UserError("\n".join(f"{key} is not set; give {key}=..." for key in missing))
-
-
-def check(config: Config) -> None:
-    """Refuse values that have the right type and make no sense. Raises UserError."""
-    values = flat(to_dict(config))
-    for (low, high), keys in BOUNDS.items():
-        for key in keys.split():
-            numbers = values.get(key) if isinstance(values.get(key), list) else [values.get(key)]
-            if any(isinstance(number, int | float) and not low <= number <= high for number in numbers):
-                bounds = f"in [{low}, {high}]" if high == 1 else f"at least {low}"
-                raise UserError(f"{key}={shown(values[key])} must be {bounds}")
-    val, test = config.data.split.val, config.data.split.test
-    if "???" not in (val, test) and val + test >= 1:
-        raise UserError(f"data.split.val={val} and data.split.test={test} leave no rows for training")
-    if config.robustness.seed == config.robustness.val_seed:
-        raise UserError(f"robustness.val_seed={config.robustness.seed} must differ from robustness.seed")
-
-
-def shown(value: Any) -> str:
-    """A value as error messages and the help show it: text as it is, null for None."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def wanted(hint: Any) -> str:
@@ -345,10 +272,6 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, list):
         return [_escaped(item) for item in value]
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", value) if isinstance(value, str) else value
-
-
-def _bearing(mapping: dict) -> dict[str, Any]:
-    return {key: value for key, value in flat(mapping).items() if key not in IDENTITY and not of_environment(key)}
 
 
 def _first_line(error: Exception) -> str:

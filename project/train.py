@@ -11,13 +11,14 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from rich.console import Console
 
 from . import tracking
-from .config import differences, require, run_folder, to_dict, to_yaml
+from .config import require, to_dict, to_yaml
 from .datamodule import TextDataModule
 from .errors import UserError
 from .evaluate import evaluate_run
 from .llm import open_llm
 from .module import RobustClassifier, load_tokenizer
 from .pipeline import Pipeline, Task
+from .run_folder import differences, run_folder
 from .schema import Config
 from .sources import Rows, read_rows
 

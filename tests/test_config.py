@@ -12,17 +12,15 @@ from project import config as module
 from project.config import (
     CONF,
     GROUPS,
-    differences,
-    flat,
     from_dict,
     load_config,
     load_run,
     require,
-    run_folder,
     to_dict,
     to_yaml,
 )
 from project.errors import UserError
+from project.run_folder import differences, flat, run_folder
 from project.schema import Alignment, Config, EmojiData, Experts, LlamaCpp, Model, Robustness, TableData, Trainer
 
 FILES = {

@@ -27,7 +27,8 @@ def _parts(config: LlamaCpp) -> list[Path]:
     """The data files of the packages, in order. Packages are located, never imported: only their bytes are used."""
     parts = []
     for package in config.packages:
-        spec = importlib.util.find_spec(package)
+        # A dotted name would import its parents.
+        spec = importlib.util.find_spec(package) if package.isidentifier() else None
         if spec is None:
             raise UserError(f"llm {config.model} needs the package {package}, which is not installed; {config.install}")
         folder = Path(next(iter(spec.submodule_search_locations)))

@@ -1,0 +1,34 @@
+"""Values that have the right type and make no sense are refused before anything is read or spent."""
+
+from dataclasses import asdict
+
+from .errors import UserError
+from .run_folder import flat, shown
+from .schema import Config
+
+BOUNDS = {
+    (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout trainer.warmup "
+    "robustness.levels robustness.val_levels",
+    (0, float("inf")): "seed data.split.seed robustness.seed robustness.val_seed robustness.orders trainer.epochs "
+    "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
+    "perturbation.temperature perturbation.weight llm.threads",
+    (1, float("inf")): "data.image_size data.limit data.split.max_train data.split.max_val data.split.max_test "
+    "experts.max_words llm.context alignment.words alignment.attempts perturbation.attempts perturbation.rounds "
+    "model.max_tokens model.lora.r model.lora.alpha trainer.batch_size robustness.resamples",
+}
+
+
+def check(config: Config) -> None:
+    """Refuse values that have the right type and make no sense. Raises UserError."""
+    values = flat(asdict(config))
+    for (low, high), keys in BOUNDS.items():
+        for key in keys.split():
+            numbers = values.get(key) if isinstance(values.get(key), list) else [values.get(key)]
+            if any(isinstance(number, int | float) and not low <= number <= high for number in numbers):
+                bounds = f"in [{low}, {high}]" if high == 1 else f"at least {low}"
+                raise UserError(f"{key}={shown(values[key])} must be {bounds}")
+    val, test = config.data.split.val, config.data.split.test
+    if "???" not in (val, test) and val + test >= 1:
+        raise UserError(f"data.split.val={val} and data.split.test={test} leave no rows for training")
+    if config.robustness.seed == config.robustness.val_seed:
+        raise UserError(f"robustness.val_seed={config.robustness.seed} must differ from robustness.seed")

@@ -1,0 +1,168 @@
+"""The laws of controlled damage: nothing at level 0, the same for the same seed, more and more of it with the level."""
+
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from project.corruption import corrupt
+from project.record import MODALITIES, Record, pixels
+from project.robustness import conditions
+from project.robustness.conditions import CLEAN, Condition, noisy
+from project.schema import Robustness
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+WORDS = " ".join(f"word{number}" for number in range(400))
+TABLE = {f"column {number}": str(number) for number in range(400)}
+levels = st.floats(0, 1)
+seeds = st.integers(0, 2**31)
+texts = st.text(max_size=60)
+tables = st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=8)
+targets = st.sampled_from([(name,) for name in MODALITIES] + [MODALITIES])
+
+
+def record_of(text=WORDS, table=TABLE, id="a", colour=(128, 128, 128), side=4):
+    return Record(id, id, Image.new("RGB", (side, side), colour), text, table, "label")
+
+
+def is_part(smaller, larger):
+    """Whether the words are some of the others, in the same order."""
+    rest = iter(larger)
+    return all(word in rest for word in smaller)
+
+
+@given(targets, seeds, texts, tables)
+def test_level_0_is_the_identity(target, seed, text, table):
+    record = record_of(text, table)
+    damaged = corrupt(record, noisy(target, 0.0, seed))
+    assert replace(damaged, image=None) == replace(record, image=None)
+    assert damaged.image.tobytes() == record.image.tobytes()
+
+
+@given(texts, tables)
+def test_clean_no_missing_modality_and_the_usual_order_are_the_identity(text, table):
+    record = record_of(text, table)
+    assert corrupt(record, CLEAN) == corrupt(record, Condition("missing")) == corrupt(record, Condition("order"))
+    assert corrupt(record, CLEAN) is record
+
+
+@given(levels, seeds, texts, tables)
+def test_the_same_seed_gives_the_same_damage(level, seed, text, table):
+    condition = noisy(MODALITIES, level, seed)
+    assert corrupt(record_of(text, table), condition) == corrupt(record_of(text, table), condition)
+
+
+@given(levels, levels, seeds, texts, tables)
+def test_what_is_lost_at_a_lower_level_is_lost_at_a_higher_one_too(one, other, seed, text, table):
+    low, high = sorted([one, other])
+    less, more = (corrupt(record_of(text, table), noisy(("text", "table"), level, seed)) for level in (low, high))
+    assert is_part(more.text.split(), less.text.split()) and is_part(less.text.split(), text.split())
+    assert more.table.items() <= less.table.items() <= table.items()
+
+
+@given(levels, seeds)
+def test_what_remains_of_a_table_keeps_its_order(level, seed):
+    assert is_part(corrupt(record_of(), noisy(("table",), level, seed)).table, list(TABLE))
+
+
+@given(seeds, texts, tables)
+def test_level_1_leaves_no_word_and_no_cell_and_they_count_as_absent(seed, text, table):
+    assert corrupt(record_of(text or "a", table), noisy(MODALITIES, 1.0, seed)).present in (("image",), ("image", "text"))
+    assert corrupt(record_of(f"a {text}", table), noisy(MODALITIES, 1.0, seed)).present == ("image",)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_about_a_share_of_level_is_lost(level):
+    damaged = [corrupt(record_of(id=str(row)), noisy(("text", "table"), level, 1)) for row in range(10)]
+    # 4000 draws: five standard deviations are at most 0.04.
+    assert np.mean([1 - len(record.text.split()) / 400 for record in damaged]) == pytest.approx(level, abs=0.04)
+    assert np.mean([1 - len(record.table) / 400 for record in damaged]) == pytest.approx(level, abs=0.04)
+
+
+def test_the_loss_grows_with_the_level_in_every_modality():
+    clean = record_of(side=32)
+    damaged = [corrupt(clean, noisy(MODALITIES, level, 1)) for level in LEVELS]
+    for loss in (
+        [np.abs(pixels(record) - pixels(clean)).mean() for record in damaged],
+        [-len(record.text.split()) for record in damaged],
+        [-len(record.table) for record in damaged],
+    ):
+        assert loss == sorted(set(loss))
+
+
+@pytest.mark.parametrize("level", [0.02, 0.05, 0.1])
+def test_the_noise_on_mid_grey_has_the_level_as_standard_deviation(level):
+    noise = pixels(corrupt(record_of(side=96), noisy(("image",), level, 1))) - 128 / 255
+    assert noise.std() == pytest.approx(level, rel=0.03)
+    assert abs(noise.mean()) < 0.03 * level
+    # The three channels are drawn apart.
+    assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_noise_on_one_modality_leaves_the_others_alone(name):
+    clean = record_of()
+    damaged = corrupt(clean, noisy((name,), 0.5, 1))
+    assert getattr(damaged, name) != getattr(clean, name)
+    assert replace(damaged, **{name: getattr(clean, name)}) == clean
+
+
+def test_noise_on_all_modalities_is_the_noise_on_each():
+    together = corrupt(record_of(), noisy(MODALITIES, 0.5, 1))
+    for name in MODALITIES:
+        assert getattr(together, name) == getattr(corrupt(record_of(), noisy((name,), 0.5, 1)), name)
+
+
+def test_records_and_seeds_draw_apart():
+    first, other, reseeded = (corrupt(record_of(id=id), noisy(MODALITIES, 0.5, seed)) for id, seed in
+                              [("a", 1), ("b", 1), ("a", 2)])
+    for name in MODALITIES:
+        assert getattr(first, name) != getattr(other, name)
+        assert getattr(first, name) != getattr(reseeded, name)
+
+
+def test_the_validation_draws_are_not_the_test_draws():
+    config = Robustness()
+    panel = conditions.validation_conditions(config)
+    test = next(condition for condition in conditions.test_conditions(config)
+                if condition.modality == "all" and condition.level == panel[1].level)
+    assert str(panel[1]) == str(test) == "noisy(all, 0.5)"
+    for name in MODALITIES:
+        assert getattr(corrupt(record_of(), panel[1]), name) != getattr(corrupt(record_of(), test), name)
+
+
+@given(seeds, levels, targets)
+def test_damage_neither_reads_nor_writes_the_label(seed, level, target):
+    condition = noisy(target, level, seed)
+    damaged = corrupt(record_of(), condition)
+    assert damaged.target == "label"
+    assert replace(corrupt(replace(record_of(), target="other"), condition), target="label") == damaged
+
+
+@given(targets, levels, seeds)
+def test_what_is_absent_stays_absent(target, level, seed):
+    record = Record("a", "a")
+    assert corrupt(record, noisy(target, level, seed)) == record
+
+
+@pytest.mark.parametrize("names", [("image",), ("text",), ("table",), ("image", "table"), MODALITIES])
+def test_missing_takes_away_the_named_modalities_alone(names):
+    damaged = corrupt(record_of(), Condition("missing", names, 1.0))
+    assert damaged.present == tuple(name for name in MODALITIES if name not in names)
+    assert replace(damaged, **{name: getattr(record_of(), name) for name in names}) == record_of()
+
+
+@pytest.mark.parametrize("order", list(permutations(MODALITIES)))
+def test_order_changes_the_reading_order_alone(order):
+    damaged = corrupt(record_of(), Condition("order", order=order))
+    assert damaged.present == order
+    assert replace(damaged, order=MODALITIES) == record_of()
+
+
+def test_an_unknown_kind_is_an_error():
+    with pytest.raises(ValueError, match="sideways"):
+        corrupt(record_of(), Condition("sideways"))

