@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, RepeatedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from project.alignment import joined
+from project.alignment import joined, summary_question
 from project.config import load_config
 from project.llm import open_llm
 from project.llm.gate import facts_kept
@@ -69,16 +69,14 @@ def pilot(arguments: list[str], count: int) -> dict:
         "modality_probe": {"before": probe(before, names, GroupKFold(5), groups),
                            "after": probe(after, names, GroupKFold(5), groups)},
         "llm_accuracy": round(float(np.mean([trace.aligned.prediction == trace.record.target for trace in traces])), 3),
-        "seconds_per_call": round(usage.seconds / max(len(usage._seen), 1), 2),
+        "seconds_per_call": round(usage.seconds / max(len(usage.seen), 1), 2),
     }
 
 
 def _first_draws(llm, config, traces) -> list[str]:
     """What the model wrote at the first draw of each summary, before any gate."""
-    from project.alignment import _summary
-
     task = Task(config.data.question, ())
-    questions = [_summary(trace.described, config.alignment, task, None) for trace in traces]
+    questions = [summary_question(trace.described, config.alignment, task, None) for trace in traces]
     return [llm.store.get(question.request.key(llm.name)).completion for question in questions]
 
 

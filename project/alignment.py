@@ -66,10 +66,10 @@ def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: Alig
     asked = [index for index, parts in enumerate(styled) if parts]
     summaries, reasonings = {}, {}
     if config.summary:
-        questions = [_summary(styled[index], config, task, exemplar) for index in asked]
+        questions = [summary_question(styled[index], config, task, exemplar) for index in asked]
         summaries = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
     if config.reasoning:
-        questions = [_reasoning(styled[index], config, task) for index in asked]
+        questions = [reasoning_question(styled[index], config, task) for index in asked]
         reasonings = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
     return [_merge(parts, summaries.get(index), reasonings.get(index)) for index, parts in enumerate(styled)]
 
@@ -107,18 +107,21 @@ def _style(descriptions: Sequence[Parts], llm: LanguageModel, config: Alignment,
     return [tuple((name, next(answers).text) for name, _ in parts) for parts in descriptions]
 
 
-def _summary(styled: Parts, config: Alignment, task: Task, exemplar: Exemplar | None) -> Question:
+def summary_question(styled: Parts, config: Alignment, task: Task, exemplar: Exemplar | None) -> Question:
+    """What is asked for a summary; where every draw fails, the descriptions stand in for it."""
     gate = Gate(shortest=0.4, longest=1.5, facts=config.facts, classes=task.classes)
     source = joined(styled)
     example = (labelled(exemplar.styled), exemplar.summary) if exemplar and exemplar.summary else None
     request = Request("summary", _messages(prompt("summary", words=config.words), example, labelled(styled)),
                       config.temperature, 2 * config.words)
-    # The modalities' labels may come back in the passage; they are not a loss of facts, nor an invention.
     return Question(request, lambda out, end: gate.flags(out, source, end), source)
 
 
-def _reasoning(styled: Parts, config: Alignment, task: Task) -> Question:
-    """No example here: a small model copies the example's explanation, and the schema keeps the form anyway."""
+def reasoning_question(styled: Parts, config: Alignment, task: Task) -> Question:
+    """What is asked for a prediction and its explanation; where every draw fails, nothing is said.
+
+    It has no example: a small model copies the example's explanation, and the schema keeps the form anyway.
+    """
     gate = Gate(longest=3.0)
     source = joined(styled)
     schema = {

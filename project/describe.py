@@ -10,11 +10,15 @@ from .experts.image import describe_images
 from .experts.table import describe_table
 from .llm.engine import Completion, Request
 from .llm.store import Store
+from .progress import progress
 from .record import Record, pixels
 from .schema import Experts
 
 IMAGE_EXPERT = "attributes-1"
 """Name of the image expert in the store's keys; it changes with whatever changes a description."""
+
+BATCH = 16
+"""Images that the classifier reads at a time."""
 
 
 def describe(records: Sequence[Record], config: Experts, store: Store) -> list[Parts]:
@@ -38,7 +42,12 @@ def _described_images(images: list[np.ndarray], config: Experts, store: Store) -
         requests.append(Request("image", (("image", content),), 0.0, 0))
     missing = {request.key(model): index for index, request in enumerate(requests) if not store.get(request.key(model))}
     indices = list(missing.values())
-    for index, text in zip(indices, describe_images([images[index] for index in indices], config.classifier,
-                                                    config.top_k), strict=True):
-        store.put(requests[index], model, Completion(text, "stop", 0, 0, 0.0))
+    with progress() as bar:
+        task = bar.add_task("describing images", total=len(indices), visible=len(indices) > BATCH)
+        for start in range(0, len(indices), BATCH):
+            batch = indices[start : start + BATCH]
+            texts = describe_images([images[index] for index in batch], config.classifier, config.top_k)
+            for index, text in zip(batch, texts, strict=True):
+                store.put(requests[index], model, Completion(text, "stop", 0, 0, 0.0))
+            bar.advance(task, len(batch))
     return [store.get(request.key(model)).completion for request in requests]

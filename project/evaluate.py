@@ -19,9 +19,9 @@ from transformers import PreTrainedTokenizerBase
 from .config import require
 from .errors import UserError
 from .llm import open_llm
-from .llm.ask import progress
 from .module import base_model, load_tokenizer, with_adapter
 from .pipeline import Pipeline, Task, Trace, compose
+from .progress import progress
 from .robustness.conditions import Condition, test_conditions
 from .robustness.results import results_table
 from .run_folder import run_folder

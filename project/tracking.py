@@ -24,7 +24,7 @@ def start(config: Config, folder: Path) -> WandbLogger | None:
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's own last lines say where everything is
     return WandbLogger(
         project=config.wandb.project, entity=config.wandb.entity, save_dir=folder, mode=config.wandb.mode,
-        id=hashlib.sha256(str(folder).encode()).hexdigest()[:16], name=f"{config.name}-seed-{config.seed}",
+        id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16], name=f"{config.name}-seed-{config.seed}",
         group=config.experiment, job_type="train", config=asdict(config), save_code=False)
 
 

@@ -19,7 +19,7 @@ from project.record import Record
 REPOSITORY = Path(__file__).parent.parent
 CLASSES = ("Fruit", "Tool", "Vehicle")
 THINGS = [
-    ("hammer", "red", "a heavy hammer with a wooden handle, drives nails into boards and pulls them out", "steel", "41"),
+    ("hammer", "red", "a heavy hammer with a wooden handle, drives nails in and pulls them out", "steel", "41"),
     ("apple", "green", "a crisp apple from the orchard, sweet with a thin skin and small seeds", "pulp", "12"),
     ("bicycle", "blue", "a light bicycle for the city with two wheels, a bell, a basket and a lamp", "carbon", "88"),
     ("pear", "yellow", "a ripe pear that is soft to the touch, juicy and eaten in late summer", "flesh", "15"),

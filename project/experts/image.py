@@ -45,18 +45,15 @@ _PREPARE = v2.Compose([
 
 
 @torch.inference_mode()
-def classify(images: list[np.ndarray], top_k: int, batch_size: int = 16) -> list[list[tuple[str, float]]]:
+def classify(images: list[np.ndarray], top_k: int) -> list[list[tuple[str, float]]]:
     """For each uint8 RGB image, shape (height, width, 3), up to top_k pairs of class name and probability."""
     network, names = _classifier()
-    found = []
-    for start in range(0, len(images), batch_size):
-        batch = torch.stack([_PREPARE(image.copy()) for image in images[start : start + batch_size]])
-        best = network(batch).softmax(-1).topk(top_k)
-        found += [
-            [(names[index], value) for index, value in zip(indices, values, strict=True) if value >= _LIKELY]
-            for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
-    return found
+    batch = torch.stack([_PREPARE(image.copy()) for image in images])
+    best = network(batch).softmax(-1).topk(top_k)
+    return [
+        [(names[index], value) for index, value in zip(indices, values, strict=True) if value >= _LIKELY]
+        for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
 
 
 def attributes(image: np.ndarray) -> str:

@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from ..errors import UserError
+from ..progress import progress
 from .engine import Engine, Request
 from .store import Store
 
@@ -49,12 +48,12 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
-    _seen: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
 
     def used(self, key: str, completion_tokens: int, prompt_tokens: int, seconds: float) -> None:
         """Count the cost of a generation, once however often it is used."""
-        if key not in self._seen:
-            self._seen.add(key)
+        if key not in self.seen:
+            self.seen.add(key)
             self.prompt_tokens += prompt_tokens
             self.completion_tokens += completion_tokens
             self.seconds += seconds
@@ -69,12 +68,6 @@ class Usage:
                          for stage in sorted(self.texts)},
             "flags": dict(sorted(self.flags.items())),
         }
-
-
-def progress() -> Progress:
-    """The progress bar of every long step: done of all, elapsed and remaining time."""
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                    TextColumn("left"), TimeRemainingColumn())
 
 
 class LanguageModel:

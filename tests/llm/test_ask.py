@@ -1,6 +1,7 @@
-"""Asking through the store: once each, judged, drawn again, replaced in the end, and nothing that is paid for is lost."""
+"""Asking through the store: once each, judged, drawn again, replaced in the end, and nothing paid for is lost."""
 
 import json
+import tempfile
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from project.config import load_config
 from project.errors import UserError
 from project.llm import open_llm
 from project.llm.ask import REDRAW_TEMPERATURE, LanguageModel, Question, canonical, parsed
-from project.llm.engine import Request
+from project.llm.engine import Completion, Request
 from project.llm.store import Store
 
 NAME = "small"
@@ -22,7 +23,8 @@ def judge(text, finish):
 
 
 def question(content, stage="summary", **values):
-    request = Request(stage, (("system", "Be brief."), ("user", content)), **({"temperature": 0.0, "max_tokens": 40} | values))
+    settings = {"temperature": 0.0, "max_tokens": 40} | values
+    request = Request(stage, (("system", "Be brief."), ("user", content)), **settings)
     return Question(request, judge, f"fallback of {content}")
 
 
@@ -52,14 +54,10 @@ def test_answers_come_in_the_order_of_the_questions(model):
 
 @given(names=st.lists(st.sampled_from("abcd"), max_size=8))
 def test_repeats_are_asked_once(names):
-    import tempfile
-
     asked = []
 
     class Counting:
         def generate(self, requests, seeds):
-            from project.llm.engine import Completion
-
             for index, request in enumerate(requests):
                 asked.append(content_of(request))
                 yield index, Completion(content_of(request) * 2, "stop", 1, 1, 0.1)
@@ -153,6 +151,7 @@ def test_the_texts_of_another_model_are_not_taken(tmp_path, model, scripted):
 
 def test_one_engine_serves_all_batches(tmp_path, scripted):
     made = []
+    scripted.reply = content_of
     model = LanguageModel(NAME, Store(tmp_path), lambda: made.append(1) or scripted)
     assert model.ask([], 2) == [] and made == []
     for name in "ab":
@@ -234,8 +233,9 @@ def test_a_failure_of_the_engine_is_no_user_error_and_no_stored_text(tmp_path, m
 
 
 @pytest.mark.parametrize(("text", "value"), [
-    ('{"a": 1}', {"a": 1}), ('Sure:\n```json\n{"a": {"b": "}"}}\n```', {"a": {"b": "}"}}), ("no JSON", None), ("", None),
-    ('{"a": ', None), ("[1]", None), ("} {", None), ('{"a": 1} and {"b": 2}', None),
+    ('{"a": 1}', {"a": 1}), ('Sure:\n```json\n{"a": {"b": "}"}}\n```', {"a": {"b": "}"}}), ("no JSON", None),
+    ("", None), ('{"a": ', None), ("[1]", None), ("} {", None),
+    ('{"a": 1} and {"b": 2}', None),
 ])
 def test_the_json_object_of_a_completion(text, value):
     assert parsed(text) == value

@@ -22,7 +22,7 @@ CASES = {
     "numbers": (Gate(), "It weighs 120 kg.", "It weighs 12 kg."),
     "class name": (Gate(classes=("Tool", "Food & Drink")), "This is a tool.", "This is a toolbox for food."),
     "facts": (Gate(facts=0.8), "The hammer weighs 12 kg.", SOURCE.replace("nails", "a nail")),
-    "unchanged": (Gate(changed=True), SOURCE.lower().replace(".", "!"), "Into thick oak boards the hammer drives nails."),
+    "unchanged": (Gate(changed=True), SOURCE.upper(), "Into thick oak boards the hammer drives nails."),
 }
 
 

@@ -281,13 +281,14 @@ for number in itertools.count():
     assert len(Store(tmp_path)) == len(survivors)
 
 
-OTHERS = {"messages": (("user", "other"),), "temperature": 0.5, "max_tokens": 17, "schema": "{}", "round": 1, "attempt": 1}
+OTHERS = {"stage": "style", "messages": (("user", "other"),), "temperature": 0.5, "max_tokens": 17, "schema": "{}",
+          "round": 1, "attempt": 1}
 
 
 @pytest.mark.parametrize("field", Request.__dataclass_fields__)
 def test_a_key_changes_with_each_field_but_the_stage(field):
     request = request_of(1)
-    changed = replace(request, **{field: ({"stage": "style"} | OTHERS)[field]})
+    changed = replace(request, **{field: OTHERS[field]})
     assert changed != request
     assert (changed.key(MODEL) == request.key(MODEL)) == (field == "stage")
 
