@@ -62,7 +62,9 @@ def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: Alig
     """
     if not (config.style or config.summary or config.reasoning):
         return [Aligned(parts, parts, {}) for parts in descriptions]
-    styled = _style(descriptions, llm, config, task, exemplar) if config.style else list(descriptions)
+    styles = _style(descriptions, llm, config, task, exemplar) if config.style else [{} for _ in descriptions]
+    styled = [tuple((name, style[f"style {name}"].text if style else text) for name, text in parts)
+              for parts, style in zip(descriptions, styles, strict=True)]
     asked = [index for index, parts in enumerate(styled) if parts]
     summaries, reasonings = {}, {}
     if config.summary:
@@ -71,17 +73,18 @@ def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: Alig
     if config.reasoning:
         questions = [reasoning_question(styled[index], config, task) for index in asked]
         reasonings = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
-    return [_merge(parts, summaries.get(index), reasonings.get(index)) for index, parts in enumerate(styled)]
+    return [_merge(parts, styles[index], summaries.get(index), reasonings.get(index))
+            for index, parts in enumerate(styled)]
 
 
-def _merge(styled: Parts, summary: Answer | None, reasoning: Answer | None) -> Aligned:
+def _merge(styled: Parts, style: dict[str, Answer], summary: Answer | None, reasoning: Answer | None) -> Aligned:
     parts = [("summary", summary.text)] if summary else list(styled)
     prediction = None
     answer = parsed(reasoning.text) if reasoning else None
     if answer:
         prediction = answer["prediction"]
         parts.append(("reasoning", f"{answer['explanation'].strip()} It is most likely {prediction}."))
-    answers = {name: value for name, value in (("summary", summary), ("reasoning", reasoning)) if value}
+    answers = style | {name: value for name, value in (("summary", summary), ("reasoning", reasoning)) if value}
     return Aligned(tuple(parts), styled, answers, prediction)
 
 
@@ -92,7 +95,7 @@ def _messages(instruction: str, example: tuple[str, str] | None, data: str) -> t
 
 
 def _style(descriptions: Sequence[Parts], llm: LanguageModel, config: Alignment, task: Task,
-           exemplar: Exemplar | None) -> list[Parts]:
+           exemplar: Exemplar | None) -> list[dict[str, Answer]]:
     """Every description in the common style, one request each; equal descriptions are asked once."""
     gate = Gate(shortest=0.4, longest=2.0, facts=config.facts, classes=task.classes)
     questions = []
@@ -104,7 +107,7 @@ def _style(descriptions: Sequence[Parts], llm: LanguageModel, config: Alignment,
                               config.temperature, 2 * config.words)
             questions.append(Question(request, lambda out, end, text=text: gate.flags(out, text, end), text))
     answers = iter(llm.ask(questions, config.attempts))
-    return [tuple((name, next(answers).text) for name, _ in parts) for parts in descriptions]
+    return [{f"style {name}": next(answers) for name, _ in parts} for parts in descriptions]
 
 
 def summary_question(styled: Parts, config: Alignment, task: Task, exemplar: Exemplar | None) -> Question:
@@ -145,7 +148,8 @@ def reasoning_question(styled: Parts, config: Alignment, task: Task) -> Question
 def exemplar_from(described: Sequence[Parts], aligned: Sequence[Aligned]) -> Exemplar | None:
     """The first training row whose every answer passed all checks at the first draw; None where there is none."""
     for parts, result in zip(described, aligned, strict=True):
-        if result.answers and not any(answer.flags or answer.fallback for answer in result.answers.values()):
+        answers = result.answers.values()
+        if answers and not any(answer.attempts > 1 or answer.flags or answer.fallback for answer in answers):
             summary = result.answers.get("summary")
             return Exemplar(parts, result.styled, summary and summary.text)
     return None

@@ -47,6 +47,7 @@ class Pipeline:
     llm: LanguageModel
     train: Sequence[Record]
     _exemplar: Exemplar | None = None
+    _sought: bool = False
 
     def clean(self, records: Sequence[Record]) -> list[Trace]:
         """Training rows as they are, without an example."""
@@ -74,9 +75,11 @@ class Pipeline:
 
     def exemplar(self) -> Exemplar | None:
         """The one-shot example: a training row's own output, the first that passed every check."""
-        if self.config.alignment.exemplar and self._exemplar is None:
+        config = self.config.alignment
+        if config.exemplar and (config.style or config.summary) and not self._sought:
             rows = self.clean(self.train[:EXEMPLAR_ROWS])
             self._exemplar = exemplar_from([row.described for row in rows], [row.aligned for row in rows])
+            self._sought = True
         return self._exemplar
 
 

@@ -32,7 +32,8 @@ class Record:
     @property
     def present(self) -> tuple[str, ...]:
         """The modalities that this record has, in reading order."""
-        return tuple(name for name in self.order if getattr(self, name) not in (None, "", {}))
+        return tuple(name for name in self.order
+                     if getattr(self, name) not in (None, {}) and (name != "text" or self.text.strip()))
 
 
 def pixels(record: Record) -> np.ndarray:

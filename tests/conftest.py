@@ -1,9 +1,11 @@
-"""Small real records, a scripted language model, and one small real one."""
+"""Small real records, a tiny encoder, a scripted language model, and one small real one."""
 
 import json
+import random
 from dataclasses import dataclass, field
-from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
@@ -16,7 +18,6 @@ from project.llm.store import Store
 from project.pipeline import Pipeline
 from project.record import Record
 
-REPOSITORY = Path(__file__).parent.parent
 CLASSES = ("Fruit", "Tool", "Vehicle")
 THINGS = [
     ("hammer", "red", "a heavy hammer with a wooden handle, drives nails in and pulls them out", "steel", "41"),
@@ -122,3 +123,50 @@ def smollm2():
         return LlamaCppEngine(load_config(["llm=smollm2", "llm.threads=1"]).llm)
     except UserError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    """A folder with a randomly initialised BERT of the real class, two layers wide, and a real word-piece tokenizer."""
+    from tokenizers import BertWordPieceTokenizer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("encoder")
+    words = "the colour of it is red blue green round a thing small large heavy price city sweet sour shape".split()
+    trained = BertWordPieceTokenizer()
+    trained.train_from_iterator([" ".join(words)] * 5, vocab_size=120, min_frequency=1, show_progress=False)
+    trained.save_model(str(folder))
+    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64)
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                        intermediate_size=64, max_position_embeddings=64)
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def table_file(tmp_path_factory):
+    """A CSV of 48 rows in three classes, with small real images; text and colour tell the class, most of the time."""
+    folder = tmp_path_factory.mktemp("rows")
+    draw = random.Random(0)
+    rows = []
+    for index in range(48):
+        name, colour = draw.choice([("apple", "red"), ("plum", "blue"), ("pear", "green")])
+        noise = np.random.default_rng(index).integers(0, 60, (16, 16, 3), dtype=np.uint8)
+        noise[4:12, 4:12] = {"red": (230, 20, 20), "blue": (20, 20, 230), "green": (20, 200, 20)}[colour]
+        Image.fromarray(noise).save(folder / f"{index}.png")
+        rows.append({"photo": f"{index}.png", "title": f"a {colour} thing, round and {draw.choice(['sweet', 'sour'])}",
+                     "price": draw.randint(1, 9), "city": draw.choice("AB"), "kind": name, "seller": f"s{index % 24}"})
+    pd.DataFrame(rows).to_csv(folder / "rows.csv", index=False)
+    return folder / "rows.csv"
+
+
+@pytest.fixture
+def tiny_args(tiny_encoder, table_file, tmp_path):
+    """Arguments of a whole run that takes seconds: the table above, the tiny encoder, no language model, no W&B."""
+    return ["data=table", f"data.path={table_file}", "data.image=photo", "data.text=[title]",
+            "data.table=[price,city]", "data.target=kind", "data.group=seller", "experts.classifier=false",
+            f"model.encoder={tiny_encoder}", "model.max_tokens=48", "trainer=cpu", "trainer.epochs=3",
+            "trainer.batch_size=8", f"output={tmp_path / 'outputs'}", f"store.path={tmp_path / 'store'}",
+            "wandb.mode=disabled", "robustness.levels=[0.5]", "robustness.missing=single", "robustness.orders=1",
+            "robustness.resamples=50"]

@@ -15,7 +15,7 @@ from PIL import Image
 from project.record import MODALITIES, Record, pixels, seeded, with_pixels
 
 RECORD = Record("a", "a", Image.new("RGB", (2, 2), "red"), "a text", {"cell": "1"})
-parts = st.lists(st.one_of(st.integers(), st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x1f"))),
+parts = st.lists(st.one_of(st.integers(), st.text(alphabet="aé1 \n", max_size=6)),
                  min_size=1, max_size=4)
 
 

@@ -176,6 +176,8 @@ def parsed(text: str) -> dict | None:
     start, end = text.find("{"), text.rfind("}")
     try:
         value = json.loads(text[start : end + 1])
+        # JSON may hold half of a surrogate pair, which neither UTF-8 nor a tokenizer takes.
+        json.dumps(value, ensure_ascii=False).encode()
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

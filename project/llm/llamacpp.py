@@ -29,7 +29,7 @@ def _parts(config: LlamaCpp) -> list[Path]:
     for package in config.packages:
         # A dotted name would import its parents.
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
-        if spec is None:
+        if spec is None or spec.submodule_search_locations is None:
             raise UserError(f"llm {config.model} needs the package {package}, which is not installed; {config.install}")
         folder = Path(next(iter(spec.submodule_search_locations)))
         found = sorted(folder.glob("*.gguf")) or sorted(folder.glob("data/part*.bin"))

@@ -77,7 +77,8 @@ def _drawing(character: str, size: int) -> Image.Image | None:
 def _text(character: str, name: str, keywords: tuple[str, ...], most: int) -> str:
     """Name and at most `most` keywords; their order is shuffled per emoji, for the package's is that of a set."""
     plain = {word.replace("_", " ").strip().lower() for word in keywords}
-    words = sorted(word for word in plain - {name.lower()} if any(map(str.isalnum, word)))
+    words = sorted(word for word in plain - {name.lower()} if any(map(str.isalnum, word))
+                   and not any(unicodedata.category(point) == "So" for point in word))
     return ", ".join([name, *seeded("keywords", character).permutation(words).tolist()[:most]])
 
 
