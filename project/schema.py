@@ -86,8 +86,8 @@ class LlamaCpp:
     """Installed Python packages that carry the file: one that holds it whole, or its parts in order."""
     sha256: str | None = None
     """Digest of the whole file; a file with another digest is refused."""
-    install: str | None = None
-    """What to install where the file is missing, shown in the error."""
+    install: str = "install it, or give llm.path=/path/to/model.gguf"
+    """What to do where a package is missing, shown in the error."""
     context: int = 2048
     """Context window in tokens, of each slot."""
     threads: int = 0

@@ -1,4 +1,4 @@
-"""The demo, as a newcomer runs it: the real rows, the real encoder, the recorded store, and a model that is not there."""
+"""The demo, as a newcomer runs it: real rows, the real encoder, the recorded store, and a model that is not there."""
 
 import json
 import os
