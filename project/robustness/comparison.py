@@ -74,7 +74,7 @@ class Comparison:
     def middle(self) -> float | None:
         """The tested noise level that is nearest to 0.5, the lower of two; None without noise."""
         levels = sorted(set(self.conditions["level"][self.conditions["kind"] == "noisy"]))
-        return min(levels, key=lambda level: abs(level - 0.5), default=None)
+        return min(levels, key=lambda level: round(abs(level - 0.5), 9), default=None)  # 0.3 and 0.7 are equally near
 
     def select(self, kind: str, modality: str | None = None, level: float | None = None) -> list[str]:
         """Names of the conditions of one kind, and of one modality and level where these are given."""
