@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from project import config as module
+from project.check import BOUNDS
 from project.config import (
     CONF,
     GROUPS,
@@ -342,7 +343,7 @@ def test_a_value_that_makes_no_sense_is_refused(arg):
 def test_every_bound_is_of_a_key_that_exists():
     picks = [{"data": EmojiData, "llm": LlamaCpp}, {"data": TableData}]
     known = {key for picked in picks for key in module._hints(Config, picked)}
-    assert {key for keys in module.BOUNDS.values() for key in keys.split()} <= known
+    assert {key for keys in BOUNDS.values() for key in keys.split()} <= known
 
 
 def test_what_must_be_given_is_asked_for_by_require_alone():
