@@ -74,8 +74,11 @@ def to_dict(config: Config) -> dict:
 
 
 def to_yaml(config: Config) -> str:
-    """The resolved configuration as YAML, in the order of the schema."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True, width=120)
+    """The resolved configuration as YAML, in the order of the schema; reading it gives an equal configuration."""
+    mapping = to_dict(config)
+    text = yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=120)
+    # PyYAML folds some line separators of Unicode into blanks, unless it escapes all that is not ASCII.
+    return text if yaml.safe_load(text) == mapping else yaml.safe_dump(mapping, sort_keys=False, width=120)
 
 
 def require(config: Config) -> None:

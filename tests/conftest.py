@@ -1,6 +1,7 @@
 """Small real records, a tiny encoder, a scripted language model, and one small real one."""
 
 import json
+import os
 import random
 from dataclasses import dataclass, field
 
@@ -8,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub is first imported: no test waits for a network
 
 from project.alignment import Task
 from project.config import load_config

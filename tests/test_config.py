@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from project import config as module
@@ -226,6 +226,7 @@ def test_an_argument_is_split_at_its_first_equals_sign(value):
 
 
 @settings(max_examples=40, deadline=None)
+@example(question="a\x85b", targets=[], lr=0.0, limit=None)
 @given(
     question=ANY_TEXT,
     targets=st.lists(ANY_TEXT),

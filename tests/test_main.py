@@ -98,7 +98,7 @@ def test_a_verbs_mistake_is_one_line_too(monkeypatch, capsys):
 def test_an_interrupt_is_one_line_and_exit_code_130(monkeypatch, capsys):
     failing(monkeypatch, KeyboardInterrupt())
     assert main(["train"]) == 130
-    assert capsys.readouterr().err == "error: interrupted\n"
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
