@@ -1,6 +1,7 @@
 """The LightningModule: a LoRA transformer that learns from the clean text and from its perturbed view."""
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import lightning as L
@@ -64,7 +65,9 @@ def with_lora(model: torch.nn.Module, config: Model) -> PeftModel:
     lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=config.lora.r, lora_alpha=config.lora.alpha,
                       lora_dropout=config.lora.dropout, target_modules=list(config.lora.targets))
     try:
-        return get_peft_model(model, lora)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+            return get_peft_model(model, lora)
     except ValueError as error:
         raise UserError(f"model.lora.targets={list(config.lora.targets)} fits no layer of {config.encoder}: "
                         f"{str(error).splitlines()[0]}") from error
