@@ -17,21 +17,37 @@ RUN = "a run folder; the configuration then comes from it"
 
 @dataclass(frozen=True)
 class Verb:
-    """A command: its one line of help, and its own arguments beside those of the configuration."""
+    """A command: its one line of help, its own arguments beside those of the configuration, and its words.
+
+    `words` says what may stand on the command line without an =; "" allows none.
+    """
 
     help: str
     arguments: dict[str, str] = field(default_factory=dict)
+    words: str = ""
 
 
 # The verb x is run(config, args) of the module project.x, imported when it is called.
 VERBS = {
     "prepare": Verb(
         "make and store every text that training and evaluation read",
-        {"dry_run": "true counts the texts that the store lacks and makes none"},
+        {
+            "dry_run": "true tells calls, tokens, time and money for what the store lacks, and makes none",
+            "shard": "i/n makes the part i of n, by key; i is from 0 to n-1",
+        },
     ),
     "train": Verb("train, then evaluate and write the results"),
     "evaluate": Verb("evaluate a finished run again", {"run": RUN}),
     "report": Verb("write the tables, the figures and the page of an experiment"),
+    "store": Verb(
+        "look at, check and tend the stored generations",
+        {
+            "into": "merge: the store to add to",
+            "output": "export: a new folder",
+            "idle": "ls, seal, verify: minutes without a change after which another host's journal counts as left; 60",
+        },
+        words="ls | stats | verify | seal | compact | merge | export, then a folder; without one, store.path",
+    ),
     "show": Verb(
         "print what becomes of one record, from its source to the text that the model reads",
         {
@@ -115,21 +131,23 @@ def _dispatch(argv: list[str]) -> int:
     verb = VERBS[name]
     if asked & {"--help", "-h"}:
         own = "".join(f"  {key}\n      {text}\n" for key, text in verb.arguments.items())
-        print(f"python -m project {name} key=value ...: {verb.help}\n{own}\n{help_text()}")
+        words = f"  {verb.words}\n" if verb.words else ""
+        print(f"python -m project {name} key=value ...: {verb.help}\n{words}{own}\n{help_text()}")
         return 0
     args, rest = {}, []
     for arg in settings:
         key, equals, value = arg.removeprefix("--").partition("=")
         if key in verb.arguments and equals:
             args[key] = value
+        elif verb.words and not equals:
+            args.setdefault("words", []).append(arg)
         else:
             rest.append(arg)
     config = load_run(args["run"], rest) if "run" in args else load_config(rest)
     if "--print-config" in asked:
         print(to_yaml(config), end="")
         return 0
-    importlib.import_module(f"project.{name}").run(config, args)
-    return 0
+    return importlib.import_module(f"project.{name}").run(config, args) or 0
 
 
 if __name__ == "__main__":

@@ -73,17 +73,16 @@ def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: Alig
     if config.reasoning:
         questions = [reasoning_question(styled[index], config, task) for index in asked]
         reasonings = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
-    return [_merge(parts, styles[index], summaries.get(index), reasonings.get(index))
+    return [_merge(parts, styles[index], summaries.get(index), reasonings.get(index), task)
             for index, parts in enumerate(styled)]
 
 
-def _merge(styled: Parts, style: dict[str, Answer], summary: Answer | None, reasoning: Answer | None) -> Aligned:
+def _merge(styled: Parts, style: dict[str, Answer], summary: Answer | None, reasoning: Answer | None,
+           task: Task) -> Aligned:
     parts = [("summary", summary.text)] if summary else list(styled)
-    prediction = None
-    answer = parsed(reasoning.text) if reasoning else None
-    if answer:
-        prediction = answer["prediction"]
-        parts.append(("reasoning", f"{answer['explanation'].strip()} It is most likely {prediction}."))
+    explanation, prediction = _reasoned(reasoning.text, task) if reasoning else (None, None)
+    if prediction is not None:
+        parts.append(("reasoning", f"{explanation} It is most likely {prediction}."))
     answers = style | {name: value for name, value in (("summary", summary), ("reasoning", reasoning)) if value}
     return Aligned(tuple(parts), styled, answers, prediction)
 
@@ -134,15 +133,21 @@ def reasoning_question(styled: Parts, config: Alignment, task: Task) -> Question
     }
 
     def judge(out: str, end: str) -> tuple[str, ...]:
-        answer = parsed(out)
-        if not answer or not isinstance(answer.get("explanation"), str) or answer.get("prediction") not in task.classes:
-            return ("not in the schema",)
-        return gate.flags(answer["explanation"], source, end)
+        explanation, prediction = _reasoned(out, task)
+        return ("not in the schema",) if prediction is None else gate.flags(explanation, source, end)
 
     instruction = prompt("reasoning", question=task.question, classes="; ".join(task.classes))
     request = Request("reasoning", _messages(instruction, None, labelled(styled)), config.temperature, 120,
                       schema=canonical(schema))
     return Question(request, judge, "")
+
+
+def _reasoned(text: str, task: Task) -> tuple[str, str] | tuple[None, None]:
+    """Explanation and prediction of a completion, or two times None; a class counts in whatever case it is written."""
+    answer = parsed(text) or {}
+    explanation, prediction = answer.get("explanation"), str(answer.get("prediction")).strip().casefold()
+    named = [name for name in task.classes if name.casefold() == prediction]
+    return (explanation.strip(), named[0]) if named and isinstance(explanation, str) else (None, None)
 
 
 def exemplar_from(described: Sequence[Parts], aligned: Sequence[Aligned]) -> Exemplar | None:

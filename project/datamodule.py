@@ -1,14 +1,19 @@
 """The LightningDataModule: texts of each epoch, converted and perturbed anew.
 
 Epoch e trains on round e mod rounds. What a row's text is in a round is a pure function of the row and the round, so
-nothing depends on how often a loader was made, nor on whether a run was resumed.
+nothing depends on how often a loader was made, nor on whether a run was resumed. With a language model on a server,
+round e+1 is generated in the background of epoch e; one that shares the processor with training would only slow it.
 """
+
+import threading
+from concurrent.futures import Future
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
+from .llm import REMOTE
 from .pipeline import Pipeline, Trace, compose
 from .record import seeded
 from .robustness.conditions import validation_conditions
@@ -46,6 +51,7 @@ class TextDataModule(L.LightningDataModule):
         self._clean: list[Trace] | None = None
         self._rounds: dict[int, list[Encoding]] = {}
         self._validation: Texts | None = None
+        self._ahead: dict[int, Future[list[Trace]]] = {}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -70,7 +76,8 @@ class TextDataModule(L.LightningDataModule):
         if self.config.perturbation.weight:
             round = epoch % self.config.perturbation.rounds
             if round not in self._rounds:
-                self._rounds[round] = self._encode(self.traces_of_round(round))
+                ahead = self._ahead.pop(round, None)
+                self._rounds[round] = self._encode(ahead.result() if ahead else self.traces_of_round(round))
             second = self._rounds[round]
         return Texts(self._clean_encodings, [self.label_of[trace.record.target] for trace in clean], second)
 
@@ -78,12 +85,38 @@ class TextDataModule(L.LightningDataModule):
         """Asked for anew before each epoch. Batches follow from (seed, epoch, length of the clean texts)."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         texts = self.train_texts(epoch)
+        if self.trainer and self.config.llm.kind in REMOTE and epoch + 1 < self.trainer.max_epochs:
+            self.validation_texts()  # else its first reader would wait for the round
+            self._generate_ahead((epoch + 1) % self.config.perturbation.rounds)
         lengths = [len(encoding["input_ids"]) for encoding in texts.clean]
         batches = by_length(lengths, self.config.trainer.batch_size, seeded("batches", self.config.seed, epoch))
         return DataLoader(texts, batch_sampler=batches, collate_fn=self._collate)
 
-    def val_dataloader(self) -> DataLoader:
-        """The validation rows under every condition of the panel, clean first; `condition` tells them apart."""
+    def _generate_ahead(self, round: int) -> None:
+        """Have a thread bring a round into the store; its errors are raised where the round is asked for."""
+        if not self.config.perturbation.weight or round in self._rounds or round in self._ahead:
+            return
+        future = self._ahead[round] = Future()
+
+        def generate() -> None:
+            try:
+                future.set_result(self.traces_of_round(round))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=generate, name=f"round {round}", daemon=True).start()
+
+    def stop_ahead(self) -> None:
+        """Give up what is generated ahead; requests that are under way are finished and kept."""
+        cancelled = self.pipeline.llm.cancelled
+        cancelled.set()
+        for future in self._ahead.values():
+            future.exception()
+        cancelled.clear()
+        self._ahead.clear()
+
+    def validation_texts(self) -> Texts:
+        """The validation rows under every condition of the panel, clean first; made once."""
         if self._validation is None:
             traces, groups = [], []
             for index, condition in enumerate(validation_conditions(self.config.robustness)):
@@ -91,7 +124,12 @@ class TextDataModule(L.LightningDataModule):
                 groups += [index] * len(self.rows.val)
             labels = [self.label_of.get(trace.record.target, -1) for trace in traces]
             self._validation = Texts(self._encode(traces), labels, groups=groups)
-        return DataLoader(self._validation, batch_size=4 * self.config.trainer.batch_size, collate_fn=self._collate)
+        return self._validation
+
+    def val_dataloader(self) -> DataLoader:
+        """The validation texts; `conditions` of a batch tells the panel's conditions apart."""
+        return DataLoader(self.validation_texts(), batch_size=4 * self.config.trainer.batch_size,
+                          collate_fn=self._collate)
 
     def _encode(self, traces: list[Trace]) -> list[Encoding]:
         return encode([compose(trace.parts) for trace in traces], self.tokenizer, self.config.model.max_tokens)

@@ -4,8 +4,9 @@ A text is a pure function of (record, condition, round, config), given the store
 sees the same texts, and a test can ask for any of them.
 """
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .alignment import Aligned, Exemplar, Parts, Task, align, exemplar_from
 from .corruption import corrupt
@@ -39,48 +40,59 @@ class Trace:
 
 @dataclass
 class Pipeline:
-    """What the arrows need besides the record. `train` are the training rows, whose outputs give the exemplar."""
+    """What the arrows need besides the record. `train` are the training rows, whose outputs give the exemplar.
+
+    One arrow is walked at a time: a second thread waits, for the store and the counts of the language model serve one.
+    """
 
     config: Config
     task: Task
     store: Store
     llm: LanguageModel
     train: Sequence[Record]
-    _exemplar: Exemplar | None = None
-    _sought: bool = False
+    _examples: list[Exemplar | None] | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def clean(self, records: Sequence[Record]) -> list[Trace]:
-        """Training rows as they are, without an example."""
-        described = describe(records, self.config.experts, self.store)
-        aligned = align(described, self.llm, self.config.alignment, self.task)
-        return [Trace(*row) for row in zip(records, records, described, aligned, strict=True)]
+        """Training rows as they are, aligned with the one-shot example like every other row."""
+        with self._lock:
+            return self._aligned(records, records, self.exemplar)
 
     def perturbed(self, traces: Sequence[Trace], round: int) -> list[Trace]:
         """The training rows `traces` in one round of the perturbation, at the place that the config names."""
-        config, classes = self.config.perturbation, self.task.classes
-        ids = [trace.record.id for trace in traces]
-        if config.place == "aligned" or config.kind == "none":
-            texts = perturb(ids, [trace.aligned.parts for trace in traces], round, config, self.llm, classes)
-        else:
-            described = perturb(ids, [trace.described for trace in traces], round, config, self.llm, classes)
-            texts = [result.parts for result in align(described, self.llm, self.config.alignment, self.task)]
-        return [replace(trace, perturbed=text) for trace, text in zip(traces, texts, strict=True)]
+        with self._lock:
+            config, classes = self.config.perturbation, self.task.classes
+            ids = [trace.record.id for trace in traces]
+            if config.place == "aligned" or config.kind == "none":
+                texts = perturb(ids, [trace.aligned.parts for trace in traces], round, config, self.llm, classes)
+            else:
+                described = perturb(ids, [trace.described for trace in traces], round, config, self.llm, classes)
+                texts = [result.parts for result in
+                         align(described, self.llm, self.config.alignment, self.task, self.exemplar)]
+            return [replace(trace, perturbed=text) for trace, text in zip(traces, texts, strict=True)]
 
     def inferred(self, records: Sequence[Record], condition: Condition = CLEAN) -> list[Trace]:
         """Validation and test rows under a condition: the same path, never perturbed, with the one-shot example."""
-        corrupted = [corrupt(record, condition) for record in records]
-        described = describe(corrupted, self.config.experts, self.store)
-        aligned = align(described, self.llm, self.config.alignment, self.task, self.exemplar())
-        return [Trace(*row) for row in zip(records, corrupted, described, aligned, strict=True)]
+        with self._lock:
+            return self._aligned(records, [corrupt(record, condition) for record in records], self.exemplar)
 
+    @property
     def exemplar(self) -> Exemplar | None:
-        """The one-shot example: a training row's own output, the first that passed every check."""
+        """The one-shot example: a training row's own output without an example, the first that passed every check."""
         config = self.config.alignment
-        if config.exemplar and (config.style or config.summary) and not self._sought:
-            rows = self.clean(self.train[:EXEMPLAR_ROWS])
-            self._exemplar = exemplar_from([row.described for row in rows], [row.aligned for row in rows])
-            self._sought = True
-        return self._exemplar
+        if not config.exemplar or not (config.style or config.summary):
+            return None
+        with self._lock:
+            if self._examples is None:
+                rows = self._aligned(self.train[:EXEMPLAR_ROWS], self.train[:EXEMPLAR_ROWS], None)
+                self._examples = [exemplar_from([row.described for row in rows], [row.aligned for row in rows])]
+            return self._examples[0]
+
+    def _aligned(self, records: Sequence[Record], corrupted: Sequence[Record],
+                 exemplar: Exemplar | None) -> list[Trace]:
+        described = describe(corrupted, self.config.experts, self.store)
+        aligned = align(described, self.llm, self.config.alignment, self.task, exemplar)
+        return [Trace(*row) for row in zip(records, corrupted, described, aligned, strict=True)]
 
 
 def compose(parts: Parts) -> tuple[str, ...]:

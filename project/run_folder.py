@@ -13,7 +13,9 @@ from .schema import Config
 IDENTITY = ("experiment", "method", "name", "output", "seed")
 ENVIRONMENT = (
     "store", "wandb", "trainer.accelerator", "trainer.devices", "robustness.resamples",
-    "llm.path", "llm.packages", "llm.install", "llm.threads",
+    "llm.path", "llm.packages", "llm.install", "llm.threads", "llm.slots", "llm.base_url", "llm.served", "llm.key_env",
+    "llm.concurrency", "llm.timeout", "llm.retries", "llm.price_prompt", "llm.price_completion", "llm.batch_size",
+    "llm.device_map",
 )
 
 

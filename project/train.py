@@ -94,6 +94,8 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
         if trainer.interrupted:
             raise KeyboardInterrupt(f"{folder} goes on from its last epoch with the same command") from error
         raise
+    finally:
+        data.stop_ahead()
     seconds = time.perf_counter() - start
     checkpoint = trainer.strategy.load_checkpoint(best.best_model_path, weights_only=True)
     module.load_state_dict(checkpoint["state_dict"], strict=False)

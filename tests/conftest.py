@@ -123,7 +123,7 @@ def smollm2():
     from project.llm.llamacpp import LlamaCppEngine
 
     try:
-        return LlamaCppEngine(load_config(["llm=smollm2", "llm.threads=1"]).llm)
+        return LlamaCppEngine(load_config(["llm=smollm2", "llm.threads=1", "llm.slots=1"]).llm)
     except UserError as error:
         pytest.skip(str(error))
 

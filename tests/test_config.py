@@ -22,7 +22,7 @@ from project.config import (
 )
 from project.errors import UserError
 from project.run_folder import differences, flat, run_folder
-from project.schema import Alignment, Config, EmojiData, Experts, LlamaCpp, Model, Robustness, TableData, Trainer
+from project.schema import KINDS, Alignment, Config, EmojiData, Experts, LlamaCpp, Model, Robustness, TableData, Trainer
 
 FILES = {
     "config": """
@@ -342,7 +342,7 @@ def test_a_value_that_makes_no_sense_is_refused(arg):
 
 
 def test_every_bound_is_of_a_key_that_exists():
-    picks = [{"data": EmojiData, "llm": LlamaCpp}, {"data": TableData}]
+    picks = [{group: kind} for group, kinds in KINDS.items() for kind in kinds.values()]
     known = {key for picked in picks for key in module._hints(Config, picked)}
     assert {key for keys in BOUNDS.values() for key in keys.split()} <= known
 

@@ -1,12 +1,18 @@
 """The data module gives each epoch the texts of its round, as a pure function of row and round."""
 
+import threading
+import time
+
+import lightning as L
 import pytest
 import torch
 
+from project import llm as engines
 from project.config import load_config
 from project.datamodule import TextDataModule
+from project.errors import UserError
 from project.llm import open_llm
-from project.module import load_tokenizer
+from project.module import RobustClassifier, load_tokenizer
 from project.pipeline import Pipeline, Task
 from project.sources import read_rows
 
@@ -67,3 +73,83 @@ def test_validation_reads_the_panel_clean_first(data):
     batches = list(module.val_dataloader())
     conditions = torch.cat([batch["conditions"] for batch in batches])
     assert conditions.tolist() == [index for index in range(3) for _ in module.rows.val]
+
+
+class TestGeneratingAhead:
+    """With a model on a server, round e+1 is generated behind epoch e."""
+
+    OURS = ("method=ours", "alignment.style=false", "perturbation.rounds=3", "trainer.epochs=3")
+    REMOTE = (*OURS, "llm=openai", "llm.model=m", "llm.base_url=http://127.0.0.1:9/v1")
+
+    @pytest.fixture
+    def fitted(self, data, scripted, monkeypatch):
+        """Fits with the scripted engine as the server; returns the data module and who generated which round."""
+        monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+        reply, whose = scripted.reply, {}
+
+        def watched(request):
+            if request.stage == "perturb":
+                whose.setdefault(request.round, set()).add(threading.current_thread().name)
+            return reply(request)
+
+        scripted.reply = watched
+
+        def run(args=self.REMOTE):
+            module = data(*args)
+            trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+                                enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+                                reload_dataloaders_every_n_epochs=1)
+            try:
+                trainer.fit(RobustClassifier(module.config, module.rows.classes, 9), module)
+            finally:
+                module.stop_ahead()
+            return module, whose
+
+        return run
+
+    def test_each_later_round_comes_from_a_thread_of_its_own(self, fitted):
+        _, whose = fitted()
+        assert whose == {0: {threading.current_thread().name}, 1: {"round 1"}, 2: {"round 2"}}
+
+    def test_the_texts_are_the_same_as_without(self, fitted, data):
+        module, _ = fitted()
+        plain = data(*self.REMOTE, "store.engine=false")
+        for epoch in range(3):
+            assert ids(plain.train_texts(epoch).second) == ids(module.train_texts(epoch).second)
+
+    def test_a_model_that_shares_the_processor_generates_before_the_epoch(self, fitted):
+        _, whose = fitted((*self.OURS, "llm=smollm2"))
+        assert set().union(*whose.values()) == {threading.current_thread().name}
+
+    def test_an_error_behind_an_epoch_is_raised_where_its_round_is_due(self, fitted, scripted):
+        reply = scripted.reply
+
+        def failing(request):
+            if request.round == 1:
+                raise UserError("the server is gone")
+            return reply(request)
+
+        scripted.reply = failing
+        with pytest.raises(UserError, match="the server is gone"):
+            fitted()
+
+    def test_stopping_gives_up_what_nobody_waits_for_and_keeps_what_was_answered(self, fitted, data, scripted):
+        reply, begun = scripted.reply, threading.Event()
+
+        def slow(request):
+            if request.round == 1:
+                begun.set()
+                time.sleep(0.05)
+            return reply(request)
+
+        scripted.reply = slow
+        module = data(*self.REMOTE)
+        module.train_texts(0)
+        module.validation_texts()
+        module._generate_ahead(1)
+        assert begun.wait(10)
+        module.stop_ahead()
+        asked = [request for request in scripted.asked if request.round == 1]
+        assert 0 < len(asked) < len(module.rows.train)
+        assert all(module.pipeline.store.get(request.key("m")) for request in asked)
+        module.pipeline.perturbed(module.clean_traces(), 1)  # and the rest can be had later

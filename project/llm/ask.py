@@ -1,14 +1,19 @@
 """Asking a language model through the store: each distinct request once, judged, drawn again, or replaced."""
 
+import contextlib
 import json
+import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ..errors import UserError
 from ..progress import progress
 from .engine import Engine, Request
-from .store import Store
+from .store import Row, Store
 
 REDRAW_TEMPERATURE = 0.7
 """Least temperature of a second draw: at 0 it would return the first again."""
@@ -38,7 +43,10 @@ class Answer:
 
 @dataclass
 class Usage:
-    """What a run asked of its language model. Tokens and seconds are of all generations used, stored ones included."""
+    """What a run asked of its language model.
+
+    Tokens and seconds are of all generations used, stored ones included; `written` counts the tokens of new ones.
+    """
 
     texts: Counter = field(default_factory=Counter)
     calls: Counter = field(default_factory=Counter)
@@ -48,6 +56,7 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
+    written: int = 0
     seen: set[str] = field(default_factory=set)
 
     def used(self, key: str, completion_tokens: int, prompt_tokens: int, seconds: float) -> None:
@@ -70,19 +79,31 @@ class Usage:
         }
 
 
+class Cancelled(Exception):
+    """Generation was given up because nobody waits for it any more."""
+
+
 class LanguageModel:
     """A store in front of an engine that is made when, and only when, the store lacks something.
 
-    With `dry` nothing is generated: misses are counted in `usage.calls` and answered by their fallbacks, so that the
-    cost of a run can be told before it is spent.
+    With `dry` nothing is generated: misses are counted in `planned` and answered by their fallbacks, so that the cost
+    of a run can be told before it is spent.
+
+    With `share` = (index, count) only the missing texts whose key belongs to that index are generated; the others are
+    waited for, since other shards, or ranks, generate them. Where none of them is seen to work for `patience` seconds,
+    this one takes over what is missing.
     """
 
     def __init__(self, name: str, store: Store, make_engine: Callable[[], Engine], *, allowed: bool = True,
-                 dry: bool = False):
-        self.name, self.store, self.usage = name, store, Usage()
+                 dry: bool = False, share: tuple[int, int] = (0, 1), patience: float = 120.0):
+        self.name, self.store, self.usage, self.share = name, store, Usage(), share
         self._make_engine, self._engine, self._allowed, self._dry = make_engine, None, allowed, dry
-        self._planned: set[str] = set()
-        self.planned_tokens = Counter()
+        self._patience = patience
+        self.planned: dict[str, Request] = {}
+        self.watch: Callable[[], None] | None = None
+        """Called after each completion; without it, each batch of generations shows a progress bar of its own."""
+        self.cancelled = threading.Event()
+        """Once set, asking for a text that is not in the store raises Cancelled."""
 
     def ask(self, questions: Sequence[Question], attempts: int) -> list[Answer]:
         """One answer for each question, in order. Draws go on, up to `attempts`, while the checks fail.
@@ -92,11 +113,9 @@ class LanguageModel:
         answers: list[Answer | None] = [None] * len(questions)
         pending = list(range(len(questions)))
         for attempt in range(attempts):
-            requests = {index: _redraw(questions[index].request, attempt) for index in pending}
-            self._fill(list(requests.values()), first=attempt == 0)
+            requests = [_redraw(questions[index].request, attempt) for index in pending]
             still = []
-            for index, request in requests.items():
-                row = self.store.get(request.key(self.name))
+            for index, row in zip(pending, self._rows(requests, first=attempt == 0), strict=True):
                 if row is None:
                     answers[index] = Answer(questions[index].fallback)
                     continue
@@ -112,42 +131,68 @@ class LanguageModel:
             self.usage.fallbacks[questions[index].request.stage] += 1
         return answers
 
-    def _fill(self, requests: list[Request], first: bool) -> None:
-        """Bring into the store what it lacks of the requests, in one go: repeats dropped, equal prefixes together."""
-        missing = {}
-        for request in requests:
-            key = request.key(self.name)
-            if first:
-                self.usage.texts[request.stage] += 1
-            if self.store.get(key) is None:
-                missing.setdefault(key, request)
-            elif first:
-                self.usage.hits[request.stage] += 1
-        if missing:
-            self.store.refresh()
-            missing = {key: request for key, request in missing.items() if self.store.get(key) is None}
-        if not missing:
-            return
+    def _rows(self, requests: list[Request], first: bool) -> list[Row | None]:
+        """What the store has for each request after all that it lacked was generated; None where dry."""
+        keys = [request.key(self.name) for request in requests]
+        rows = dict(zip(keys, self.store.find(keys), strict=True))
+        if first:
+            self.usage.texts.update(request.stage for request in requests)
+            self.usage.hits.update(request.stage for key, request in zip(keys, requests, strict=True) if rows[key])
+        missing = {key: request for key, request in zip(keys, requests, strict=True) if rows[key] is None}
+        if missing and self.store.refresh():
+            missing = self._lacking(missing)
         if self._dry:
-            for key, request in missing.items():
-                if key not in self._planned:
-                    self._planned.add(key)
-                    self.usage.calls[request.stage] += 1
-                    self.planned_tokens["prompt"] += sum(len(content) for _, content in request.messages) // 4
-                    self.planned_tokens["completion"] += request.max_tokens // 2
+            self.planned |= missing
+        elif missing:
+            index, count = self.share
+            mine = {key: request for key, request in missing.items() if int(key[:8], 16) % count == index}
+            self._generate(mine)
+            self._await({key: request for key, request in missing.items() if key not in mine})
+        lacked = [key for key in rows if rows[key] is None]
+        rows |= zip(lacked, self.store.find(lacked), strict=True)
+        return [rows[key] for key in keys]
+
+    def _lacking(self, requests: dict[str, Request]) -> dict[str, Request]:
+        found = self.store.find(list(requests))
+        return {key: request for (key, request), row in zip(requests.items(), found, strict=True) if row is None}
+
+    def _generate(self, missing: dict[str, Request]) -> None:
+        """Ask the engine, equal prefixes together, and keep each completion as soon as it is there."""
+        if not missing:
             return
         ordered = sorted(missing.values(), key=lambda request: (request.messages[:-1], len(request.messages[-1][1])))
         engine = self._start(ordered)
         seeds = [int(request.key(self.name)[:8], 16) % 2**31 for request in ordered]
-        with progress() as bar:
-            task = bar.add_task(f"{self.name}: {', '.join(sorted({request.stage for request in ordered}))}",
-                                total=len(ordered))
-            for index, completion in engine.generate(ordered, seeds):
+        with contextlib.ExitStack() as stack:
+            watch = self.watch
+            if watch is None:
+                bar = stack.enter_context(progress())
+                stages = ", ".join(sorted({request.stage for request in ordered}))
+                watch = partial(bar.advance, bar.add_task(f"{self.name}: {stages}", total=len(ordered)))
+            for index, completion in stack.enter_context(contextlib.closing(engine.generate(ordered, seeds))):
                 self.store.put(ordered[index], self.name, completion)
                 self.usage.calls[ordered[index].stage] += 1
-                bar.advance(task)
+                self.usage.written += completion.completion_tokens
+                watch()
+                if self.cancelled.is_set():
+                    raise Cancelled
+
+    def _await(self, missing: dict[str, Request]) -> None:
+        """Wait until others have generated these, or take over where nothing comes any more."""
+        since = time.monotonic()
+        while missing:
+            if self.store.refresh():
+                missing, since = self._lacking(missing), time.monotonic()
+            elif time.monotonic() - since > self._patience:
+                print(f"no other job has added a text for {self._patience:.0f} s; this one generates the "
+                      f"{len(missing)} that it waited for", file=sys.stderr)
+                return self._generate(missing)
+            elif self.cancelled.wait(min(0.5, self._patience / 10)):
+                raise Cancelled
 
     def _start(self, missing: list[Request]) -> Engine:
+        if self.cancelled.is_set():
+            raise Cancelled
         if self._engine is None:
             what = f"{len(missing)} texts of the stage {missing[0].stage} are not in the store {self.store.path}"
             if not self._allowed:
@@ -172,12 +217,14 @@ def canonical(schema: dict) -> str:
 
 
 def parsed(text: str) -> dict | None:
-    """The JSON object that a completion holds, also where prose or a code fence stands around it; None where none."""
-    start, end = text.find("{"), text.rfind("}")
-    try:
-        value = json.loads(text[start : end + 1])
-        # JSON may hold half of a surrogate pair, which neither UTF-8 nor a tokenizer takes.
-        json.dumps(value, ensure_ascii=False).encode()
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+    """The first JSON object that a completion holds, also where prose or a code fence stands around it; else None."""
+    decoder = json.JSONDecoder(strict=False)  # models write line breaks into strings
+    for start in (index for index, letter in enumerate(text) if letter == "{"):
+        try:
+            value, _ = decoder.raw_decode(text, start)
+            # JSON may hold half of a surrogate pair, which neither UTF-8 nor a tokenizer takes.
+            json.dumps(value, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            continue
+        return value
+    return None

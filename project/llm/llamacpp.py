@@ -8,14 +8,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 
 from ..errors import UserError
 from ..schema import LlamaCpp
 from .engine import Completion, Request
-
-CACHE = Path(os.environ.get("TCR_CACHE", Path.home() / ".cache" / "text-centric-robustness"))
-"""Where joined model files are kept."""
+from .llamacpp_speed import CACHE, fastest
 
 
 def _sha256(path: Path) -> str:
@@ -68,7 +68,7 @@ def model_file(config: LlamaCpp) -> Path:
 
 
 class LlamaCppEngine:
-    """One llama.cpp slot: on few cores it is as fast as several, and its prompt cache keeps the constant prefix."""
+    """llama.cpp with as many threads and slots as are fastest here; its cache keeps the constant prefix of prompts."""
 
     def __init__(self, config: LlamaCpp):
         path = model_file(config)
@@ -76,37 +76,68 @@ class LlamaCppEngine:
             import xllamacpp
         except ModuleNotFoundError as error:
             raise UserError(f"llm {config.model} needs the package xllamacpp; {config.install}") from error
-        parameters = xllamacpp.CommonParams()
-        parameters.model.path = str(path)
-        parameters.n_ctx = config.context
-        parameters.n_parallel = 1
-        parameters.verbosity = -1
-        threads = config.threads or len(os.sched_getaffinity(0))
-        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
-        self._server = xllamacpp.Server(parameters)
+        self.threads, self.slots = fastest(path, config, partial(_rate, xllamacpp, path, config.context))
+        self._server = _server(xllamacpp, path, config.context, self.threads, self.slots)
 
     def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
-        """Answers in the order of the requests. Raises RuntimeError where llama.cpp reports a failure."""
-        for index, (request, seed) in enumerate(zip(requests, seeds, strict=True)):
-            body = {
-                "messages": [{"role": role, "content": content} for role, content in request.messages],
-                "temperature": request.temperature,
-                "max_tokens": request.max_tokens,
-                "seed": seed,
-                "cache_prompt": True,
-            }
-            if request.schema:
-                body["response_format"] = {"type": "json_schema", "json_schema": {"schema": json.loads(request.schema)}}
-            start = time.perf_counter()
-            answer = self._server.handle_chat_completions(body)
-            answer = json.loads(answer) if isinstance(answer, str) else answer
-            if "choices" not in answer:
-                raise RuntimeError(f"llama.cpp did not answer the stage {request.stage}: {answer}")
-            choice, usage = answer["choices"][0], answer["usage"]
-            yield index, Completion(
-                text=choice["message"]["content"] or "",
-                finish=choice["finish_reason"],
-                prompt_tokens=usage["prompt_tokens"],
-                completion_tokens=usage["completion_tokens"],
-                seconds=time.perf_counter() - start,
-            )
+        """Answers as they come, begun in the order of the requests. Raises RuntimeError where llama.cpp fails."""
+        pool = ThreadPoolExecutor(self.slots)
+        try:
+            futures = {pool.submit(self._answer, request, seed): index
+                       for index, (request, seed) in enumerate(zip(requests, seeds, strict=True))}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _answer(self, request: Request, seed: int) -> Completion:
+        body = {
+            "messages": [{"role": role, "content": content} for role, content in request.messages],
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+            "seed": seed,
+            "cache_prompt": True,
+        }
+        if request.schema:
+            body["response_format"] = {"type": "json_schema", "json_schema": {"schema": json.loads(request.schema)}}
+        start = time.perf_counter()
+        answer = self._server.handle_chat_completions(body)
+        answer = json.loads(answer) if isinstance(answer, str) else answer
+        if "choices" not in answer:
+            raise RuntimeError(f"llama.cpp did not answer the stage {request.stage}: {answer}")
+        choice, usage = answer["choices"][0], answer["usage"]
+        return Completion(
+            text=choice["message"]["content"] or "",
+            finish=choice["finish_reason"],
+            prompt_tokens=usage["prompt_tokens"],
+            completion_tokens=usage["completion_tokens"],
+            seconds=time.perf_counter() - start,
+        )
+
+
+def _server(xllamacpp, path: Path, context: int, threads: int, slots: int):
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = str(path)
+    parameters.n_ctx = context * slots  # llama.cpp shares it out among the slots
+    parameters.n_parallel = slots
+    parameters.verbosity = -1
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    return xllamacpp.Server(parameters)
+
+
+def _rate(xllamacpp, path: Path, context: int, threads: int, slots: int) -> float:
+    """Short requests that a server with so many threads and slots answers in a second; they share a long prefix."""
+    server = _server(xllamacpp, path, context, threads, slots)
+
+    def ask(number: int) -> None:
+        server.handle_chat_completions({
+            "messages": [{"role": "system", "content": "You rewrite notes in plain English sentences. " * 8},
+                         {"role": "user", "content": f"Note {number}: a round red thing on a table. " * 3}],
+            "temperature": 0.0, "max_tokens": 24, "cache_prompt": True})
+
+    ask(0)  # reads the prefix
+    count = max(4, 2 * slots)
+    start = time.perf_counter()
+    with ThreadPoolExecutor(slots) as pool:
+        list(pool.map(ask, range(1, count + 1)))
+    return count / (time.perf_counter() - start)

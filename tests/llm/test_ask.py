@@ -2,6 +2,8 @@
 
 import json
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -10,9 +12,10 @@ from hypothesis import strategies as st
 from project.config import load_config
 from project.errors import UserError
 from project.llm import open_llm
-from project.llm.ask import REDRAW_TEMPERATURE, LanguageModel, Question, canonical, parsed
+from project.llm.ask import REDRAW_TEMPERATURE, Cancelled, LanguageModel, Question, canonical, parsed
 from project.llm.engine import Completion, Request
 from project.llm.store import Store
+from tests.conftest import Scripted
 
 NAME = "small"
 
@@ -123,7 +126,7 @@ def test_after_the_last_draw_the_fallback_is_taken_and_counted(model, scripted):
 def test_a_flagged_draw_is_stored_and_paid_for_once(tmp_path, model, scripted):
     scripted.reply = lambda request: "bad"
     first = model.ask([question("a")], 2)
-    assert len(model.store) == 2 and model.usage.calls.total() == 2
+    assert len(model.store.keys()) == 2 and model.usage.calls.total() == 2
     assert LanguageModel(NAME, Store(tmp_path), forbidden).ask([question("a")], 2) == first
 
 
@@ -194,10 +197,9 @@ def test_dry_generates_nothing_and_counts_each_missing_text_once(tmp_path, model
     answers = dry.ask(questions, 2)
     assert texts(answers) == ["a, draw 0", "fallback of b", "fallback of b", "fallback of c"]
     assert not any(answer.fallback or answer.flags for answer in answers)
-    assert (dry.usage.calls.total(), dry.usage.hits.total(), dry.usage.fallbacks.total()) == (2, 1, 0)
-    assert dry.planned_tokens["completion"] == 40 and dry.planned_tokens["prompt"] > 0
+    assert (len(dry.planned), dry.usage.hits.total(), dry.usage.fallbacks.total()) == (2, 1, 0)
     dry.ask(questions, 2)
-    assert dry.usage.calls.total() == 2
+    assert len(dry.planned) == 2 and dry.usage.calls.total() == 0
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -211,7 +213,8 @@ def test_a_failing_engine_keeps_what_it_had_generated(tmp_path, model, scripted)
     questions = [question(name * size) for size, name in enumerate("abcd", 1)]
     with pytest.raises(ConnectionError):
         model.ask(questions, 2)
-    kept = {row.completion for row in Store(tmp_path).rows()}
+    store = Store(tmp_path)
+    kept = {row.completion for row in store.find(list(store.keys()))}
     assert kept == {f"answer to {content_of(request)}" for request in scripted.asked} and len(kept) == 2
     assert model.usage.calls.total() == 2 and not model.usage.fallbacks
     # The run goes on where it stopped: only what is missing is asked.
@@ -229,13 +232,64 @@ def test_a_failure_of_the_engine_is_no_user_error_and_no_stored_text(tmp_path, m
     scripted.reply = dead
     with pytest.raises(RuntimeError, match="out of memory"):
         model.ask([question("a")], 2)
-    assert len(Store(tmp_path)) == 0
+    assert not Store(tmp_path).keys()
+
+
+def shared(tmp_path, engine, index, patience):
+    return LanguageModel(NAME, Store(tmp_path), lambda: engine, share=(index, 2), patience=patience)
+
+
+def test_two_shards_that_work_side_by_side_ask_nothing_twice_and_both_get_everything(tmp_path):
+    questions = [question(f"number {number}") for number in range(20)]
+    engines = [Scripted(content_of), Scripted(content_of)]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda index: texts(shared(tmp_path, engines[index], index, 20).ask(questions, 1)),
+                                (0, 1)))
+    assert answers[0] == answers[1] == [content_of(item.request) for item in questions]
+    asked = [[content_of(request) for request in engine.asked] for engine in engines]
+    assert all(asked) and not set(asked[0]) & set(asked[1]) and len(asked[0] + asked[1]) == 20
+
+
+def test_a_shard_alone_takes_over_what_no_other_generates_and_says_so(tmp_path, scripted, capsys):
+    questions = [question(f"number {number}") for number in range(10)]
+    scripted.reply = content_of
+    answers = shared(tmp_path, scripted, 1, 0.05).ask(questions, 1)
+    assert texts(answers) == [content_of(item.request) for item in questions]
+    own, taken = scripted.batches
+    assert 0 < len(own) < 10 and len(own) + len(taken) == 10
+    assert f"this one generates the {len(taken)} that it waited for" in capsys.readouterr().err
+
+
+def test_cancelling_ends_the_generation_after_the_completion_at_hand(tmp_path, scripted):
+    model = LanguageModel(NAME, Store(tmp_path), lambda: scripted)
+
+    def cancel(request):
+        model.cancelled.set()
+        return content_of(request)
+
+    scripted.reply = cancel
+    with pytest.raises(Cancelled):
+        model.ask([question(name) for name in "abc"], 1)
+    assert len(scripted.asked) == 1 and len(model.store.keys()) == 1
+    with pytest.raises(Cancelled):
+        model.ask([question("d")], 1)
+    kept = question(content_of(scripted.asked[0]))
+    assert texts(model.ask([kept], 1)) == [content_of(kept.request)]
+
+
+def test_cancelling_ends_the_waiting_for_other_shards(tmp_path, scripted):
+    scripted.reply = content_of
+    model = shared(tmp_path, scripted, 0, 600)
+    timer = threading.Timer(0.2, model.cancelled.set)
+    timer.start()
+    with pytest.raises(Cancelled):
+        model.ask([question(f"number {number}") for number in range(10)], 1)
 
 
 @pytest.mark.parametrize(("text", "value"), [
     ('{"a": 1}', {"a": 1}), ('Sure:\n```json\n{"a": {"b": "}"}}\n```', {"a": {"b": "}"}}), ("no JSON", None),
     ("", None), ('{"a": ', None), ("[1]", None), ("} {", None),
-    ('{"a": 1} and {"b": 2}', None),
+    ('{"a": 1} and {"b": 2}', {"a": 1}), ('see {this}: {"a": 1}', {"a": 1}), ('{"a": "x\ny"}', {"a": "x\ny"}),
 ])
 def test_the_json_object_of_a_completion(text, value):
     assert parsed(text) == value

