@@ -123,8 +123,8 @@ def estimate(config: Config, llm: LanguageModel) -> str:
         lines.append(f"Time: unknown, since the store has no generation of this model for {', '.join(unknown)}; try a "
                      "few rows first, with data.limit=20.")
     elif calls:
-        lines.append(f"Time: about {seconds / side_by_side(config) / 60:.0f} min, at {side_by_side(config)} requests "
-                     "side by side and the seconds a request took so far.")
+        lines.append(f"Time: about {seconds / 60:.0f} min, at the {seconds / len(planned):.1f} s that a request took "
+                     "so far.")
     prices = getattr(config.llm, "price_prompt", 0.0), getattr(config.llm, "price_completion", 0.0)
     if any(prices):
         lines.append(f"Money: about {(prompt * prices[0] + written * prices[1]) / 1e6:,.2f}, in the currency of "

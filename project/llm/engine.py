@@ -34,7 +34,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What the model returned. `finish` is "stop", or "length" where the token limit cut the text off."""
+    """What the model returned. `finish` is "stop", or "length" where the token limit cut the text off.
+
+    `seconds` is the request's share of the engine's time: where several are answered side by side, it is divided among
+    them, so that the seconds of all requests add up to what the user waited.
+    """
 
     text: str
     finish: str

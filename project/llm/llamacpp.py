@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from ..errors import UserError
 from ..schema import LlamaCpp
 from .engine import Completion, Request
 from .llamacpp_speed import CACHE, fastest
+
+TRIAL = 8.0
+"""Seconds after which a trial of one speed setting asks nothing more."""
 
 
 def _sha256(path: Path) -> str:
@@ -80,39 +84,44 @@ class LlamaCppEngine:
         self._server = _server(xllamacpp, path, config.context, self.threads, self.slots)
 
     def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
-        """Answers as they come, begun in the order of the requests. Raises RuntimeError where llama.cpp fails."""
+        """Answers as they come, begun in the order of the requests. Raises RuntimeError where llama.cpp fails.
+
+        Closing the iterator waits for the requests under way, which cannot be cancelled, and begins no other.
+        """
         pool = ThreadPoolExecutor(self.slots)
         try:
-            futures = {pool.submit(self._answer, request, seed): index
+            futures = {pool.submit(_answer, self._server, request, seed): index
                        for index, (request, seed) in enumerate(zip(requests, seeds, strict=True))}
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                completion = future.result()
+                yield futures[future], replace(completion, seconds=completion.seconds / self.slots)
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _answer(self, request: Request, seed: int) -> Completion:
-        body = {
-            "messages": [{"role": role, "content": content} for role, content in request.messages],
-            "temperature": request.temperature,
-            "max_tokens": request.max_tokens,
-            "seed": seed,
-            "cache_prompt": True,
-        }
-        if request.schema:
-            body["response_format"] = {"type": "json_schema", "json_schema": {"schema": json.loads(request.schema)}}
-        start = time.perf_counter()
-        answer = self._server.handle_chat_completions(body)
-        answer = json.loads(answer) if isinstance(answer, str) else answer
-        if "choices" not in answer:
-            raise RuntimeError(f"llama.cpp did not answer the stage {request.stage}: {answer}")
-        choice, usage = answer["choices"][0], answer["usage"]
-        return Completion(
-            text=choice["message"]["content"] or "",
-            finish=choice["finish_reason"],
-            prompt_tokens=usage["prompt_tokens"],
-            completion_tokens=usage["completion_tokens"],
-            seconds=time.perf_counter() - start,
-        )
+
+def _answer(server, request: Request, seed: int) -> Completion:
+    body = {
+        "messages": [{"role": role, "content": content} for role, content in request.messages],
+        "temperature": request.temperature,
+        "max_tokens": request.max_tokens,
+        "seed": seed,
+        "cache_prompt": True,
+    }
+    if request.schema:
+        body["response_format"] = {"type": "json_schema", "json_schema": {"schema": json.loads(request.schema)}}
+    start = time.perf_counter()
+    answer = server.handle_chat_completions(body)
+    answer = json.loads(answer) if isinstance(answer, str) else answer
+    if "choices" not in answer:
+        raise RuntimeError(f"llama.cpp did not answer the stage {request.stage}: {answer}")
+    choice, usage = answer["choices"][0], answer["usage"]
+    return Completion(
+        text=choice["message"]["content"] or "",
+        finish=choice["finish_reason"],
+        prompt_tokens=usage["prompt_tokens"],
+        completion_tokens=usage["completion_tokens"],
+        seconds=time.perf_counter() - start,
+    )
 
 
 def _server(xllamacpp, path: Path, context: int, threads: int, slots: int):
@@ -129,15 +138,19 @@ def _rate(xllamacpp, path: Path, context: int, threads: int, slots: int) -> floa
     """Short requests that a server with so many threads and slots answers in a second; they share a long prefix."""
     server = _server(xllamacpp, path, context, threads, slots)
 
-    def ask(number: int) -> None:
-        server.handle_chat_completions({
-            "messages": [{"role": "system", "content": "You rewrite notes in plain English sentences. " * 8},
-                         {"role": "user", "content": f"Note {number}: a round red thing on a table. " * 3}],
-            "temperature": 0.0, "max_tokens": 24, "cache_prompt": True})
+    def ask(number: int, max_tokens: int = 24) -> None:
+        messages = (("system", "You rewrite notes in plain English sentences. " * 8),
+                    ("user", f"Note {number}: a round red thing on a table. " * 3))
+        _answer(server, Request("speed", messages, 0.0, max_tokens), 0)
 
-    ask(0)  # reads the prefix
-    count = max(4, 2 * slots)
-    start = time.perf_counter()
+    def timed(number: int) -> bool:
+        begun = time.perf_counter() < start + TRIAL
+        if begun:
+            ask(number)
+        return begun
+
     with ThreadPoolExecutor(slots) as pool:
-        list(pool.map(ask, range(1, count + 1)))
-    return count / (time.perf_counter() - start)
+        list(pool.map(lambda _: ask(0, 1), range(slots)))  # every slot reads the prefix
+        start = time.perf_counter()
+        done = sum(pool.map(timed, range(1, max(4, 2 * slots) + 1)))
+    return done / (time.perf_counter() - start)

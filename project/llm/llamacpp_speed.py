@@ -4,7 +4,9 @@ import importlib.metadata
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ..schema import LlamaCpp
@@ -12,6 +14,8 @@ from ..schema import LlamaCpp
 CACHE = Path(os.environ.get("TCR_CACHE", Path.home() / ".cache" / "text-centric-robustness"))
 """Where joined model files and measurements are kept."""
 SLOTS = (1, 2, 4, 8)
+BUDGET = 40.0
+"""Seconds after which nothing more is tried."""
 
 
 def fastest(path: Path, config: LlamaCpp, rate: Callable[[int, int], float]) -> tuple[int, int]:
@@ -19,36 +23,49 @@ def fastest(path: Path, config: LlamaCpp, rate: Callable[[int, int], float]) -> 
 
     What was measured for this file, this number of cores and this llama.cpp is remembered under CACHE.
     """
-    if config.threads and config.slots:
-        return config.threads, config.slots
     cores = len(os.sched_getaffinity(0))
+    threads = [config.threads] if config.threads else sorted({cores, max(1, cores // 2)}, reverse=True)
+    slots = [config.slots] if config.slots else [count for count in SLOTS if count <= 2 * cores]
+    if len(threads) == len(slots) == 1:
+        return threads[0], slots[0]
     name = f"{path.name} {path.stat().st_size} cores={cores} threads={config.threads} slots={config.slots} " \
            f"xllamacpp={importlib.metadata.version('xllamacpp')}"
     file = CACHE / "llamacpp.json"
     known = _read(file)
     if name not in known:
-        known[name] = best = _measured(config, cores, rate)
-        print(f"llama.cpp is fastest here with {best[0]} threads and {best[1]} slots; {file} remembers it",
-              file=sys.stderr)
-        CACHE.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f"{file.name}.{os.getpid()}.part")
-        aside.write_text(json.dumps({**_read(file), name: best}, indent=2), encoding="utf-8")
-        os.replace(aside, file)
+        rates = _measured(threads, slots, rate)
+        known[name] = best = max(rates, key=rates.get)
+        told = ", ".join(f"{pair[0]}x{pair[1]} {value:.2f}" for pair, value in rates.items())
+        print(f"llama.cpp is fastest here with {best[0]} threads and {best[1]} slots (requests a second by threads x "
+              f"slots: {told}); delete {file} to measure again", file=sys.stderr)
+        with suppress(OSError):  # where nothing can be kept, it is measured at each start
+            CACHE.mkdir(parents=True, exist_ok=True)
+            aside = file.with_name(f"{file.name}.{os.getpid()}.part")
+            aside.write_text(json.dumps({**_read(file), name: best}, indent=2), encoding="utf-8")
+            os.replace(aside, file)
     return known[name][0], known[name][1]
 
 
-def _measured(config: LlamaCpp, cores: int, rate: Callable[[int, int], float]) -> list[int]:
-    """The best of the threads with one slot, then the best of the slots with these threads, up to the first loss."""
-    threads = [config.threads] if config.threads else sorted({cores, max(1, cores // 2)}, reverse=True)
-    rates = {count: rate(count, config.slots or 1) for count in threads}
-    best = max(rates, key=rates.get)
-    top, slots = rates[best], config.slots or 1
-    for count in SLOTS[1:] if not config.slots else ():
-        now = rate(best, count)
-        if now <= top:
+def _measured(threads: list[int], slots: list[int],
+              rate: Callable[[int, int], float]) -> dict[tuple[int, int], float]:
+    """Rates by (threads, slots): all threads with the fewest slots, then more slots with the best, to the first loss.
+
+    Stops early where the budget is spent: on a busy machine one trial can take long.
+    """
+    until = time.monotonic() + BUDGET
+    rates = {(threads[0], slots[0]): rate(threads[0], slots[0])}
+    for count in threads[1:]:
+        if time.monotonic() < until:
+            rates[count, slots[0]] = rate(count, slots[0])
+    best, _ = max(rates, key=rates.get)
+    for count in slots[1:]:
+        top = max(rates.values())
+        if time.monotonic() >= until:
             break
-        top, slots = now, count
-    return [best, slots]
+        rates[best, count] = rate(best, count)
+        if rates[best, count] <= top:
+            break
+    return rates
 
 
 def _read(file: Path) -> dict:

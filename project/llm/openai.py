@@ -50,10 +50,10 @@ class OpenAIEngine:
             answers: asyncio.Queue = asyncio.Queue()
             client = self._client()
 
+            count = min(self._config.concurrency, len(requests))
+
             async def start() -> asyncio.Future:
-                workers = [self._work(client, tasks, answers)
-                           for _ in range(min(self._config.concurrency, len(requests)))]
-                all_of_them = asyncio.gather(*workers)
+                all_of_them = asyncio.gather(*(self._work(client, tasks, answers, count) for _ in range(count)))
                 all_of_them.add_done_callback(
                     lambda done: None if done.cancelled() else answers.put_nowait(done.exception()))
                 return all_of_them
@@ -77,17 +77,17 @@ class OpenAIEngine:
         return self._library.AsyncOpenAI(base_url=self._config.base_url, api_key=key, timeout=self._config.timeout,
                                          max_retries=self._config.retries)
 
-    async def _work(self, client, tasks: Iterator, answers: asyncio.Queue) -> None:
-        """One request after the other, until there is none left."""
+    async def _work(self, client, tasks: Iterator, answers: asyncio.Queue, count: int) -> None:
+        """One request after the other, until there is none left, beside `count` - 1 others that do the same."""
         for index, (request, seed) in tasks:
-            answers.put_nowait((index, await self._answer(client, request, seed)))
+            answers.put_nowait((index, await self._answer(client, request, seed, count)))
 
-    async def _answer(self, client, request: Request, seed: int) -> Completion:
+    async def _answer(self, client, request: Request, seed: int, count: int) -> Completion:
         for attempt in range(self._config.retries + 1):
             start = time.perf_counter()
             try:
                 answer = await client.chat.completions.create(**self._body(request, seed))
-                return _completion(answer, time.perf_counter() - start)
+                return _completion(answer, (time.perf_counter() - start) / count)
             except (BadAnswer, ValueError) as error:
                 last = error
                 if attempt < self._config.retries:

@@ -31,7 +31,7 @@ SEAL_AT = 50_000
 
 @dataclass(frozen=True)
 class Row:
-    """One generation as it is stored; `seconds` is the engine's time, `created` is seconds since 1970.
+    """One generation as it is stored; `seconds` is its share of the engine's time, `created` is seconds since 1970.
 
     A look-up leaves `prompt` empty: prompts are most of a store's bytes, and no run reads them.
     """

@@ -1,11 +1,11 @@
 """Causal language models of the Hugging Face hub, or of a folder, in this process."""
 
-import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import torch
+from jinja2 import TemplateError
 
 from ..errors import UserError
 from ..schema import Transformers
@@ -64,10 +64,12 @@ class TransformersEngine:
                 try:
                     written = self._written([prompts[index] for index in batch], temperature, max_tokens,
                                             seeds[batch[0]])
-                except RuntimeError as error:
+                except RuntimeError as error:  # torch.OutOfMemoryError is one
                     if "out of memory" not in str(error).lower():
                         raise
-                    self._halve(requests[batch[0]].stage)
+                    written = None
+                if written is None:  # only out here are the tensors free that the traceback held
+                    self._halve(len(batch), requests[batch[0]].stage)
                     continue
                 pending = pending[len(batch):]
                 seconds = (time.perf_counter() - start) / len(batch)
@@ -80,8 +82,8 @@ class TransformersEngine:
         batch = self._tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt",
                                 return_token_type_ids=False).to(self._model.device)
         sampling = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature else {}
-        devices = [self._model.device] if self._model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
+        # Every GPU: manual_seed below seeds them all, and the model may lie on several.
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
             # One seed for a batch: its rows share the generator. The store, not the seed, makes a run repeatable.
             torch.manual_seed(seed)
             out = self._model.generate(**batch, do_sample=bool(temperature), max_new_tokens=max_tokens, **sampling)
@@ -96,13 +98,15 @@ class TransformersEngine:
 
     def _prompt(self, request: Request) -> str:
         messages = [{"role": role, "content": content} for role, content in request.messages]
-        # Some templates know no system role: then the instruction opens the first message.
-        with contextlib.suppress(Exception):
+        try:
             return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
-        others = [message for message in messages if message["role"] != "system"]
-        others[0] = {**others[0], "content": f"{system}\n\n{others[0]['content']}"}
-        return self._tokenizer.apply_chat_template(others, tokenize=False, add_generation_prompt=True)
+        except TemplateError:
+            if messages[0]["role"] != "system":
+                raise
+        # Some templates refuse the system role: then the instruction opens the first message.
+        system, first, *rest = messages
+        first = {**first, "content": f"{system['content']}\n\n{first['content']}"}
+        return self._tokenizer.apply_chat_template([first, *rest], tokenize=False, add_generation_prompt=True)
 
     def _refuse_long(self, requests: Sequence[Request], lengths: list[int]) -> None:
         context = getattr(self._model.config, "max_position_embeddings", None) or float("inf")
@@ -113,12 +117,12 @@ class TransformersEngine:
                             f"{request.stage}: {lengths[long[0]]} tokens and {request.max_tokens} to write, where its "
                             f"context has {context}; lower experts.max_words or alignment.words")
 
-    def _halve(self, stage: str) -> None:
-        """Take smaller batches from here on. Raises UserError where there is nothing left to halve."""
-        if self._batch_size == 1:
+    def _halve(self, size: int, stage: str) -> None:
+        """Take half of a batch of `size` from here on. Raises UserError where there is nothing left to halve."""
+        if size == 1:
             raise UserError(f"one prompt of the stage {stage} alone exceeds the memory; give llm.quantize=4bit, a "
                             "smaller model, or a larger device")
-        self._batch_size //= 2
+        self._batch_size = size // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

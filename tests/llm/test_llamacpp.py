@@ -184,13 +184,44 @@ class TestSpeed:
 
     def test_what_was_measured_is_remembered_and_said_once(self, measured, capsys):
         first, _ = measured({(8, 1): 1.0})
-        assert "fastest here with 8 threads and 1 slots" in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert "fastest here with 8 threads and 1 slots" in told and "8x1 1.00, 4x1 0.00, 8x2 0.00" in told
+        assert told.count("\n") == 1
         again, asked = measured({(4, 1): 9.0})
         assert again == first and len(asked) == 3 and capsys.readouterr().err == ""
 
     def test_what_is_given_is_not_measured(self, measured):
         assert measured({}, threads=3, slots=2) == ((3, 2), [])
         assert measured({(3, 1): 1.0, (3, 2): 0.5}, threads=3) == ((3, 1), [(3, 1), (3, 2)])
+
+    def test_few_cores_are_not_given_many_slots(self, measured, monkeypatch):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+        best, asked = measured({(1, slots): float(slots) for slots in (1, 2, 4, 8)})
+        assert best == (1, 2) and asked == [(1, 1), (1, 2)]
+
+    def test_nothing_more_is_tried_once_the_time_is_spent(self, measured, monkeypatch):
+        monkeypatch.setattr(llamacpp_speed, "BUDGET", 0.0)
+        best, asked = measured({(8, 1): 0.01, (4, 1): 9.0})
+        assert best == (8, 1) and asked == [(8, 1)]
+
+    def test_where_nothing_can_be_kept_the_measurement_still_counts(self, measured, tmp_path):
+        (tmp_path / "cache").write_text("a file where the folder should be")
+        assert measured({(8, 1): 1.0})[0] == (8, 1)
+
+    @pytest.mark.parametrize(("trial", "asked"), [(60.0, 2 + 4), (0.0, 2)])
+    def test_a_trial_on_a_slow_machine_is_cut_short(self, monkeypatch, trial, asked):
+        calls = []
+
+        class Server:
+            def handle_chat_completions(self, body):
+                calls.append(body["max_tokens"])
+                return {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}],
+                        "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+
+        monkeypatch.setattr(llamacpp, "_server", lambda *_: Server())
+        monkeypatch.setattr(llamacpp, "TRIAL", trial)
+        rate = llamacpp._rate(None, None, 256, 1, 2)
+        assert len(calls) == asked and calls[:2] == [1, 1] and (rate > 0) == (trial > 0)
 
     def test_a_broken_memory_is_measured_anew(self, measured, tmp_path):
         (tmp_path / "cache").mkdir()

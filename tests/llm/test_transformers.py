@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 import torch
+from jinja2 import TemplateError
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
@@ -134,6 +135,11 @@ class TestOutOfMemory:
         assert texts(engine, requests) == texts(engine_of(folder), requests)
         assert sizes[:3] == [8, 4, 2] and max(sizes[3:]) == 2  # and is not tried again
 
+    def test_half_of_what_was_tried_is_tried_next(self, folder):
+        engine, sizes = self.limited(folder, 1, torch.OutOfMemoryError("CUDA out of memory."), batch_size=64)
+        texts(engine, [request_of(number) for number in range(3)])
+        assert sizes == [3, 1, 1, 1]
+
     def test_one_prompt_that_does_not_fit_is_one_line(self, folder):
         engine, _ = self.limited(folder, 0, torch.OutOfMemoryError("CUDA out of memory."))
         with pytest.raises(UserError, match="one prompt of the stage summary alone exceeds the memory"):
@@ -151,14 +157,21 @@ def test_a_template_without_a_system_role_gets_the_instruction_in_the_first_mess
     assert texts(engine, [request_of(2)])
 
 
+def test_a_template_that_fails_for_another_reason_is_not_hidden(tmp_path):
+    engine = engine_of(saved(tmp_path, "{{ raise_exception('never') }}"))
+    with pytest.raises(TemplateError, match="never"):
+        texts(engine, [request_of(2)])
+
+
 def test_a_model_without_a_chat_template_is_refused(tmp_path):
     with pytest.raises(UserError, match="has no chat template"):
         engine_of(saved(tmp_path, None))
 
 
-def test_a_model_that_is_not_there_is_one_line(tmp_path):
+@pytest.mark.parametrize("path", ["/no/such/folder", "no-such-owner/no-such-model"])
+def test_a_model_that_is_not_there_is_one_line(path):
     with pytest.raises(UserError, match="cannot be loaded: .*give a hub id") as error:
-        engine_of(str(tmp_path / "none"))
+        engine_of(path)
     assert "\n" not in str(error.value)
 
 
