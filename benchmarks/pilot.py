@@ -2,7 +2,7 @@
 
     python benchmarks/pilot.py rows=50 llm=qwen2.5-coder-1.5b,qwen2.5-coder-0.5b experiment=demo
 
-Prints one JSON object a model, measured on training rows:
+Prints one JSON object a model, measured on training rows (alignment.exemplar=false: without the one-shot example):
 
 - facts_kept: share of the descriptions' content words that come back in the first draw of the summary, and of the text
   after the quality gate and its fallback;
@@ -50,7 +50,7 @@ def pilot(arguments: list[str], count: int) -> dict:
     targets = [trace.record.target for trace in traces]
     sources = [joined(trace.described) for trace in traces]
     summaries = [trace.aligned.answers["summary"] for trace in traces]
-    first = _first_draws(llm, config, traces)
+    first = _first_draws(llm, config, traces, pipeline.exemplar)
     folds = RepeatedKFold(n_splits=5, n_repeats=10, random_state=0)
     modalities = [(name, text, after, index) for index, trace in enumerate(styled)
                   for (name, text), (_, after) in zip(trace.described, trace.aligned.styled, strict=True)]
@@ -73,10 +73,10 @@ def pilot(arguments: list[str], count: int) -> dict:
     }
 
 
-def _first_draws(llm, config, traces) -> list[str]:
+def _first_draws(llm, config, traces, exemplar) -> list[str]:
     """What the model wrote at the first draw of each summary, before any gate."""
     task = Task(config.data.question, ())
-    questions = [summary_question(trace.described, config.alignment, task, None) for trace in traces]
+    questions = [summary_question(trace.described, config.alignment, task, exemplar) for trace in traces]
     return [llm.store.get(question.request.key(llm.name)).completion for question in questions]
 
 

@@ -48,7 +48,8 @@ def test_a_dry_run_counts_and_generates_nothing(tmp_path):
 
 @pytest.mark.slow
 def test_an_empty_store_with_a_real_model_generates_everything(tmp_path):
-    done = tcr("train", "experiment=demo", "debug=fast", "data.limit=6", "llm=smollm2", f"output={tmp_path}",
+    done = tcr("train", "experiment=demo", "debug=fast", "data.limit=6", "llm=smollm2", "llm.slots=1",
+               "llm.threads=2", f"output={tmp_path}",
                f"store.path={tmp_path / 'store'}", "store.recorded=null", "wandb.mode=disabled", "name=live")
     assert done.returncode == 0, done.stderr
     info = json.loads((tmp_path / "demo/live/seed-0/run.json").read_text())
