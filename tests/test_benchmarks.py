@@ -1,0 +1,42 @@
+"""The benchmarks run, print JSON with their ratios, and tell a missed bar by their exit code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+
+
+def ran(script, *args):
+    done = subprocess.run([sys.executable, FOLDER / script, *args], capture_output=True, text=True)
+    return done.returncode, json.loads(done.stdout[done.stdout.index("{"):])
+
+
+def test_the_store_benchmark_compares_with_a_dict_of_all_rows():
+    code, report = ran("store.py", "rows=500")
+    figures = report["rows"]["500"]
+    assert code == 0 and figures["store"]["keys_per_second"] > 0 and figures["ratio"]["open"] > 0
+
+
+def test_a_missed_bar_is_exit_code_1_with_check_alone(tmp_path):
+    # Imported with a bar that no machine reaches.
+    code = f"""
+import sys
+sys.path.insert(0, {str(FOLDER)!r})
+import store
+store.BARS["open_seconds"] = 0.0
+sys.argv[0] = store.__file__
+print(store.main(["rows=500"]), store.main(["rows=500", "--check"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 1", done.stderr
+
+
+@pytest.mark.slow
+def test_the_generation_benchmark_compares_three_ways_of_asking():
+    _, report = ran("generation.py", "engines=transformers")
+    figures = report["engines"]["transformers"]
+    assert set(figures["seconds"]) == {"stage", "best", "one_by_one"} and figures["one_by_one/stage"] > 1
