@@ -75,6 +75,7 @@ def compared(engine, best: Callable[[list[Request]], None], asked: list[Request]
 def openai() -> dict:
     """The client's own best: as many tasks as may be under way, and nothing else."""
     import openai as library
+
     from project.llm.openai import OpenAIEngine
 
     with sleeping_server(LATENCY) as url:
@@ -92,7 +93,7 @@ def openai() -> dict:
 
                 await asyncio.gather(*map(one, asked))
 
-        return compared(engine, lambda asked: asyncio.run(loop(asked)), requests(480, 64))
+        return compared(engine, lambda asked: asyncio.run(loop(asked)), requests(240, 64))
 
 
 def llamacpp() -> dict:
@@ -113,9 +114,10 @@ def llamacpp() -> dict:
 def transformers() -> dict:
     """The library's own best: generate() on padded batches of prompts of like length."""
     import torch
-    from project.llm.transformers import TransformersEngine
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+
+    from project.llm.transformers import TransformersEngine
 
     asked = requests(96, 32)
     with tempfile.TemporaryDirectory() as folder:

@@ -41,7 +41,7 @@ class Texts(Dataset):
 
 
 class TextDataModule(L.LightningDataModule):
-    """Rows -> texts -> batches. Each training batch has `views`: the clean texts, then the perturbed ones."""
+    """Rows -> texts -> batches. Each training batch has two `views`: the clean texts and the perturbed ones."""
 
     def __init__(self, pipeline: Pipeline, rows: Rows, tokenizer: PreTrainedTokenizerBase):
         super().__init__()
@@ -82,13 +82,14 @@ class TextDataModule(L.LightningDataModule):
         return Texts(self._clean_encodings, [self.label_of[trace.record.target] for trace in clean], second)
 
     def train_dataloader(self) -> DataLoader:
-        """Asked for anew before each epoch. Batches follow from (seed, epoch, length of the clean texts)."""
+        """Asked for anew before each epoch. Batches follow from (seed, epoch, lengths of the texts)."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         texts = self.train_texts(epoch)
         if self.trainer and self.config.llm.kind in REMOTE and epoch + 1 < self.trainer.max_epochs:
             self.validation_texts()  # else its first reader would wait for the round
             self._generate_ahead((epoch + 1) % self.config.perturbation.rounds)
-        lengths = [len(encoding["input_ids"]) for encoding in texts.clean]
+        # A perturbed text is often much shorter or longer than its clean one: both count.
+        lengths = [sum(len(view["input_ids"]) for view in texts[index]["views"]) for index in range(len(texts))]
         batches = by_length(lengths, self.config.trainer.batch_size, seeded("batches", self.config.seed, epoch))
         return DataLoader(texts, batch_sampler=batches, collate_fn=self._collate)
 
@@ -135,10 +136,9 @@ class TextDataModule(L.LightningDataModule):
         return encode([compose(trace.parts) for trace in traces], self.tokenizer, self.config.model.max_tokens)
 
     def _collate(self, items: list[dict]) -> dict:
-        """`views`: encodings padded together, first all clean texts, then all second ones; `labels`: (rows,)."""
-        count = len(items[0]["views"])
+        """`views`: the clean texts and, in training, the second ones, each padded by itself; `labels`: (rows,)."""
         batch = {
-            "views": pad([item["views"][view] for view in range(count) for item in items], self.tokenizer),
+            "views": [pad(view, self.tokenizer) for view in zip(*(item["views"] for item in items), strict=True)],
             "labels": torch.tensor([item["label"] for item in items]),
         }
         if "condition" in items[0]:

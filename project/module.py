@@ -103,9 +103,9 @@ class RobustClassifier(L.LightningModule):
         torch.manual_seed(int(seeded("dropout", self.config.seed, self.global_step, self.global_rank).integers(2**31)))
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
-        """Both views in one forward pass; their losses are logged apart."""
+        """The views one after the other, none padded to the other's length; their losses are logged apart."""
         labels = batch["labels"]
-        logits = self(batch["views"]).split(len(labels))
+        logits = [self(view) for view in batch["views"]]
         self.forward_samples += len(labels) * len(logits)
         loss = clean = cross_entropy(logits[0], labels)
         self.log("train/loss_clean", clean, prog_bar=True)
@@ -118,7 +118,7 @@ class RobustClassifier(L.LightningModule):
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
         """Collect which rows were right, by condition."""
-        right = self(batch["views"]).argmax(-1) == batch["labels"]
+        right = self(batch["views"][0]).argmax(-1) == batch["labels"]
         self._seen.append((right.float().cpu(), batch["conditions"].cpu()))
 
     def on_validation_epoch_end(self) -> None:

@@ -58,14 +58,19 @@ def test_weight_zero_leaves_the_second_view_out(data):
     module = data("method=rules", "perturbation.weight=0")
     assert module.train_texts(0).second is None
     batch = next(iter(module.train_dataloader()))
-    assert len(batch["views"]["input_ids"]) == len(batch["labels"])
+    assert [len(view["input_ids"]) for view in batch["views"]] == [len(batch["labels"])]
 
 
-def test_a_batch_holds_clean_texts_first_then_perturbed_ones_in_the_same_order(data):
+def test_a_batch_holds_both_views_of_the_same_rows_in_the_same_order(data):
     module = data("method=plain")
     batch = next(iter(module.train_dataloader()))
-    clean, second = batch["views"]["input_ids"].split(len(batch["labels"]))
-    assert torch.equal(clean, second)
+    clean, second = (view["input_ids"] for view in batch["views"])
+    assert len(clean) == len(batch["labels"]) and torch.equal(clean, second)
+
+
+def test_a_view_is_padded_to_its_own_longest_text(data):
+    for batch in data("method=rules").train_dataloader():
+        assert all(view["attention_mask"].sum(1).max() == view["input_ids"].shape[1] for view in batch["views"])
 
 
 def test_validation_reads_the_panel_clean_first(data):

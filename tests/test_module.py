@@ -15,8 +15,9 @@ def module(tiny_args):
 
 
 def batch(rows, views):
-    ids = torch.randint(5, 50, (rows * views, 7))
-    return {"views": {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, "labels": torch.zeros(rows).long()}
+    ids = [torch.randint(5, 50, (rows, 7)) for _ in range(views)]
+    return {"views": [{"input_ids": view, "attention_mask": torch.ones_like(view)} for view in ids],
+            "labels": torch.zeros(rows).long()}
 
 
 def test_only_adapter_and_head_are_trained(module):
@@ -39,8 +40,7 @@ def test_the_loss_adds_the_weighted_loss_of_the_second_view(module):
     module.eval()
     module.log = lambda *args, **options: None
     both = batch(4, 2)
-    apart = [{"views": {name: value[rows] for name, value in both["views"].items()}, "labels": both["labels"]}
-             for rows in (slice(0, 4), slice(4, 8))]
+    apart = [{"views": [view], "labels": both["labels"]} for view in both["views"]]
     module.config.perturbation.weight = 0.5
     clean, second = (module.training_step(part, 0) for part in apart)
     assert torch.allclose(module.training_step(both, 0), clean + 0.5 * second, atol=1e-5)

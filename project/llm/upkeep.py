@@ -37,8 +37,7 @@ def files(folder: Path) -> list[Path]:
 def read(path: Path) -> Iterator[Row]:
     """The rows of one journal or shard, with their prompts; torn lines of a journal are passed over."""
     if path.suffix == ".journal":
-        with path.open("rb") as file:
-            yield from (row for row in map(row_of, file) if row is not None)
+        yield from (row for row in _lines(path) if row is not None)
         return
     for batch in _batches(path):
         yield from (Row(**row) for row in batch.to_pylist())
@@ -124,11 +123,10 @@ def verify(folder: Path, idle: float) -> tuple[list[str], list[str]]:
     same = different = 0
     for path in files(folder):
         try:
-            lines = path.open("rb").readlines() if path.suffix == ".journal" else None
-            rows = [row_of(line) for line in lines] if lines is not None else read(path)
+            rows = _lines(path) if path.suffix == ".journal" else read(path)
             for number, row in enumerate(rows, 1):
                 if row is None:
-                    if number == len(lines) and lives(path, idle):
+                    if number == len(rows) and lives(path, idle):
                         notes.append(f"{path} row {number}: being written")
                     else:
                         damage.append(f"{path} row {number}: torn or altered; `store seal` drops it")
@@ -147,6 +145,12 @@ def verify(folder: Path, idle: float) -> tuple[list[str], list[str]]:
         notes.append(f"{same + different} duplicate keys, {different} of them with another completion; the earliest is "
                      "used everywhere, and `store compact` keeps it alone")
     return damage, notes
+
+
+def _lines(journal: Path) -> list[Row | None]:
+    """The rows of a journal, with None for a torn or altered line."""
+    with journal.open("rb") as file:
+        return [row_of(line) for line in file]
 
 
 def _key(row: Row) -> str | None:
