@@ -25,8 +25,8 @@ from sleeping_server import sleeping_server
 from project.config import load_config
 from project.datamodule import TextDataModule
 from project.llm import open_llm
-from project.module import RobustClassifier, load_tokenizer
-from project.pipeline import Pipeline, Task
+from project.module import RobustTransformer, load_tokenizer
+from project.pipeline import open_pipeline
 from project.sources import read_rows
 
 BARS = {"full_store": 1.05, "ahead": 1.1}
@@ -50,11 +50,11 @@ def epochs(arguments: list[str], count: int) -> list[float]:
     config = load_config(arguments)
     rows, llm = read_rows(config.data), open_llm(config)
     with llm.store:
-        pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+        pipeline = open_pipeline(config, rows, llm)
         llm.watch = lambda: None
         data = TextDataModule(pipeline, rows, load_tokenizer(config.model))
         L.seed_everything(0, verbose=False)
-        module = RobustClassifier(config, rows.classes, data.steps_per_epoch * count)
+        module = RobustTransformer(config, rows.target, data.steps_per_epoch * count)
         clock = Clock()
         trainer = L.Trainer(max_epochs=count, accelerator="cpu", devices=1, callbacks=[clock], logger=False,
                             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
@@ -90,7 +90,7 @@ def ahead() -> dict:
                      "model=minilm"]
         config = load_config([*arguments, f"store.path={folder}/alone"])
         rows, llm = read_rows(config.data), open_llm(config)
-        pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+        pipeline = open_pipeline(config, rows, llm)
         llm.watch = lambda: None
         traces = pipeline.clean(rows.train)
         start = time.perf_counter()

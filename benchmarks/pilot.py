@@ -23,11 +23,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, RepeatedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from project.alignment import joined, summary_question
+from project.alignment import Task, joined, summary_question
 from project.config import load_config
 from project.llm import open_llm
 from project.llm.gate import facts_kept
-from project.pipeline import Pipeline, Task
+from project.pipeline import open_pipeline
 from project.sources import read_rows
 
 
@@ -43,7 +43,7 @@ def pilot(arguments: list[str], count: int) -> dict:
     rows = read_rows(config.data)
     llm = open_llm(config)
     with llm.store:
-        pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+        pipeline = open_pipeline(config, rows, llm)
         traces = pipeline.clean(rows.train[:count])
         styled = replace(pipeline, config=replace(config, alignment=replace(
             config.alignment, style=True, summary=False, reasoning=False))).clean(rows.train[:count])

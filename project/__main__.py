@@ -29,6 +29,10 @@ class Verb:
 
 # The verb x is run(config, args) of the module project.x, imported when it is called.
 VERBS = {
+    "validate": Verb(
+        "check the configuration, the rows, the images, the models and the disk, without running anything",
+        {"models": "false leaves the language model, the encoder and the captioner unlooked-at"},
+    ),
     "prepare": Verb(
         "make and store every text that training and evaluation read",
         {
@@ -101,10 +105,11 @@ def help_text() -> str:
 
 
 def _help_lines(cls: type, prefix: str, items: Iterable) -> list[str]:
-    # Python does not keep the string below a field, so it is read from the source.
-    body = ast.parse(inspect.getsource(cls)).body[0].body
+    # Python does not keep the string below a field, so it is read from the source, base classes first.
+    bodies = [ast.parse(inspect.getsource(base)).body[0].body for base in reversed(cls.__mro__[:-1])]
     meanings = {
         above.target.id: ast.literal_eval(below.value)
+        for body in bodies
         for above, below in zip(body, body[1:], strict=False)
         if isinstance(above, ast.AnnAssign) and isinstance(below, ast.Expr)
     }

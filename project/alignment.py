@@ -4,6 +4,7 @@ Style and summary are the two phases of the paper's modality summarization, reas
 both read the descriptions, and their outputs are read side by side by the downstream model.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,10 +20,15 @@ Parts = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted, as every prompt may know it: the question and the possible answers."""
+    """What is predicted, as every prompt may know it: the question, and the possible answers unless it is a number.
+
+    `lines` says what the descriptions tell, `advice` how to reason; both are sentences of the data's configuration.
+    """
 
     question: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    lines: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,27 +132,38 @@ def reasoning_question(styled: Parts, config: Alignment, task: Task) -> Question
     """
     gate = Gate(longest=3.0)
     source = joined(styled)
+    answer = {"type": "string", "enum": list(task.classes)} if task.classes else {"type": "number"}
     schema = {
         "type": "object", "additionalProperties": False, "required": ["explanation", "prediction"],
-        "properties": {"explanation": {"type": "string", "maxLength": 160},
-                       "prediction": {"type": "string", "enum": list(task.classes)}},
+        "properties": {"explanation": {"type": "string", "maxLength": 160}, "prediction": answer},
     }
 
     def judge(out: str, end: str) -> tuple[str, ...]:
         explanation, prediction = _reasoned(out, task)
         return ("not in the schema",) if prediction is None else gate.flags(explanation, source, end)
 
-    instruction = prompt("reasoning", question=task.question, classes="; ".join(task.classes))
+    told = {"question": task.question, "lines": task.lines, "advice": task.advice}
+    instruction = (prompt("reasoning", classes="; ".join(task.classes), **told) if task.classes
+                   else prompt("reasoning-number", **told))
     request = Request("reasoning", _messages(instruction, None, labelled(styled)), config.temperature, 120,
                       schema=canonical(schema))
     return Question(request, judge, "")
 
 
 def _reasoned(text: str, task: Task) -> tuple[str, str] | tuple[None, None]:
-    """Explanation and prediction of a completion, or two times None; a class counts in whatever case it is written."""
+    """Explanation and prediction of a completion, or two times None.
+
+    A class counts in whatever case it is written; a number must be finite, and is told in six digits.
+    """
     answer = parsed(text) or {}
     explanation, prediction = answer.get("explanation"), str(answer.get("prediction")).strip().casefold()
     named = [name for name in task.classes if name.casefold() == prediction]
+    if not task.classes:
+        try:
+            number = float(prediction.replace(",", ""))
+        except ValueError:
+            number = math.nan
+        named = [f"{number:.6g}"] if math.isfinite(number) else []
     return (explanation.strip(), named[0]) if named and isinstance(explanation, str) else (None, None)
 
 

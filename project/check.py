@@ -15,9 +15,9 @@ BOUNDS = {
     "perturbation.temperature perturbation.weight llm.threads llm.slots llm.retries llm.price_prompt "
     "llm.price_completion store.patience",
     (1, float("inf")): "data.image_size data.limit data.split.max_train data.split.max_val data.split.max_test "
-    "experts.max_words llm.context llm.concurrency llm.batch_size alignment.words alignment.attempts "
-    "perturbation.attempts perturbation.rounds model.max_tokens model.lora.r model.lora.alpha trainer.batch_size "
-    "robustness.resamples",
+    "experts.max_words experts.caption_tokens experts.batch_size llm.context llm.concurrency llm.batch_size "
+    "alignment.words alignment.attempts perturbation.attempts perturbation.rounds model.max_tokens model.lora.r "
+    "model.lora.alpha trainer.batch_size robustness.resamples",
 }
 
 

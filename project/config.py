@@ -130,7 +130,7 @@ def _compose(args: list[str], root: Path) -> Config:
 
 
 def _option(root: Path, group: str, option: str, choosable: tuple[str, ...], prefix: str = "") -> Layer:
-    there = sorted(path.stem for path in (root / group).glob("*.yaml"))
+    there = sorted(path.relative_to(root / group).with_suffix("").as_posix() for path in (root / group).rglob("*.yaml"))
     if option not in there:  # which also refuses whatever is no plain file name
         raise UserError(f"{group}={option}: {root / group} has {', '.join(there) or 'no option'}{meant(option, there)}")
     return _layer(root, f"{group}/{option}.yaml", choosable, prefix)

@@ -18,21 +18,23 @@ from .pipeline import Pipeline, Trace, compose
 from .record import seeded
 from .robustness.conditions import validation_conditions
 from .sources import Rows
+from .target import Target
 from .tokenize import Encoding, by_length, encode, pad
 
 
 class Texts(Dataset):
-    """Encoded texts with their labels and, for training, the perturbed view beside the clean one."""
+    """Encoded texts with their targets and, for training, the perturbed view beside the clean one."""
 
-    def __init__(self, clean: list[Encoding], labels: list[int], second: list[Encoding] | None = None,
-                 groups: list[int] | None = None):
-        self.clean, self.labels, self.second, self.groups = clean, labels, second, groups
+    def __init__(self, clean: list[Encoding], targets: list[str | float], target: Target,
+                 second: list[Encoding] | None = None, groups: list[int] | None = None):
+        self.clean, self.targets, self.target, self.second, self.groups = clean, targets, target, second, groups
 
     def __len__(self) -> int:
         return len(self.clean)
 
     def __getitem__(self, index: int) -> dict:
-        item = {"views": [self.clean[index]], "label": self.labels[index]}
+        target = self.targets[index]
+        item = {"views": [self.clean[index]], "target": target, "label": self.target.label(target)}
         if self.second is not None:
             item["views"].append(self.second[index])
         if self.groups is not None:
@@ -47,7 +49,6 @@ class TextDataModule(L.LightningDataModule):
         super().__init__()
         self.pipeline, self.rows, self.tokenizer = pipeline, rows, tokenizer
         self.config = pipeline.config
-        self.label_of = {name: index for index, name in enumerate(rows.classes)}
         self._clean: list[Trace] | None = None
         self._rounds: dict[int, list[Encoding]] = {}
         self._validation: Texts | None = None
@@ -79,7 +80,7 @@ class TextDataModule(L.LightningDataModule):
                 ahead = self._ahead.pop(round, None)
                 self._rounds[round] = self._encode(ahead.result() if ahead else self.traces_of_round(round))
             second = self._rounds[round]
-        return Texts(self._clean_encodings, [self.label_of[trace.record.target] for trace in clean], second)
+        return Texts(self._clean_encodings, [trace.record.target for trace in clean], self.rows.target, second)
 
     def train_dataloader(self) -> DataLoader:
         """Asked for anew before each epoch. Batches follow from (seed, epoch, lengths of the texts)."""
@@ -120,11 +121,11 @@ class TextDataModule(L.LightningDataModule):
         """The validation rows under every condition of the panel, clean first; made once."""
         if self._validation is None:
             traces, groups = [], []
-            for index, condition in enumerate(validation_conditions(self.config.robustness)):
+            for index, condition in enumerate(validation_conditions(self.config.robustness, self.rows.modalities)):
                 traces += self.pipeline.inferred(self.rows.val, condition)
                 groups += [index] * len(self.rows.val)
-            labels = [self.label_of.get(trace.record.target, -1) for trace in traces]
-            self._validation = Texts(self._encode(traces), labels, groups=groups)
+            targets = [trace.record.target for trace in traces]
+            self._validation = Texts(self._encode(traces), targets, self.rows.target, groups=groups)
         return self._validation
 
     def val_dataloader(self) -> DataLoader:
@@ -136,10 +137,14 @@ class TextDataModule(L.LightningDataModule):
         return encode([compose(trace.parts) for trace in traces], self.tokenizer, self.config.model.max_tokens)
 
     def _collate(self, items: list[dict]) -> dict:
-        """`views`: the clean texts and, in training, the second ones, each padded by itself; `labels`: (rows,)."""
+        """`views`: the clean texts and, in training, the second ones, each padded by itself; `labels`: (rows,).
+
+        `targets` are the classes' names, or the numbers in their own unit.
+        """
         batch = {
             "views": [pad(view, self.tokenizer) for view in zip(*(item["views"] for item in items), strict=True)],
             "labels": torch.tensor([item["label"] for item in items]),
+            "targets": [item["target"] for item in items],
         }
         if "condition" in items[0]:
             batch["conditions"] = torch.tensor([item["condition"] for item in items])

@@ -6,7 +6,6 @@ import platform
 import subprocess
 import sys
 import time
-from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,17 +15,19 @@ import torch
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
+from . import head
 from .config import require
 from .errors import UserError
 from .llm import open_llm
 from .module import base_model, load_tokenizer, with_adapter
-from .pipeline import Pipeline, Task, Trace, compose
+from .pipeline import Pipeline, Trace, compose, open_pipeline
 from .progress import progress
 from .robustness.conditions import Condition, test_conditions
 from .robustness.results import results_table
 from .run_folder import run_folder
 from .schema import Config
 from .sources import Rows, read_rows
+from .target import Target
 from .tokenize import encode, pad
 
 PACKAGES = ("torch", "lightning", "transformers", "peft", "omegaconf", "numpy", "pandas")
@@ -44,7 +45,7 @@ def run(config: Config, args: dict[str, str]) -> None:
     known = folder / "run.json"
     fitted = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
     with llm.store:
-        pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+        pipeline = open_pipeline(config, rows, llm)
         evaluate_run(config, folder, pipeline, rows, fitted)
     Console().print(f"evaluated {folder}", highlight=False)
 
@@ -56,26 +57,26 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     """
     start = time.perf_counter()
     tokenizer = load_tokenizer(config.model)
-    model = with_adapter(base_model(config.model, rows.classes), folder / "adapter")
+    model = with_adapter(base_model(config.model, rows.target), folder / "adapter")
     model.to("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
     tables, empty = [], {}
-    conditions = test_conditions(config.robustness)
+    conditions = test_conditions(config.robustness, rows.modalities)
     with progress() as bar:
         task = bar.add_task("conditions", total=len(conditions))
         for condition in conditions:
             traces = pipeline.inferred(rows.test, condition)
             empty[str(condition)] = float(np.mean([not trace.corrupted.text for trace in traces]))
-            probabilities = predict(model, tokenizer, traces, config)
-            tables.append(_predictions(traces, condition, probabilities, rows.classes))
+            logits = predict(model, tokenizer, traces, config)
+            tables.append(_predictions(traces, condition, logits, rows.target, config.model.head))
             bar.advance(task)
     predictions = pd.concat(tables, ignore_index=True)
-    majority = Counter(record.target for record in rows.train).most_common(1)[0][0]
     results = results_table(
-        predictions, method=config.name, data=config.data.name, seed=config.seed, train_majority=majority,
-        resamples=config.robustness.resamples, classes=list(rows.classes))
+        predictions, method=config.name, data=config.data.name, seed=config.seed, target=rows.target,
+        resamples=config.robustness.resamples)
     info = {
         **fitted, "method": config.method, "name": config.name, "data": config.data.name, "seed": config.seed,
-        "classes": list(rows.classes), "train_majority": majority, "perturbation": config.perturbation.kind,
+        "task": rows.target.kind, "metric": rows.target.metric, "classes": list(rows.target.classes),
+        "constant": rows.target.constant, "modalities": list(rows.modalities), "perturbation": config.perturbation.kind,
         "rows": {"train": len(rows.train), "val": len(rows.val), "test": len(rows.test)},
         "llm": pipeline.llm.usage.summary(pipeline.llm.name), "empty_texts": empty,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
@@ -90,8 +91,8 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
 
 @torch.inference_mode()
 def predict(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, traces: list[Trace],
-            config: Config) -> np.ndarray:
-    """Class probabilities, shape (rows, classes), in the order of the traces."""
+            config: Config) -> torch.Tensor:
+    """Logits, shape (rows, width of the head), in the order of the traces."""
     encodings = encode([compose(trace.parts) for trace in traces], tokenizer, config.model.max_tokens)
     order = sorted(range(len(encodings)), key=lambda index: len(encodings[index]["input_ids"]))
     found = {}
@@ -100,13 +101,14 @@ def predict(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, traces: 
         indices = order[start : start + size]
         batch = pad([encodings[index] for index in indices], tokenizer)
         logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits
-        found.update(zip(indices, logits.float().softmax(-1).cpu().numpy(), strict=True))
-    return np.stack([found[index] for index in range(len(encodings))])
+        found.update(zip(indices, logits.float().cpu(), strict=True))
+    return torch.stack([found[index] for index in range(len(encodings))])
 
 
-def _predictions(traces: list[Trace], condition: Condition, probabilities: np.ndarray,
-                 classes: tuple[str, ...]) -> pd.DataFrame:
-    """One row a record, in the columns of predictions.parquet."""
+def _predictions(traces: list[Trace], condition: Condition, logits: torch.Tensor, target: Target,
+                 kind_of_head: str) -> pd.DataFrame:
+    """One row a record, in the columns of predictions.parquet; a number has no probabilities."""
+    probabilities = head.probabilities(logits, target, kind_of_head)
     return pd.DataFrame({
         "record": [trace.record.id for trace in traces],
         "group": [trace.record.group for trace in traces],
@@ -116,8 +118,8 @@ def _predictions(traces: list[Trace], condition: Condition, probabilities: np.nd
         "level": condition.level,
         "order": ",".join(condition.order),
         "target": [trace.record.target for trace in traces],
-        "prediction": [classes[index] for index in probabilities.argmax(-1)],
-        "probabilities": list(probabilities.astype(np.float64)),
+        "prediction": head.answers(logits, target, kind_of_head),
+        "probabilities": [None] * len(traces) if probabilities is None else list(probabilities),
     })
 
 

@@ -5,6 +5,7 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .modality import REGISTRY
 from .robustness.comparison import Comparison, Estimate
 
 # Colours of Okabe and Ito 2008, which colour-blind readers can tell apart.
@@ -16,12 +17,6 @@ STYLES = [
     ("#CC79A7", (0, (5, 1, 1, 1, 1, 1)), "v", "\\\\\\"),
     ("#E69F00", (0, (8, 2)), "P", "ooo"),
 ]
-NOISE = {
-    "image": "noise level\n(standard deviation of pixels in [0, 1])",
-    "text": "noise level\n(probability that a word is dropped)",
-    "table": "noise level\n(probability that a column is dropped)",
-    "all": "noise level\n(on all modalities at once)",
-}
 
 
 def _plain(text: str) -> str:
@@ -38,8 +33,8 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=min(3, len(labels)), frameon=False, fontsize=10)
 
 
-def accuracy_against_noise(comparison: Comparison) -> Figure | None:
-    """Accuracy over noise level, a panel per corrupted modality; bands are 95 % intervals, thin points single seeds.
+def score_against_noise(comparison: Comparison) -> Figure | None:
+    """The score over noise level, a panel per corrupted modality; bands are 95 % intervals, thin points single seeds.
 
     None where nothing was tested under noise.
     """
@@ -55,7 +50,7 @@ def accuracy_against_noise(comparison: Comparison) -> Figure | None:
         levels = conditions["level"][names].to_list()
         for index, method in enumerate(comparison.methods):
             colour, line, marker, _ = _style(index)
-            estimates = [comparison.accuracy(method, [name]) for name in names]
+            estimates = [comparison.value(method, [name]) for name in names]
             low, high = [estimate.low for estimate in estimates], [estimate.high for estimate in estimates]
             panel.fill_between(levels, low, high, color=colour, alpha=0.12, linewidth=0)
             panel.plot(
@@ -71,16 +66,18 @@ def accuracy_against_noise(comparison: Comparison) -> Figure | None:
         if not math.isnan(comparison.chance):
             panel.axhline(comparison.chance, color="0.35", linestyle=(0, (1, 3)), linewidth=1.2, label="chance")
         panel.set_title(f"noise on {'all modalities' if target == 'all' else target}", fontsize=11)
-        panel.set_xlabel(NOISE.get(target, "noise level"))
+        unit = REGISTRY[target].unit if target in REGISTRY else "on all modalities at once"
+        panel.set_xlabel(f"noise level\n({unit})")
         panel.set_xticks(levels)
         panel.set_xlim(-0.03, max(levels) + 0.03)
-        panel.set_ylim(0, 1)
+        if comparison.metric == "accuracy":
+            panel.set_ylim(0, 1)
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
     for panel in panels[len(targets) :]:
         panel.set_visible(False)
     for panel in panels[::2]:
-        panel.set_ylabel("accuracy (share of test rows)")
+        panel.set_ylabel(comparison.score.label)
     _legend(figure, panels[0])
     return figure
 
@@ -140,7 +137,8 @@ def drop_bars(comparison: Comparison) -> Figure | None:
     panel.set_yticks(range(len(rows)), [label for label, _ in rows])
     panel.set_ylim(len(rows) - 0.5, -0.5)
     panel.axvline(0, color="0.1", linewidth=0.8)
-    panel.set_xlabel("drop ratio (share of the clean accuracy that is lost; lower is better)")
+    formula = "corrupted / clean" if comparison.score.higher_is_better else "clean / corrupted"
+    panel.set_xlabel(f"drop ratio (1 - {formula} {comparison.metric}; lower is better)")
     panel.grid(axis="x", alpha=0.25)
     panel.spines[["top", "right", "left"]].set_visible(False)
     panel.tick_params(axis="y", length=0)

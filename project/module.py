@@ -7,14 +7,15 @@ from pathlib import Path
 import lightning as L
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from . import head
 from .errors import UserError
 from .record import seeded
-from .robustness.scores import drop_ratio
+from .robustness.scores import SCORES, drop_ratio
 from .schema import Config, Model
+from .target import Target
 
 
 def encoder_path(encoder: str) -> str:
@@ -52,12 +53,14 @@ def load_tokenizer(config: Model) -> PreTrainedTokenizerBase:
     return _loaded(AutoTokenizer.from_pretrained, config.encoder)
 
 
-def base_model(config: Model, classes: tuple[str, ...]) -> torch.nn.Module:
-    """The encoder with a fresh classification head. Only safetensors are read."""
+def base_model(config: Model, target: Target) -> torch.nn.Module:
+    """The encoder with a fresh head for the target. Only safetensors are read."""
     transformers_logging.set_verbosity_error()  # else it reports, at length, that the head is new
-    return _loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=len(classes),
-                   id2label=dict(enumerate(classes)), label2id={name: index for index, name in enumerate(classes)},
-                   use_safetensors=True)
+    size = head.width(target, config.head)
+    names = dict(enumerate(target.classes)) if size == len(target.classes) else {}
+    labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}} if names else {}
+    return _loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=size,
+                   use_safetensors=True, **labels)
 
 
 def with_lora(model: torch.nn.Module, config: Model) -> PeftModel:
@@ -78,24 +81,24 @@ def with_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
     return PeftModel.from_pretrained(model, str(folder), is_trainable=False).eval()
 
 
-class RobustClassifier(L.LightningModule):
-    """Fine-tunes a LoRA classifier with the loss task(clean) + weight x task(perturbed).
+class RobustTransformer(L.LightningModule):
+    """Fine-tunes a LoRA transformer with the loss task(clean) + weight x task(perturbed).
 
-    Validation logs val/score (accuracy averaged over the panel's conditions), val/clean and val/drop_ratio.
+    Validation logs val/score (the target's metric averaged over the panel's conditions), val/clean and val/drop_ratio.
     """
 
     strict_loading = False  # checkpoints hold the adapter and the head alone
 
-    def __init__(self, config: Config, classes: tuple[str, ...], total_steps: int):
+    def __init__(self, config: Config, target: Target, total_steps: int):
         super().__init__()
-        self.config, self.total_steps = config, total_steps
+        self.config, self.target, self.total_steps = config, target, total_steps
         # transformers loads in evaluation mode, which Lightning would keep: dropout would never be active.
-        self.model = with_lora(base_model(config.model, classes), config.model).train()
+        self.model = with_lora(base_model(config.model, target), config.model).train()
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.forward_samples = 0
 
     def forward(self, encodings: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits, shape (texts, classes)."""
+        """Logits, shape (texts, width of the head)."""
         return self.model(**encodings).logits
 
     def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:
@@ -107,30 +110,34 @@ class RobustClassifier(L.LightningModule):
         labels = batch["labels"]
         logits = [self(view) for view in batch["views"]]
         self.forward_samples += len(labels) * len(logits)
-        loss = clean = cross_entropy(logits[0], labels)
+        loss = clean = head.loss(logits[0], labels, self.target, self.config.model.head)
         self.log("train/loss_clean", clean, prog_bar=True)
         if len(logits) > 1:
-            perturbed = cross_entropy(logits[1], labels)
+            perturbed = head.loss(logits[1], labels, self.target, self.config.model.head)
             self.log("train/loss_perturbed", perturbed, prog_bar=True)
             loss = clean + self.config.perturbation.weight * perturbed
         self.log("train/loss", loss)
         return loss
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """Collect which rows were right, by condition."""
-        right = self(batch["views"][0]).argmax(-1) == batch["labels"]
-        self._seen.append((right.float().cpu(), batch["conditions"].cpu()))
+        """Collect what each row adds to the score, by condition."""
+        found = head.answers(self(batch["views"][0]).float(), self.target, self.config.model.head)
+        values = SCORES[self.target.metric].of_rows(batch["targets"], found)
+        self._seen.append((torch.as_tensor(values), batch["conditions"].cpu()))
 
     def on_validation_epoch_end(self) -> None:
         """Scores of the panel. Every choice is made on these, none on the test rows."""
-        right, conditions = (torch.cat(column) for column in zip(*self._seen, strict=True))
+        values, conditions = (torch.cat(column) for column in zip(*self._seen, strict=True))
         self._seen.clear()
-        scores = [right[conditions == index].mean().item() for index in range(int(conditions.max()) + 1)]
+        score = SCORES[self.target.metric]
+        scores = [float(score.of_mean(values[conditions == index].mean().item()))
+                  for index in range(int(conditions.max()) + 1)]
         clean, corrupted = scores[0], scores[1:]
         self.log("val/score", sum(scores) / len(scores), prog_bar=True)
         self.log("val/clean", clean)
         if corrupted:
-            self.log("val/drop_ratio", float(drop_ratio(clean, sum(corrupted) / len(corrupted))), prog_bar=True)
+            drop = drop_ratio(clean, sum(corrupted) / len(corrupted), score.higher_is_better)
+            self.log("val/drop_ratio", float(drop), prog_bar=True)
 
     def configure_optimizers(self):
         """AdamW on what is trainable; linear warm-up, then linear decay to zero."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from .alignment import Aligned, Exemplar, Parts, Task, align, exemplar_from
-from .corruption import corrupt
+from .corrupt import corrupt
 from .describe import describe
 from .llm.ask import LanguageModel
 from .llm.store import Store
@@ -17,6 +17,7 @@ from .perturbation import perturb
 from .record import Record
 from .robustness.conditions import CLEAN, Condition
 from .schema import Config
+from .sources import Rows
 
 EXEMPLAR_ROWS = 8
 """How many training rows are tried for the one-shot example."""
@@ -93,6 +94,12 @@ class Pipeline:
         described = describe(corrupted, self.config.experts, self.store)
         aligned = align(described, self.llm, self.config.alignment, self.task, exemplar)
         return [Trace(*row) for row in zip(records, corrupted, described, aligned, strict=True)]
+
+
+def open_pipeline(config: Config, rows: Rows, llm: LanguageModel) -> Pipeline:
+    """The pipeline of a configuration, on its rows."""
+    task = Task(config.data.question, rows.target.classes, config.data.lines, config.data.advice)
+    return Pipeline(config, task, llm.store, llm, rows.train)
 
 
 def compose(parts: Parts) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from .errors import UserError
 from .llm import open_llm, side_by_side
 from .llm.ask import LanguageModel
 from .llm.upkeep import seal_dead
-from .pipeline import Pipeline, Task
+from .pipeline import Pipeline, open_pipeline
 from .progress import progress
 from .robustness.conditions import test_conditions, validation_conditions
 from .schema import Config
@@ -41,7 +41,7 @@ def run(config: Config, args: dict[str, str]) -> None:
     rows = read_rows(config.data)
     llm = open_llm(config, dry=dry == "true", share=share)
     with llm.store:
-        pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+        pipeline = open_pipeline(config, rows, llm)
         block = BLOCK * side_by_side(config) * share[1]
         if dry == "true":
             fill(pipeline, rows, block, lambda count: None)
@@ -69,8 +69,9 @@ def _share(shard: str) -> tuple[int, int]:
 def _steps(config: Config, rows: Rows) -> int:
     """How often fill() advances: once for each row and condition or round."""
     rounds = config.perturbation.rounds if config.perturbation.weight else 0
-    return (len(rows.val) * len(validation_conditions(config.robustness)) + len(rows.train) * (1 + rounds)
-            + len(rows.test) * len(test_conditions(config.robustness)))
+    panels = [(rows.val, validation_conditions), (rows.test, test_conditions)]
+    inferred = sum(len(records) * len(panel(config.robustness, rows.modalities)) for records, panel in panels)
+    return inferred + len(rows.train) * (1 + rounds)
 
 
 def _pace(llm: LanguageModel, seconds: float) -> str:
@@ -93,13 +94,13 @@ def fill(pipeline: Pipeline, rows: Rows, block: int, advance: Callable[[int], No
             for condition in conditions:
                 advance(len(pipeline.inferred(records[start : start + block], condition)))
 
-    inferred(rows.val, validation_conditions(config.robustness))
+    inferred(rows.val, validation_conditions(config.robustness, rows.modalities))
     for start in range(0, len(rows.train), block):
         traces = pipeline.clean(rows.train[start : start + block])
         advance(len(traces))
         for round in rounds:
             advance(len(pipeline.perturbed(traces, round)))
-    inferred(rows.test, test_conditions(config.robustness))
+    inferred(rows.test, test_conditions(config.robustness, rows.modalities))
 
 
 def estimate(config: Config, llm: LanguageModel) -> str:

@@ -1,5 +1,6 @@
 """Prompts are files under conf/prompts: a constant instruction, so that prefix caches serve it, then data as data."""
 
+import re
 from string import Template
 
 from .config import CONF
@@ -11,7 +12,8 @@ def prompt(name: str, **values: object) -> str:
     path = CONF / "prompts" / f"{name}.txt"
     if not path.is_file():
         raise UserError(f"there is no prompt {path}")
-    return Template(path.read_text(encoding="utf-8").strip()).substitute(values)
+    filled = Template(path.read_text(encoding="utf-8").strip()).substitute(values)
+    return re.sub(" {2,}", " ", filled)  # a field may be empty
 
 
 def instructions(name: str) -> list[str]:

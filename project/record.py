@@ -1,28 +1,32 @@
 """What flows through the pipeline: one Record a row, and the modalities that it may hold."""
 
 import hashlib
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+
+from .image import Pictures
 
 MODALITIES = ("image", "text", "table")
+"""The modalities in their usual reading order; each is a field of Record and a line of modality.REGISTRY."""
+
+Cell = str | float | None
 
 
 @dataclass(frozen=True)
 class Record:
     """One row of a data set. A modality that is None is absent; an empty text or table counts as absent too.
 
-    `order` is the order in which the present modalities are read; `target` is None where the label is unknown.
+    A missing cell of a table is None. `order` is the order in which the present modalities are read. `target` is the
+    name of a class or a number, and None where it is unknown.
     """
 
     id: str
     group: str
-    image: Image.Image | Path | None = None
+    image: Pictures | None = None
     text: str | None = None
-    table: dict[str, str | float] | None = None
-    target: str | None = None
+    table: dict[str, Cell] | None = None
+    target: str | float | None = None
     order: tuple[str, ...] = MODALITIES
 
     def __post_init__(self):
@@ -32,21 +36,16 @@ class Record:
     @property
     def present(self) -> tuple[str, ...]:
         """The modalities that this record has, in reading order."""
-        return tuple(name for name in self.order
-                     if getattr(self, name) not in (None, {}) and (name != "text" or self.text.strip()))
+        return tuple(name for name in self.order if not _says_nothing(getattr(self, name)))
 
 
-def pixels(record: Record) -> np.ndarray:
-    """The image of a record as float64 RGB in [0, 1], shape (height, width, 3). Raises OSError if unreadable."""
-    if isinstance(record.image, Path):
-        with Image.open(record.image) as image:
-            return np.asarray(image.convert("RGB"), dtype=np.float64) / 255
-    return np.asarray(record.image.convert("RGB"), dtype=np.float64) / 255
-
-
-def with_pixels(record: Record, values: np.ndarray) -> Record:
-    """The record with another image; values are float RGB, clipped to [0, 1] and rounded to 8 bits."""
-    return replace(record, image=Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)))
+def _says_nothing(value: object) -> bool:
+    """Whether the value of a modality is None, blank, or holds nothing but None."""
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, dict | tuple):
+        return all(item is None for item in (value.values() if isinstance(value, dict) else value))
+    return value is None
 
 
 def seeded(*parts: object) -> np.random.Generator:

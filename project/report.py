@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .figures import accuracy_against_noise, drop_bars
+from .figures import drop_bars, score_against_noise
 from .robustness.comparison import Comparison, Estimate, Run, compare, load_runs
 from .robustness.results import THRESHOLDS
 from .schema import Config
@@ -48,12 +48,12 @@ def build_report(experiment_folder: Path, resamples: int = RESAMPLES) -> Path:
     for number, comparison in enumerate(_compare_all(runs, resamples), start=1):
         own = [run for run in runs if run.info["data"] == comparison.data]
         figures = {}
-        for name, draw in [("accuracy", accuracy_against_noise), ("drop", drop_bars)]:
+        for name, draw in [(comparison.metric, score_against_noise), ("drop", drop_bars)]:
             if (figure := draw(comparison)) is not None:
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format="png", dpi=160)
                 (folder / f"{name}-{number}.png").write_bytes(buffer.getvalue())
-                figures[name] = base64.b64encode(buffer.getvalue()).decode()
+                figures[draw.__name__] = base64.b64encode(buffer.getvalue()).decode()
         sections.append(
             {
                 "comparison": comparison,
@@ -69,7 +69,7 @@ def build_report(experiment_folder: Path, resamples: int = RESAMPLES) -> Path:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": number_text, "bounds": bounds_text, "signed": signed_text}
+    environment.filters |= {"name": name_text, "number": number_text, "bounds": bounds_text, "signed": signed_text}
     page = environment.get_template("report.html.j2").render(
         experiment=experiment_folder.name, sections=sections, resamples=resamples
     )
@@ -88,6 +88,12 @@ def number_text(value: float, digits: int = 3) -> str:
     if math.isnan(value):
         return "–"
     return "not reached" if math.isinf(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def name_text(metric: str) -> str:
+    """A metric's name in prose."""
+    names = {"rmse": "RMSE", "rmse_log": "RMSE (log)", "r2": "R²", "macro_f1": "macro F1", "ece": "ECE"}
+    return names.get(metric, metric)
 
 
 def signed_text(value: float) -> str:
@@ -132,9 +138,9 @@ def _row(comparison: Comparison, label: str, names: list[str]) -> dict:
         cells.append(
             {
                 "method": method,
-                "accuracy": comparison.accuracy(method, names),
+                "score": comparison.value(method, names),
                 "drop": None if names == ["clean"] else comparison.drop(method, names),
-                "difference": None if method == comparison.reference else comparison.accuracy_difference(method, names),
+                "difference": None if method == comparison.reference else comparison.difference(method, names),
                 "exposure": exposures.pop() if len(exposures) == 1 else None,
             }
         )
@@ -142,8 +148,12 @@ def _row(comparison: Comparison, label: str, names: list[str]) -> dict:
 
 
 def primary_endpoint(comparison: Comparison) -> str | None:
-    """The condition that methods are judged by: noise on all modalities at the tested level nearest to 0.5."""
-    return next(iter(comparison.select("noisy", "all", comparison.middle)), None)
+    """The condition that methods are judged by: noise on all modalities at the tested level nearest to 0.5.
+
+    Data with a single modality have noise on that one. None where nothing was tested under noise.
+    """
+    found = comparison.select("noisy", "all", comparison.middle) or comparison.select("noisy", level=comparison.middle)
+    return found[0] if len(found) == 1 else None
 
 
 def primary_rows(comparison: Comparison) -> list[dict]:
@@ -154,8 +164,8 @@ def primary_rows(comparison: Comparison) -> list[dict]:
     return [
         {
             "method": method,
-            "clean": comparison.accuracy(method, ["clean"]),
-            "corrupted": comparison.accuracy(method, [endpoint]),
+            "clean": comparison.value(method, ["clean"]),
+            "corrupted": comparison.value(method, [endpoint]),
             "drop": comparison.drop(method, [endpoint]),
             "difference": None if method == comparison.reference else comparison.drop_difference(method, [endpoint]),
         }
@@ -164,7 +174,7 @@ def primary_rows(comparison: Comparison) -> list[dict]:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """What the numbers say, won or lost: the primary endpoint, the clean accuracy, and the count of conditions."""
+    """What the numbers say, won or lost: the primary endpoint, the clean score, and the count of conditions."""
     found = []
     reference, corrupted = comparison.reference, comparison.corrupted
     if primary := primary_rows(comparison):
@@ -188,13 +198,13 @@ def sentences(comparison: Comparison) -> list[str]:
             f"is {difference_text(difference)}, {verdict}"
         )
     for method in comparison.methods[1:]:
-        clean = comparison.accuracy_difference(method, ["clean"])
+        clean = comparison.difference(method, ["clean"])
         drops = [comparison.drop_difference(method, [name]) for name in corrupted]
         better = [drop for drop in drops if drop.value < 0]
         worse = [drop for drop in drops if drop.value > 0]
         sure = [sum(drop.excludes_zero for drop in side) for side in (better, worse)]
         found.append(
-            f"{method} against {reference}: clean accuracy {difference_text(clean)}; of "
+            f"{method} against {reference}: clean {name_text(comparison.metric)} {difference_text(clean)}; of "
             f"{len(drops)} corrupted conditions it has a lower drop ratio in {len(better)} (interval without 0 in "
             f"{sure[0]}) and a higher one in {len(worse)} (interval without 0 in {sure[1]})."
         )
@@ -221,8 +231,12 @@ def average_rows(comparison: Comparison) -> list[dict]:
     return rows
 
 
+FURTHER = ("kappa", "macro_f1", "ece", "rmse", "r2")
+"""Metrics beside the main one that the report shows under noise, where a run has them."""
+
+
 def further_rows(comparison: Comparison, runs: list[Run]) -> list[dict]:
-    """Per method and noisy modality: area under the curve, breakdown levels and calibration, means over seeds."""
+    """Per method and noisy modality: area under the curve, breakdown levels, further metrics; means over seeds."""
     rows = []
     for method in comparison.methods:
         results = pd.concat([run.results for run in runs if run.info["name"] == method])
@@ -233,15 +247,15 @@ def further_rows(comparison: Comparison, runs: list[Run]) -> list[dict]:
             row = {
                 "area": curves.get((modality, "area_under_curve"), math.nan),
                 "breakdown": [curves.get((modality, f"breakdown_{level:g}"), math.nan) for level in THRESHOLDS],
-                "f1": points.get((modality, "macro_f1"), math.nan),
-                "ece": points.get((modality, "ece"), math.nan),
+                "further": {name_text(metric): points.get((modality, metric), math.nan) for metric in FURTHER
+                            if metric != comparison.metric and metric in set(results["metric"])},
             }
             rows.append({"method": method, "modality": modality, **row})
     return rows
 
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
-    """Prints accuracy, drop ratio and the paired difference of each method under the main conditions."""
+    """Prints the score, drop ratio and the paired difference of each method under the main conditions."""
     console = console or Console()
     level = comparison.middle
     modality = comparison.conditions["modality"]
@@ -256,7 +270,8 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     )
     table.add_column("condition")
     table.add_column("method", overflow="fold")
-    for name in ("accuracy [95 %]", "drop ratio [95 %]", f"accuracy - {comparison.reference}"):
+    metric = name_text(comparison.metric)
+    for name in (f"{metric} [95 %]", "drop ratio [95 %]", f"{metric} - {comparison.reference}"):
         table.add_column(name, justify="right")
     for label, names in groups:
         # A condition of two lines labels the first methods' rows, so that the column stays narrow.
@@ -266,7 +281,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
             table.add_row(
                 labels[index] if index < len(labels) else "",
                 cell["method"],
-                f"{number_text(cell['accuracy'].value)} {bounds_text(cell['accuracy'])}",
+                f"{number_text(cell['score'].value)} {bounds_text(cell['score'])}",
                 f"{number_text(drop.value)} {bounds_text(drop)}" if drop else "",
                 difference_text(difference) if difference else "",
                 end_section=index == len(comparison.methods) - 1,

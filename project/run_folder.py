@@ -41,8 +41,11 @@ def run_name(method: str, config: dict, plain: dict) -> str:
 
 
 def run_folder(config: Config) -> Path:
-    """Where a run is kept: output/experiment/name/seed-N. Raises UserError on a name that cannot name a folder."""
-    for key, name in (("experiment", config.experiment), ("name", config.name)):
+    """Where a run is kept: output/experiment/name/seed-N; experiment=paper/petfinder is a folder in a folder.
+
+    Raises UserError on a name that cannot name a folder.
+    """
+    for key, name in (*(("experiment", part) for part in config.experiment.split("/")), ("name", config.name)):
         if not name or name.startswith(".") or re.search(r"[/\\\0]", name):
             raise UserError(f"{key}={name} cannot name a folder; take out path separators and the leading dot")
     return Path(config.output) / config.experiment / config.name / f"seed-{config.seed}"

@@ -21,32 +21,38 @@ class Split:
 
 
 @dataclass
-class EmojiData:
-    kind: str = "emoji"
+class Data:
+    kind: str = "???"
     """Which source reads the rows."""
-    name: str = "emoji"
+    name: str = "???"
     """The name of the data in results and reports."""
-    question: str = "Which category does this emoji belong to?"
+    question: str = "???"
     """What the model is asked to predict, in words; it is part of the reasoning prompt."""
-    image_size: int = 96
-    """Side of the rendered drawing, in pixels."""
-    keywords: int = 6
-    """How many keywords follow the name in the text, at most."""
+    lines: str = ""
+    """What each modality's description tells, in sentences; it is part of the reasoning prompt."""
+    advice: str = "Say which of its properties bear on the answer, and choose the answer that fits."
+    """How to reason, in sentences; it is part of the reasoning prompt."""
     limit: int | None = None
     """Keep about so many rows over all splits, in the proportion of the splits; null keeps all."""
     split: Split = field(default_factory=Split)
 
 
 @dataclass
-class TableData:
+class EmojiData(Data):
+    kind: str = "emoji"
+    """Which source reads the rows."""
+    image_size: int = 96
+    """Side of the rendered drawing, in pixels."""
+    keywords: int = 6
+    """How many keywords follow the name in the text, at most."""
+
+
+@dataclass
+class TableData(Data):
     kind: str = "table"
     """Which source reads the rows."""
-    name: str = "table"
-    """The name of the data in results and reports."""
-    question: str = "Which class does this record belong to?"
-    """What the model is asked to predict, in words; it is part of the reasoning prompt."""
     path: str = "???"
-    """A CSV, TSV or Parquet file."""
+    """A CSV, TSV, JSONL or Parquet file."""
     image: str | None = None
     """Column of image paths, relative to the folder of the file; null where there are no images."""
     text: list[str] = field(default_factory=list)
@@ -54,14 +60,51 @@ class TableData:
     table: list[str] = field(default_factory=list)
     """Columns that are serialised as a table."""
     target: str = "???"
-    """Column of the class to predict."""
+    """Column of what is predicted."""
+    task: Literal["auto", "class", "ordinal", "number"] = "auto"
+    """What the target is: a class, a class whose names are whole numbers in order, or a number; auto looks at it."""
+    log: bool = False
+    """Learn the natural logarithm of a number, such as a price."""
     id: str | None = None
     """Column that names a row; null takes the row number."""
     group: str | None = None
     """Column whose equal values stay in one split; null takes each row as its own group."""
-    limit: int | None = None
-    """Keep about so many rows over all splits, in the proportion of the splits; null keeps all."""
-    split: Split = field(default_factory=Split)
+
+
+@dataclass
+class PetfinderData(Data):
+    kind: str = "petfinder"
+    """Which source reads the rows."""
+    path: str = "???"
+    """The folder of the competition's files, as they are published."""
+    task: Literal["class", "ordinal"] = "ordinal"
+    """Whether the five speeds are told as classes, or as classes in order, which are also scored by kappa."""
+    photos: Literal["first", "all", "none"] = "first"
+    """Which photos of a pet are read."""
+    metadata: bool = True
+    """Where photos are wanted and absent, take what the published image metadata say of them as their description."""
+
+
+@dataclass
+class AirbnbData(Data):
+    kind: str = "airbnb"
+    """Which source reads the rows."""
+    path: str = "???"
+    """A folder of listings.csv or listings.csv.gz files, one a city and date, or one such file."""
+    images: str | None = None
+    """A folder of pictures named <listing id>.jpg, .png or .webp; null goes without."""
+    log: bool = True
+    """Learn the natural logarithm of the price."""
+
+
+@dataclass
+class AvitoData(Data):
+    kind: str = "avito"
+    """Which source reads the rows."""
+    path: str = "???"
+    """The folder of the competition's files: train.csv or train.csv.zip, and train_jpg.zip where pictures are read."""
+    images: bool = True
+    """Read the pictures out of train_jpg.zip where it is there."""
 
 
 @dataclass
@@ -70,6 +113,24 @@ class Experts:
     """Name what an ImageNet classifier sees in an image; without it, visual attributes alone."""
     top_k: int = 2
     """How many class names of the classifier are told at most."""
+    captioner: str | None = None
+    """A hub id or folder of an image(-text)-to-text model; null takes the packaged classifier and visual attributes."""
+    revision: str | None = None
+    """Commit of the captioner's hub repository; null takes the newest, which may change."""
+    prompt: str | None = None
+    """What the captioner is asked, or its task token; null asks nothing, as models want that only caption."""
+    caption_tokens: int = 60
+    """Longest caption, in tokens."""
+    batch_size: int = 8
+    """Images that the captioner reads side by side."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Type of the captioner's weights."""
+    device_map: str = "auto"
+    """Where the captioner's weights go: auto, cpu, cuda, cuda:1."""
+    table: Literal["sentences", "markdown", "json"] = "sentences"
+    """How a table is serialised: "The <column> is <value>.", a Markdown table of two columns, or a JSON object."""
+    missing_cells: Literal["skip", "say"] = "skip"
+    """Whether a missing cell is left out, or said to be unknown."""
     max_words: int = 80
     """Budget of each modality's description, in words, so that no modality crowds out another."""
 
@@ -210,6 +271,8 @@ class Model:
     """A hub id, a local folder, or the name of an installed package that carries a model folder."""
     max_tokens: int = 128
     """Length of the model's input; each part of a text gets an equal share of it."""
+    head: Literal["class", "ordinal"] = "class"
+    """How classes in order are predicted: one logit a class, or cumulative logits (only for ordinal targets)."""
     lora: Lora = field(default_factory=Lora)
 
 
@@ -290,7 +353,8 @@ class Config:
 
 
 KINDS = {
-    "data": {"emoji": EmojiData, "table": TableData},
+    "data": {"emoji": EmojiData, "table": TableData, "petfinder": PetfinderData, "airbnb": AirbnbData,
+             "avito": AvitoData},
     "llm": {"llamacpp": LlamaCpp, "openai": OpenAI, "transformers": Transformers},
 }
 """The groups whose `kind` picks one of several dataclasses."""

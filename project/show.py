@@ -9,7 +9,8 @@ from .alignment import Parts, joined
 from .config import meant, require
 from .errors import UserError
 from .llm import open_llm
-from .pipeline import Pipeline, Task, Trace, compose
+from .modality import REGISTRY
+from .pipeline import Trace, compose, open_pipeline
 from .record import Record
 from .robustness.conditions import CLEAN, Condition, test_conditions, validation_conditions
 from .schema import Config
@@ -21,11 +22,11 @@ def run(config: Config, args: dict[str, str]) -> None:
     require(config)
     rows = read_rows(config.data)
     split, record = find(rows, args.get("id"))
-    condition = condition_named(args.get("condition", "clean"), config)
+    condition = condition_named(args.get("condition", "clean"), config, rows)
     console = Console(highlight=False)
     llm = open_llm(config)
     with llm.store:
-        pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+        pipeline = open_pipeline(config, rows, llm)
         if "round" in args:
             trace = pipeline.perturbed(pipeline.clean([record]), _round(args["round"], config))[0]
         elif split == "train" and condition == CLEAN:
@@ -52,10 +53,11 @@ def find(rows: Rows, id: str | None) -> tuple[str, Record]:
     raise UserError(f"id={id}: there is no such record among the {len(known)} selected rows{meant(id, known)}")
 
 
-def condition_named(name: str, config: Config) -> Condition:
+def condition_named(name: str, config: Config, rows: Rows) -> Condition:
     """The condition of the test or the validation panel with that name. Raises UserError where there is none."""
     known = {str(condition): condition
-             for condition in [*validation_conditions(config.robustness), *test_conditions(config.robustness)]}
+             for panel in (validation_conditions, test_conditions)
+             for condition in panel(config.robustness, rows.modalities)}
     if name not in known:
         raise UserError(f"condition={name}: there is no such condition; there are {', '.join(known)}")
     return known[name]
@@ -69,15 +71,7 @@ def _round(text: str, config: Config) -> int:
 
 def raw(record: Record) -> str:
     """A record's own content in lines; of an image only its size, for a terminal cannot show it."""
-    lines = []
-    for name in record.present:
-        value = getattr(record, name)
-        if name == "image":
-            value = f"{value.width} x {value.height} pixels" if hasattr(value, "width") else str(value)
-        elif name == "table":
-            value = ", ".join(f"{column}={cell}" for column, cell in value.items())
-        lines.append(f"{name}: {value}")
-    return "\n".join(lines)
+    return "\n".join(f"{name}: {REGISTRY[name].shown(getattr(record, name))}" for name in record.present)
 
 
 def steps(trace: Trace) -> list[tuple[str, str | None, str]]:

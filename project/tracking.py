@@ -36,10 +36,10 @@ def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, da
     import wandb
 
     run = logger.experiment
-    run.summary.update(summary(results))
+    run.summary.update(summary(results, info["metric"]))
     run.summary.update({f"cost/{key}": value for key, value in info["llm"].items() if isinstance(value, int | float)})
     run.summary.update({f"cost/{key}_seconds": value for key, value in info["seconds"].items()})
-    run.log({"robustness/results": wandb.Table(dataframe=results), **_curves(results)})
+    run.log({"robustness/results": wandb.Table(dataframe=results), **_curves(results, info["metric"])})
     if config.perturbation.kind != "none" and config.perturbation.weight:
         traces = data.traces_of_round(0)[:SAMPLES]
         samples = [[trace.record.id, joined(trace.aligned.parts), joined(trace.parts)] for trace in traces]
@@ -47,21 +47,21 @@ def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, da
     run.finish()
 
 
-def summary(results: pd.DataFrame) -> dict[str, float]:
+def summary(results: pd.DataFrame, metric: str) -> dict[str, float]:
     """Scores and drop ratios under flat names: test/accuracy/clean, test/drop_ratio/noisy/image/0.3."""
     flat = {}
-    for row in results[results["metric"].isin(["accuracy", "drop_ratio"])].itertuples():
+    for row in results[results["metric"].isin([metric, "drop_ratio"])].itertuples():
         where = {"clean": "clean", "noisy": f"noisy/{row.modality}/{row.level:g}", "missing": f"missing/{row.modality}",
                  "order": f"order/{row.order}"}[row.condition]
         flat[f"test/{row.metric}/{where}"] = float(row.value)
     return flat
 
 
-def _curves(results: pd.DataFrame) -> dict:
-    """Accuracy against the noise level, a line a modality."""
+def _curves(results: pd.DataFrame, metric: str) -> dict:
+    """The score against the noise level, a line a modality."""
     import wandb
 
-    points = results[results["metric"] == "accuracy"]
+    points = results[results["metric"] == metric]
     clean = float(points.loc[points["condition"] == "clean", "value"].iloc[0])
     noisy = points[points["condition"] == "noisy"].sort_values("level")
     if noisy.empty:
@@ -70,4 +70,4 @@ def _curves(results: pd.DataFrame) -> dict:
     levels = [[0.0, *rows["level"].tolist()] for rows in lines.values()]
     values = [[clean, *rows["value"].tolist()] for rows in lines.values()]
     return {"robustness/curves": wandb.plot.line_series(levels, values, keys=list(lines), xname="noise level",
-                                                        title="accuracy")}
+                                                        title=metric)}

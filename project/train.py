@@ -16,11 +16,14 @@ from .datamodule import TextDataModule
 from .errors import UserError
 from .evaluate import evaluate_run
 from .llm import open_llm
-from .module import RobustClassifier, load_tokenizer
-from .pipeline import Pipeline, Task
+from .module import RobustTransformer, load_tokenizer
+from .pipeline import Pipeline, open_pipeline
+from .robustness.scores import SCORES
 from .run_folder import differences, run_folder
 from .schema import Config
 from .sources import Rows, read_rows
+from .sources.card import card
+from .sources.copies import near_copies
 
 FINISHED = "results.parquet"
 """The last file that a run writes."""
@@ -37,7 +40,7 @@ def run(config: Config, args: dict[str, str]) -> None:
     rows = read_rows(config.data)
     llm = open_llm(config)
     L.seed_everything(config.seed, verbose=False)
-    pipeline = Pipeline(config, Task(config.data.question, rows.classes), llm.store, llm, rows.train)
+    pipeline = open_pipeline(config, rows, llm)
     logger = tracking.start(config, folder)
     with llm.store:
         data, fitted = fit(config, folder, pipeline, rows, logger)
@@ -63,20 +66,23 @@ def same_config(config: Config, folder: Path) -> bool:
 
 
 def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> tuple[TextDataModule, dict]:
-    """Train, going on from the last epoch where there is one; writes config.yaml, checkpoints/ and adapter/.
+    """Train, going on from the last epoch where there is one; writes config.yaml, data.md, checkpoints/, adapter/.
 
     Returns the data module, and what run.json says of the training. Raises KeyboardInterrupt on Ctrl-C.
     """
     tokenizer = load_tokenizer(config.model)
     data = TextDataModule(pipeline, rows, tokenizer)
-    module = RobustClassifier(config, rows.classes, data.steps_per_epoch * config.trainer.epochs)
+    module = RobustTransformer(config, rows.target, data.steps_per_epoch * config.trainer.epochs)
     folder.mkdir(parents=True, exist_ok=True)
     write_aside(folder / "config.yaml", to_yaml(config))
-    best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor="val/score", mode="max", save_last=True,
+    copies = near_copies(rows)
+    write_aside(folder / "data.md", card(rows, config.data, copies))
+    mode = "max" if SCORES[rows.target.metric].higher_is_better else "min"
+    best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor="val/score", mode=mode, save_last=True,
                            enable_version_counter=False)
     callbacks = [
         best,
-        EarlyStopping("val/score", mode="max", patience=config.trainer.patience),
+        EarlyStopping("val/score", mode=mode, patience=config.trainer.patience),
         RichProgressBar(),
         *([LearningRateMonitor("step")] if logger else []),
     ]
@@ -105,7 +111,8 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
              if key.startswith("val/")}
     return data, {
         "steps": trainer.global_step, "forward_samples": module.forward_samples, "epochs": trainer.current_epoch,
-        "seconds": {"train": round(seconds, 1)}, "val": {"best_score": float(best.best_model_score), "last": panel},
+        "near_copies": len(copies.pairs), "seconds": {"train": round(seconds, 1)},
+        "val": {"best_score": float(best.best_model_score), "last": panel},
     }
 
 

@@ -21,6 +21,13 @@ def test_the_store_benchmark_compares_with_a_dict_of_all_rows():
     assert code == 0 and figures["store"]["keys_per_second"] > 0 and figures["ratio"]["open"] > 0
 
 
+def test_the_data_benchmark_compares_with_reading_everything_at_once():
+    code, report = ran("data.py", "rows=300", "avito=600,1200")
+    assert code == 0 and report["table"]["ratio"] > 0 and report["images"]["decodings_per_file"] == 1
+    figures = report["memory"]["rows"]["1200"]
+    assert figures["source"]["rows_kept"] > 300 and set(report["memory"]["ratio"]) == {"source", "rival"}
+
+
 def test_a_missed_bar_is_exit_code_1_with_check_alone(tmp_path):
     # Imported with a bar that no machine reaches.
     code = f"""

@@ -12,8 +12,8 @@ from project.config import load_config
 from project.datamodule import TextDataModule
 from project.errors import UserError
 from project.llm import open_llm
-from project.module import RobustClassifier, load_tokenizer
-from project.pipeline import Pipeline, Task
+from project.module import RobustTransformer, load_tokenizer
+from project.pipeline import open_pipeline
 from project.sources import read_rows
 
 
@@ -22,7 +22,7 @@ def data(tiny_args):
     def made(*args):
         config = load_config([*tiny_args, *args])
         rows, llm = read_rows(config.data), open_llm(config)
-        pipeline = Pipeline(config, Task("?", rows.classes), llm.store, llm, rows.train)
+        pipeline = open_pipeline(config, rows, llm)
         return TextDataModule(pipeline, rows, load_tokenizer(config.model))
 
     return made
@@ -105,7 +105,7 @@ class TestGeneratingAhead:
                                 enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
                                 reload_dataloaders_every_n_epochs=1)
             try:
-                trainer.fit(RobustClassifier(module.config, module.rows.classes, 9), module)
+                trainer.fit(RobustTransformer(module.config, module.rows.target, 9), module)
             finally:
                 module.stop_ahead()
             return module, whose

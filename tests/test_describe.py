@@ -5,16 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
 from project.describe import describe
-from project.experts import image as module
-from project.experts.image import attributes
-from project.experts.table import describe_table
+from project.experts import classifier as module
+from project.experts.classifier import attributes
 from project.llm.store import Store
-from project.record import Record
 from project.schema import Experts
 
 PLAIN = Experts(classifier=False)
@@ -137,9 +134,3 @@ def test_attributes_of_simple_drawings(image, words):
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40).map(lambda shape: (*shape, 3))))
 def test_any_image_has_attributes(image):
     assert attributes(image).endswith(".") and attributes(image) == attributes(image.copy())
-
-
-@given(st.dictionaries(st.text(), st.text() | st.floats(allow_nan=False)))
-def test_a_table_is_a_sentence_a_cell(table):
-    words = describe_table(Record("a", "a", table=table))
-    assert words == " ".join(f"The {name} is {value}." for name, value in table.items())

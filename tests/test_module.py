@@ -5,13 +5,15 @@ import torch
 
 from project.config import load_config
 from project.errors import UserError
-from project.module import RobustClassifier, base_model, encoder_path, load_tokenizer
+from project.module import RobustTransformer, base_model, encoder_path, load_tokenizer
 from project.schema import Lora, Model
+from project.target import Target
 
 
 @pytest.fixture
 def module(tiny_args):
-    return RobustClassifier(load_config([*tiny_args, "method=plain"]), ("a", "b", "c"), total_steps=10)
+    target = Target("class", "a", ("a", "b", "c"))
+    return RobustTransformer(load_config([*tiny_args, "method=plain"]), target, total_steps=10)
 
 
 def batch(rows, views):
@@ -72,9 +74,9 @@ def test_lora_targets_that_fit_no_layer_are_one_line(tiny_args, tiny_encoder):
     config = load_config([*tiny_args, "method=plain"])
     config.model = Model(encoder=str(tiny_encoder), lora=Lora(targets=["nothing"]))
     with pytest.raises(UserError, match="model.lora.targets"):
-        RobustClassifier(config, ("a", "b"), total_steps=1)
+        RobustTransformer(config, Target("class", "a", ("a", "b")), total_steps=1)
 
 
 def test_the_packaged_encoder_reads_a_text():
-    tokenizer, model = load_tokenizer(Model()), base_model(Model(), ("a", "b"))
+    tokenizer, model = load_tokenizer(Model()), base_model(Model(), Target("class", "a", ("a", "b")))
     assert model(**tokenizer("an owl", return_tensors="pt")).logits.shape == (1, 2)

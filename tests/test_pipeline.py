@@ -258,8 +258,8 @@ def test_a_stored_run_needs_neither_engine_nor_a_second_look_at_images(pipeline_
         def generate(self, requests, seeds):
             raise AssertionError("the engine was asked")
 
-    monkeypatch.setattr("project.experts.image.attributes", None)
-    monkeypatch.setattr("project.experts.image.classify", None)
+    monkeypatch.setattr("project.experts.classifier.attributes", None)
+    monkeypatch.setattr("project.experts.classifier.classify", None)
     assert everything(pipeline_of("method=ours", *SMALL, train=records[:4], engine=Dead()), records) == texts
 
 

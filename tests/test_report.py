@@ -15,6 +15,7 @@ from project.robustness.comparison import compare, load_runs
 from project.robustness.conditions import test_conditions as conditions_of_the_test
 from project.robustness.results import results_table
 from project.schema import Config, Robustness
+from project.target import Target
 
 CLASSES = ["<script>alert(1)</script>", "b & c", "plain"]
 
@@ -47,7 +48,8 @@ def make_run(experiment, name="plain", seed=0, slope=0.6, rows=40, bare=False, *
     if not bare:
         about |= {
             "classes": CLASSES,
-            "train_majority": CLASSES[0],
+            "constant": CLASSES[0],
+            "metric": "accuracy",
             "perturbation": "none",
             "rows": {"train": 120, "val": 20, "test": rows},
             "forward_samples": 2400,
@@ -79,9 +81,8 @@ def make_run(experiment, name="plain", seed=0, slope=0.6, rows=40, bare=False, *
         method=about["method"],
         data=about["data"],
         seed=seed,
-        train_majority=CLASSES[0],
+        target=Target("class", CLASSES[0], tuple(CLASSES)),
         resamples=50,
-        classes=CLASSES,
     ).to_parquet(folder / "results.parquet")
     (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
@@ -125,7 +126,7 @@ def test_numbers_are_those_of_the_predictions(tmp_path):
     results = pd.read_parquet(folder / "results.parquet").query("metric == 'drop_ratio' and modality == 'all'")
     drop = comparison.drop("plain", ["noisy(all, 0.5)"])
     assert drop.value == pytest.approx(results[results.level == 0.5]["value"].item())
-    own = comparison.accuracy("ours", ["clean"])
+    own = comparison.value("ours", ["clean"])
     assert own.value == pytest.approx(np.mean(own.seeds)) and len(own.seeds) == 2
     names = comparison.select("missing")
     mean = np.mean([comparison.drop("ours", [name]).value for name in names])

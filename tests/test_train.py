@@ -32,7 +32,7 @@ def finished(tiny_args):
 def test_a_run_leaves_exactly_what_explains_it(finished):
     left = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     assert left == {
-        "config.yaml", "run.json", "predictions.parquet", "results.parquet", "checkpoints/best.ckpt",
+        "config.yaml", "data.md", "run.json", "predictions.parquet", "results.parquet", "checkpoints/best.ckpt",
         "checkpoints/last.ckpt", "adapter/adapter_config.json", "adapter/adapter_model.safetensors",
         "adapter/README.md", "adapter/tokenizer.json", "adapter/tokenizer_config.json"}
 
@@ -79,6 +79,30 @@ def test_two_runs_with_one_seed_give_equal_results(finished, tiny_args, tmp_path
 def test_another_configuration_in_the_same_folder_shows_the_difference(finished, tiny_args):
     with pytest.raises(UserError, match=r"trainer.lr: 0.001 -> 0.002"):
         trained([*tiny_args, "method=rules", "trainer.lr=0.002", f"name={finished.parent.name}"])
+
+
+@pytest.mark.parametrize(("extra", "task", "metric", "further"), [
+    (("data.task=number",), "number", "rmse", {"r2"}),
+    (("data.task=number", "data.log=true"), "number", "rmse_log", {"r2", "rmse"}),
+    (("data.task=ordinal",), "ordinal", "accuracy", {"kappa", "macro_f1", "ece"}),
+    (("data.task=ordinal", "model.head=ordinal"), "ordinal", "accuracy", {"kappa", "macro_f1", "ece"}),
+])
+def test_numbers_and_ordered_classes_are_trained_and_measured(tiny_args, extra, task, metric, further):
+    folder = trained([*tiny_args, "method=rules", "data.target=price", "data.table=[city]", *extra])
+    info, results = json.loads((folder / "run.json").read_text()), pd.read_parquet(folder / "results.parquet")
+    assert (info["task"], info["metric"]) == (task, metric)
+    assert {metric, "drop_ratio", *further} <= set(results["metric"])
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    assert predictions["probabilities"].isna().all() == (task == "number")
+    assert set(predictions["target"].astype(float)) <= set(range(1, 10))
+
+
+def test_modalities_that_the_data_lack_make_no_conditions(tiny_args):
+    folder = trained([*(arg for arg in tiny_args if not arg.startswith("data.image")), "method=plain"])
+    assert json.loads((folder / "run.json").read_text())["modalities"] == ["text", "table"]
+    assert set(pd.read_parquet(folder / "predictions.parquet")["condition"]) == {
+        "clean", "noisy(text, 0.5)", "noisy(table, 0.5)", "noisy(all, 0.5)", "missing(text)", "missing(table)",
+        "order(table, text)"}
 
 
 def test_evaluating_again_gives_the_same_predictions(finished, tiny_args):

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from ..record import Record, pixels, with_pixels
+from ..image import Pictures, each
 
 
-def gaussian_noise(record: Record, level: float, rng: np.random.Generator) -> Record:
+def gaussian_noise(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
     """Independent Gaussian noise of standard deviation `level` on pixels in [0, 1], then clipped."""
-    values = pixels(record)
-    return with_pixels(record, values + level * rng.standard_normal(values.shape))
+    return each(lambda values: values + level * rng.standard_normal(values.shape), image)

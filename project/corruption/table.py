@@ -1,13 +1,11 @@
 """Damage of tables."""
 
-from dataclasses import replace
-
 import numpy as np
 
-from ..record import Record
+from ..record import Cell
 
 
-def column_dropout(record: Record, level: float, rng: np.random.Generator) -> Record:
-    """Each cell of the row is dropped with probability `level`; the table may end up empty."""
-    draws = zip(record.table.items(), rng.random(len(record.table)), strict=True)
-    return replace(record, table={name: value for (name, value), draw in draws if draw >= level})
+def column_dropout(table: dict[str, Cell], level: float, rng: np.random.Generator) -> dict[str, Cell]:
+    """Each cell of the row goes missing with probability `level`; all of them may."""
+    draws = zip(table.items(), rng.random(len(table)), strict=True)
+    return {name: value if draw >= level else None for (name, value), draw in draws}

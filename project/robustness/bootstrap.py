@@ -4,8 +4,8 @@ Rows of one group (the adverts of one rescuer, the listings of one host) are ali
 give intervals that are too narrow. Source: Davison and Hinkley 1997, "Bootstrap Methods and their Application",
 sections 3.8 and 5.3.
 
-An interval of any measure is made of three steps: `group_weights` once, `resampled_accuracy` for each set of rows,
-then the measure of the resampled accuracies goes to `interval`. Because all conditions and methods share the
+An interval of any measure is made of three steps: `group_weights` once, `resampled_mean` for each set of rows,
+then the measure of the resampled means goes to `interval`. Because all conditions and methods share the
 weights, a difference of their resampled measures is paired.
 """
 
@@ -27,15 +27,15 @@ def group_weights(groups: ArrayLike, resamples: int, seed: int) -> np.ndarray:
     return counts[:, inverse].astype(float)
 
 
-def resampled_accuracy(correct: ArrayLike, weights: np.ndarray) -> np.ndarray:
-    """The accuracy in each resample, shape (resamples,) or (resamples, conditions).
+def resampled_mean(values: ArrayLike, weights: np.ndarray) -> np.ndarray:
+    """The mean over the rows in each resample, shape (resamples,) or (resamples, conditions).
 
-    `correct` is 0 or 1 and has shape (rows,) or (rows, conditions); `weights` is from `group_weights`. A resample
-    that holds no row has NaN.
+    `values` has shape (rows,) or (rows, conditions); `weights` is from `group_weights`. A resample that holds no row
+    has NaN.
     """
-    correct = np.asarray(correct, float)
-    rows = weights.sum(axis=1).reshape(-1, *[1] * (correct.ndim - 1))
-    return weights @ correct / np.where(rows > 0, rows, np.nan)
+    values = np.asarray(values, float)
+    rows = weights.sum(axis=1).reshape(-1, *[1] * (values.ndim - 1))
+    return weights @ values / np.where(rows > 0, rows, np.nan)
 
 
 def interval(draws: ArrayLike, coverage: float = 0.95) -> tuple[float, float]:

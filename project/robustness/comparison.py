@@ -9,8 +9,9 @@ import pandas as pd
 
 from ..errors import UserError
 from . import scores
-from .bootstrap import group_weights, interval, resampled_accuracy
-from .results import BOOTSTRAP_SEED, conditions_of, correct_table, seen
+from .bootstrap import group_weights, interval, resampled_mean
+from .results import BOOTSTRAP_SEED, conditions_of, seen, value_table
+from .scores import SCORES, Score
 
 FILES = ("run.json", "predictions.parquet", "results.parquet")
 """What a run folder holds once its evaluation is finished."""
@@ -45,14 +46,16 @@ class Estimate:
 class Comparison:
     """The runs on one data set, on the rows that all of them have.
 
-    A method is named by its run's name. `accuracies` holds (seeds, conditions) and `draws` (resamples, conditions)
-    for each of them, NaN for a condition that it was not evaluated on; `conditions` is from `conditions_of`.
+    A method is named by its run's name. `scores` holds the `metric` as (seeds, conditions) and `draws` as (resamples,
+    conditions) for each of them, NaN for a condition that it was not evaluated on; `conditions` is from
+    `conditions_of`.
     """
 
     data: str
+    metric: str
     reference: str
     conditions: pd.DataFrame
-    accuracies: dict[str, np.ndarray]
+    scores: dict[str, np.ndarray]
     draws: dict[str, np.ndarray]
     perturbations: dict[str, str | None]
     chance: float
@@ -63,7 +66,12 @@ class Comparison:
     @property
     def methods(self) -> list[str]:
         """Names of the runs, the reference first."""
-        return list(self.accuracies)
+        return list(self.scores)
+
+    @property
+    def score(self) -> Score:
+        """What the metric is."""
+        return SCORES[self.metric]
 
     @property
     def corrupted(self) -> list[str]:
@@ -92,35 +100,40 @@ class Comparison:
         return None if perturbation is None or kind == "clean" else seen(perturbation, kind, modality)
 
     def _means(self, method: str, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The mean accuracy over some conditions, of each seed and of each resample."""
+        """The mean score over some conditions, of each seed and of each resample."""
         columns = self.conditions.index.get_indexer(names)
-        return self.accuracies[method][:, columns].mean(axis=1), self.draws[method][:, columns].mean(axis=1)
+        return self.scores[method][:, columns].mean(axis=1), self.draws[method][:, columns].mean(axis=1)
 
     def _drops(self, method: str, names: list[str]) -> tuple[float, np.ndarray, np.ndarray]:
-        """The drop ratio of the seeds' mean, of each seed and of each resample."""
-        (clean, drawn_clean), (seeds, draws) = self._means(method, ["clean"]), self._means(method, names)
-        value = scores.drop_ratio(clean.mean(), seeds.mean())
-        return value, scores.drop_ratio(clean, seeds), scores.drop_ratio(drawn_clean, draws)
+        """The mean drop ratio over some conditions: of the seeds' mean, of each seed and of each resample."""
+        columns, better = self.conditions.index.get_indexer(names), self.score.higher_is_better
 
-    def accuracy(self, method: str, names: list[str]) -> Estimate:
-        """Mean accuracy over some conditions and all seeds."""
+        def drop(values: np.ndarray) -> np.ndarray:
+            clean = values[..., [self.conditions.index.get_loc("clean")]]
+            return np.atleast_1d(scores.drop_ratio(clean, values[..., columns], better)).mean(axis=-1)
+
+        found = self.scores[method]
+        return float(drop(found.mean(axis=0))), drop(found), drop(self.draws[method])
+
+    def value(self, method: str, names: list[str]) -> Estimate:
+        """Mean score over some conditions and all seeds."""
         seeds, draws = self._means(method, names)
         return Estimate(float(seeds.mean()), *interval(draws), tuple(seeds.tolist()))
 
     def drop(self, method: str, names: list[str]) -> Estimate:
-        """Drop ratio of the accuracy averaged over the seeds; over several conditions it is their mean drop ratio."""
+        """Drop ratio of the score averaged over the seeds; over several conditions it is their mean drop ratio."""
         value, seeds, draws = self._drops(method, names)
-        return Estimate(float(value), *interval(draws), tuple(np.atleast_1d(seeds).tolist()))
+        return Estimate(value, *interval(draws), tuple(seeds.tolist()))
 
-    def accuracy_difference(self, method: str, names: list[str]) -> Estimate:
-        """Accuracy of the method less that of the reference on the same resamples; above 0 the method is better."""
+    def difference(self, method: str, names: list[str]) -> Estimate:
+        """Score of the method less that of the reference on the same resamples; better is as the score says."""
         (seeds, draws), (other, drawn_other) = self._means(method, names), self._means(self.reference, names)
         return Estimate(float(seeds.mean() - other.mean()), *interval(draws - drawn_other))
 
     def drop_difference(self, method: str, names: list[str]) -> Estimate:
         """Drop ratio of the method less that of the reference, paired; below 0 the method loses less."""
         (value, _, draws), (other, _, drawn_other) = self._drops(method, names), self._drops(self.reference, names)
-        return Estimate(float(value - other), *interval(draws - drawn_other))
+        return Estimate(value - other, *interval(draws - drawn_other))
 
 
 def load_runs(experiment: Path) -> list[Run]:
@@ -157,7 +170,12 @@ def compare(runs: list[Run], resamples: int) -> Comparison:
     by_name: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.info["method"] != "plain", run.info["name"], run.info["seed"])):
         by_name.setdefault(run.info["name"], []).append(run)
-    tables = {id(run): correct_table(run.predictions, run.info.get("classes")) for run in runs}
+    metrics = sorted({run.info.get("metric", "accuracy") for run in runs})
+    if len(metrics) > 1:
+        raise UserError(f"the runs on {runs[0].info['data']} are scored by {' and '.join(metrics)}; give runs on "
+                        "another target another data.name=")
+    metric = metrics[0]
+    tables = {id(run): value_table(run.predictions, metric, run.info.get("classes")) for run in runs}
     indices = [set(table.index) for table in tables.values()]
     records = sorted(set.intersection(*indices))
     if not records:
@@ -166,24 +184,25 @@ def compare(runs: list[Run], resamples: int) -> Comparison:
     conditions = conditions_of(pd.concat([run.predictions for run in runs]))
 
     rows = runs[0].predictions.drop_duplicates("record").set_index("record").loc[records]
-    majority = next((run.info["train_majority"] for run in runs if run.info.get("train_majority")), None)
+    constant = next((run.info["constant"] for run in runs if run.info.get("constant") is not None), None)
     weights = group_weights(rows["group"], resamples, BOOTSTRAP_SEED)
-    accuracies, draws = {}, {}
+    found, draws = {}, {}
     for index, (name, same) in enumerate(by_name.items()):
-        correct = [tables[id(run)].reindex(index=records, columns=conditions.index) for run in same]
-        accuracies[name] = np.stack([table.mean(skipna=False) for table in correct])
-        drawn = np.stack([resampled_accuracy(table, weights) for table in correct])
+        values = [tables[id(run)].reindex(index=records, columns=conditions.index) for run in same]
+        found[name] = np.stack([SCORES[metric].of_mean(table.mean(skipna=False)) for table in values])
+        drawn = np.stack([SCORES[metric].of_mean(resampled_mean(table, weights)) for table in values])
         generator = np.random.default_rng([BOOTSTRAP_SEED, index])
         counts = generator.multinomial(len(same), np.full(len(same), 1 / len(same)), size=resamples)
         draws[name] = np.einsum("rs,src->rc", counts / len(same), drawn)
     return Comparison(
         data=runs[0].info["data"],
+        metric=metric,
         reference=next(iter(by_name)),
         conditions=conditions,
-        accuracies=accuracies,
+        scores=found,
         draws=draws,
         perturbations={name: same[0].info.get("perturbation") for name, same in by_name.items()},
-        chance=float("nan") if majority is None else scores.chance(rows["target"], majority),
+        chance=float("nan") if constant is None else scores.chance(rows["target"], constant, metric),
         rows=len(records),
         groups=rows["group"].nunique(),
         rows_left_out=len(set.union(*indices)) - len(records),

@@ -9,7 +9,7 @@ from ..schema import Robustness
 
 @dataclass(frozen=True)
 class Condition:
-    """One set-up. `modalities` are those corrupted or missing; `order` is the reading order."""
+    """One set-up. `modalities` are those corrupted or missing; `order` is the reading order, where it is changed."""
 
     kind: str
     modalities: tuple[str, ...] = ()
@@ -19,8 +19,8 @@ class Condition:
 
     @property
     def modality(self) -> str:
-        """The corrupted modalities in one word: image, text+table, all, or none."""
-        if self.kind != "missing" and self.modalities == MODALITIES:
+        """The corrupted modalities in one word: image, text+table, none; all where noise is on several."""
+        if self.kind == "noisy" and len(self.modalities) > 1:
             return "all"
         return "+".join(self.modalities) or "none"
 
@@ -43,18 +43,21 @@ def noisy(modalities: tuple[str, ...], level: float, seed: int) -> Condition:
     return Condition("noisy", modalities, level, seed=seed)
 
 
-def test_conditions(config: Robustness) -> list[Condition]:
-    """All set-ups of the evaluation: clean first, then noise by modality and level, missing, order."""
-    targets = [(name,) for name in MODALITIES] + [MODALITIES]
+def test_conditions(config: Robustness, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
+    """All set-ups of the evaluation of data with these modalities: clean first, then noise, missing, order.
+
+    With a single modality there is no noise on all besides the noise on it, and no other order.
+    """
+    targets = dict.fromkeys([*((name,) for name in modalities), modalities])
     conditions = [CLEAN]
     conditions += [noisy(target, level, config.seed) for target in targets for level in config.levels]
     sizes = {"none": (), "single": (1,), "pairs": (1, 2)}[config.missing]
-    conditions += [Condition("missing", names, 1.0) for size in sizes for names in combinations(MODALITIES, size)]
+    conditions += [Condition("missing", names, 1.0) for size in sizes for names in combinations(modalities, size)]
     # The reverse first: with few orders asked for, the most different ones are tested.
-    orders = [order for order in reversed(list(permutations(MODALITIES))) if order != MODALITIES]
+    orders = [order for order in reversed(list(permutations(modalities))) if order != modalities]
     return conditions + [Condition("order", order=order) for order in orders[: config.orders]]
 
 
-def validation_conditions(config: Robustness) -> list[Condition]:
+def validation_conditions(config: Robustness, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
     """The panel of val/drop_ratio: clean and noise on all modalities, from a seed that the test never uses."""
-    return [CLEAN] + [noisy(MODALITIES, level, config.val_seed) for level in config.val_levels]
+    return [CLEAN] + [noisy(modalities, level, config.val_seed) for level in config.val_levels]

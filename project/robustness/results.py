@@ -1,13 +1,17 @@
 """From predictions, one row a record and condition, to the table of results, one row a condition and metric."""
 
 import logging
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from ..record import MODALITIES
+from ..target import Target
 from . import scores
-from .bootstrap import group_weights, interval, resampled_accuracy
+from .bootstrap import group_weights, interval, resampled_mean
+from .scores import SCORES
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +22,7 @@ THRESHOLDS = (0.1, 0.2)
 """Drop ratios that count as a breakdown."""
 
 _KINDS = ["clean", "noisy", "missing", "order"]
-_MODALITIES = ["none", "image", "text", "table", "image+text", "image+table", "text+table", "all"]
+_MODALITIES = ["none", *MODALITIES, *map("+".join, combinations(MODALITIES, 2)), "all"]
 
 
 def seen(perturbation: str, kind: str, modality: str) -> Literal["seen", "partly", "unseen"]:
@@ -57,18 +61,16 @@ def conditions_of(predictions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def correct_table(predictions: pd.DataFrame, classes: list[str] | None = None) -> pd.DataFrame:
-    """Which prediction is right: 0 or 1, a row per record (sorted) and a column per condition.
+def value_table(predictions: pd.DataFrame, metric: str, classes: list[str] | None = None) -> pd.DataFrame:
+    """What each row adds to the mean behind a score: a row per record (sorted) and a column per condition.
 
-    A target that is not among `classes` is unknown to the model and counts as wrong. A record and condition that
-    are not there have NaN; one that is there twice is a ValueError.
+    A class that is not among `classes` is unknown to the model and counts as wrong. A record and condition that are
+    not there have NaN; one that is there twice is a ValueError.
     """
-    correct = predictions["target"] == predictions["prediction"]
-    if classes is not None:
-        correct &= predictions["target"].isin(classes)
-    return predictions.assign(correct=correct.astype(float)).pivot(
-        index="record", columns="condition", values="correct"
-    )
+    values = SCORES[metric].of_rows(predictions["target"], predictions["prediction"])
+    if classes:
+        values = values * predictions["target"].isin(classes).to_numpy()
+    return predictions.assign(value=values).pivot(index="record", columns="condition", values="value")
 
 
 def _calibration(rows: pd.DataFrame, classes: list[str]) -> float:
@@ -78,42 +80,66 @@ def _calibration(rows: pd.DataFrame, classes: list[str]) -> float:
     return scores.expected_calibration_error(targets.to_numpy(), np.stack(rows["probabilities"].tolist()))
 
 
+def _further(rows: pd.DataFrame, target: Target, weights: np.ndarray) -> dict[str, tuple[float, np.ndarray | None]]:
+    """The scores beside the main one under one condition, with their resampled values where they have an interval."""
+    truth, found = rows["target"], rows["prediction"]
+    once = np.ones((1, len(rows)))
+    if target.kind == "number":
+        learned = [column.to_numpy(float) for column in (truth, found)]
+        learned = [np.log(column) for column in learned] if target.log else learned
+        further = {"r2": (scores.r_squared(*learned, once)[0], scores.r_squared(*learned, weights))}
+        if target.log:
+            errors = SCORES["rmse"].of_rows(truth, found)
+            further["rmse"] = (np.sqrt(errors.mean()), np.sqrt(resampled_mean(errors, weights)))
+        return further
+    further = {"macro_f1": (scores.macro_f1(truth, found), None),
+               "ece": (_calibration(rows, list(target.classes)), None)}
+    if target.kind == "ordinal":
+        known = truth.isin(target.classes).to_numpy()
+        indices = [column[known].map(target.classes.index) for column in (truth, found)]
+        size = len(target.classes)
+        further["kappa"] = (scores.quadratic_kappa(*indices, size, once[:, known])[0],
+                            scores.quadratic_kappa(*indices, size, weights[:, known]))
+    return further
+
+
 def results_table(
     predictions: pd.DataFrame,
     *,
     method: str,
     data: str,
     seed: int,
-    train_majority: str,
+    target: Target,
     resamples: int,
-    classes: list[str],
 ) -> pd.DataFrame:
     """All metrics of one run, in the columns `COLUMNS`.
 
     `predictions` has the columns record, group, condition, kind, modality, level, order, target, prediction and
-    probabilities (a list in the order of `classes`, or null where the method gives none, whose `ece` is NaN).
-    `value`, `low` and `high` are shares in [0, 1], drops at most 1, and for `breakdown_*` noise levels (`inf`: not
-    reached at any tested level). `low` and `high` are the 95 % interval over `resamples` resampled groups, NaN
-    where a metric has none. The numbers do not depend on the order of the rows. Raises ValueError where the clean
-    condition or a record of a condition is not there.
+    probabilities (a list in the order of the classes, or null where the method gives none, whose `ece` is NaN).
+    The main score, on which drops are measured, is target.metric. Shares are in [0, 1], errors in the unit that their
+    name says (`rmse` in the target's own), drops at most 1, and `breakdown_*` are noise levels (`inf`: not reached at
+    any tested level); `r2` is in the unit that is learned. `low` and `high` are the 95 % interval over `resamples`
+    resampled groups, NaN where a metric has none. The numbers do not depend on the order of the rows. Raises ValueError
+    where the clean condition or a record of a condition is not there.
     """
     predictions = predictions.sort_values(["condition", "record"])
     conditions = conditions_of(predictions)
-    correct = correct_table(predictions, classes).reindex(columns=conditions.index)
-    if "clean" not in conditions.index or correct.isna().any(axis=None):
+    score = SCORES[target.metric]
+    values = value_table(predictions, target.metric, list(target.classes)).reindex(columns=conditions.index)
+    if "clean" not in conditions.index or values.isna().any(axis=None):
         raise ValueError("predictions must hold the clean condition, and each record once in each condition")
     clean_rows = predictions[predictions["condition"] == "clean"]
-    unknown = ~clean_rows["target"].isin(classes)
+    unknown = ~clean_rows["target"].isin(target.classes) if target.classes else np.zeros(len(clean_rows), bool)
     if unknown.any():
         names = ", ".join(sorted(set(clean_rows["target"][unknown])))
         log.warning("%d of %d test rows count as wrong: no training row has %s", unknown.sum(), len(unknown), names)
 
-    majority = (clean_rows["target"] == train_majority).to_numpy(float)
     weights = group_weights(clean_rows["group"], resamples, BOOTSTRAP_SEED)
-    drawn = pd.DataFrame(resampled_accuracy(correct, weights), columns=conditions.index)
-    drawn_chance = resampled_accuracy(majority, weights)
-    accuracy = correct.mean()
-    chance = scores.chance(clean_rows["target"], train_majority)
+    drawn = pd.DataFrame(score.of_mean(resampled_mean(values, weights)), columns=conditions.index)
+    of_constant = score.of_rows(clean_rows["target"], [target.constant] * len(clean_rows))
+    drawn_chance = score.of_mean(resampled_mean(of_constant, weights))
+    chance = scores.chance(clean_rows["target"], target.constant, target.metric)
+    found_score = score.of_mean(values.mean())
     by_condition = dict(list(predictions.groupby("condition")))
 
     found: list[dict] = []
@@ -124,30 +150,30 @@ def results_table(
 
     for name, condition in conditions.iterrows():
         about = {"condition": condition["kind"], **condition[["modality", "level", "order"]]}
-        rows = by_condition[name]
-        add(about, "accuracy", accuracy[name], drawn[name])
-        add(about, "macro_f1", scores.macro_f1(rows["target"], rows["prediction"]))
-        add(about, "ece", _calibration(rows, classes))
+        add(about, target.metric, found_score[name], drawn[name])
+        for metric, (value, draws) in _further(by_condition[name], target, weights).items():
+            add(about, metric, value, draws)
         if name == "clean":
             continue
-        pair, drawn_pair = (accuracy["clean"], accuracy[name]), (drawn["clean"], drawn[name])
-        add(about, "drop_ratio", scores.drop_ratio(*pair), scores.drop_ratio(*drawn_pair))
+        pair, drawn_pair = (found_score["clean"], found_score[name]), (drawn["clean"], drawn[name])
+        better = score.higher_is_better
+        add(about, "drop_ratio", scores.drop_ratio(*pair, better), scores.drop_ratio(*drawn_pair, better))
         add(
             about,
             "chance_adjusted_drop",
-            scores.chance_adjusted_drop(*pair, chance),
-            scores.chance_adjusted_drop(*drawn_pair, drawn_chance),
+            scores.chance_adjusted_drop(*pair, chance, better),
+            scores.chance_adjusted_drop(*drawn_pair, drawn_chance, better),
         )
 
     for modality, noisy in conditions[conditions["kind"] == "noisy"].groupby("modality", sort=False):
         about = {"condition": "noisy", "modality": modality, "level": float("nan"), "order": noisy["order"].iloc[0]}
         names = [name for name in noisy.index if noisy["level"][name] > 0]
         curve, levels = ["clean", *names], [0.0, *noisy["level"][names]]
-        area = scores.area_under_curve(levels, accuracy[curve])
+        area = scores.area_under_curve(levels, found_score[curve])
         add(about, "area_under_curve", area, scores.area_under_curve(levels, drawn[curve].to_numpy()))
-        drops = scores.drop_ratio(accuracy["clean"], accuracy[names])
+        drops = scores.drop_ratio(found_score["clean"], found_score[names], score.higher_is_better)
         for threshold in THRESHOLDS:
             add(about, f"breakdown_{threshold:g}", scores.breakdown_level(levels[1:], drops, threshold))
 
-    table = pd.DataFrame(found).assign(method=method, data=data, seed=seed, n=len(correct))
+    table = pd.DataFrame(found).assign(method=method, data=data, seed=seed, n=len(values))
     return table[COLUMNS].astype({"level": float, "n": int, "seed": int})

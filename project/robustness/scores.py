@@ -3,9 +3,12 @@
 The drop measures take floats or arrays alike, so that the bootstrap applies them to all resamples at once.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import f1_score
 
 
 def _divide(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
@@ -15,9 +18,64 @@ def _divide(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
     return np.where(positive, numerator / np.where(positive, denominator, 1), np.nan)[()]
 
 
-def accuracy(targets: ArrayLike, predictions: ArrayLike) -> float:
-    """Share of rows whose prediction is the target; both of shape (rows,)."""
-    return float(accuracy_score(targets, predictions))
+@dataclass(frozen=True)
+class Score:
+    """A score that is a function of a mean over rows: of_mean(mean of of_rows(targets, predictions)).
+
+    So it can be resampled, and averaged over the rows of a condition, from one value a row. `label` is for axes.
+    """
+
+    label: str
+    higher_is_better: bool
+    of_rows: Callable[[ArrayLike, ArrayLike], np.ndarray]
+    of_mean: Callable[[ArrayLike], np.ndarray]
+
+
+def _right(targets: ArrayLike, predictions: ArrayLike) -> np.ndarray:
+    return (np.asarray(targets, object) == np.asarray(predictions, object)).astype(float)
+
+
+def _squared_error(targets: ArrayLike, predictions: ArrayLike) -> np.ndarray:
+    return np.square(np.subtract(np.asarray(targets, float), np.asarray(predictions, float)))
+
+
+def _squared_log_error(targets: ArrayLike, predictions: ArrayLike) -> np.ndarray:
+    return _squared_error(np.log(np.asarray(targets, float)), np.log(np.asarray(predictions, float)))
+
+
+SCORES = {
+    "accuracy": Score("accuracy (share of test rows)", True, _right, lambda mean: mean),
+    "rmse": Score("RMSE (unit of the target)", False, _squared_error, np.sqrt),
+    "rmse_log": Score("RMSE (natural logarithm of the target)", False, _squared_log_error, np.sqrt),
+}
+"""Accuracy is the share of rows whose prediction is the target; RMSE is the root of the mean squared error."""
+
+
+def score(targets: ArrayLike, predictions: ArrayLike, metric: str) -> float:
+    """One of SCORES on some rows; targets and predictions of shape (rows,)."""
+    return float(SCORES[metric].of_mean(SCORES[metric].of_rows(targets, predictions).mean()))
+
+
+def quadratic_kappa(targets: ArrayLike, predictions: ArrayLike, classes: int, weights: ArrayLike) -> np.ndarray:
+    """Cohen's kappa with quadratic weights (Cohen 1968, "Weighted kappa"), one for each resample.
+
+    `targets` and `predictions` are indices of ordered classes, shape (rows,); `weights` tells how often each row
+    counts, shape (resamples, rows). 1 is agreement, 0 that of independent answers; NaN where all is one class.
+    """
+    weights, indices = np.asarray(weights, float), np.arange(classes)
+    cost = np.square(np.subtract.outer(indices, indices))
+    said, true = (weights @ (np.asarray(column)[:, None] == indices) for column in (predictions, targets))
+    observed = weights @ cost[np.asarray(targets), np.asarray(predictions)]
+    expected = np.einsum("ri,ij,rj->r", true, cost, said) / weights.sum(axis=1)
+    return 1 - _divide(observed, expected)
+
+
+def r_squared(targets: ArrayLike, predictions: ArrayLike, weights: ArrayLike) -> np.ndarray:
+    """1 - squared error / squared deviation from the mean, one for each resample; `weights` (resamples, rows)."""
+    weights, targets = np.asarray(weights, float), np.asarray(targets, float)
+    mean = weights @ targets / weights.sum(axis=1)
+    spread = weights @ np.square(targets) - weights.sum(axis=1) * np.square(mean)
+    return 1 - _divide(weights @ _squared_error(targets, predictions), spread)
 
 
 def macro_f1(targets: ArrayLike, predictions: ArrayLike) -> float:
@@ -29,9 +87,9 @@ def macro_f1(targets: ArrayLike, predictions: ArrayLike) -> float:
     return float(f1_score(targets, predictions, labels=np.unique(targets), average="macro", zero_division=0))
 
 
-def chance(targets: ArrayLike, majority: str) -> float:
-    """Accuracy of always answering the majority class of the training rows: its share of the targets."""
-    return float(np.mean(np.asarray(targets) == majority))
+def chance(targets: ArrayLike, constant: str | float, metric: str = "accuracy") -> float:
+    """The score of always giving the best constant answer of the training rows: their majority class, or their mean."""
+    return score(targets, [constant] * len(np.asarray(targets)), metric)
 
 
 def drop_ratio(clean: ArrayLike, corrupted: ArrayLike, higher_is_better: bool = True) -> np.ndarray:
@@ -44,13 +102,15 @@ def drop_ratio(clean: ArrayLike, corrupted: ArrayLike, higher_is_better: bool = 
     return 1 - (_divide(corrupted, clean) if higher_is_better else _divide(clean, corrupted))
 
 
-def chance_adjusted_drop(clean: ArrayLike, corrupted: ArrayLike, chance: ArrayLike) -> np.ndarray:
-    """Share of the advantage over chance that is lost: (clean - corrupted) / (clean - chance).
+def chance_adjusted_drop(clean: ArrayLike, corrupted: ArrayLike, chance: ArrayLike,
+                         higher_is_better: bool = True) -> np.ndarray:
+    """Share of the advantage over chance that is lost: (clean - corrupted) / (clean - chance), for errors too.
 
     1 means that the model has fallen to chance; NaN where the clean score is no better than chance. Our own
     complement of the drop ratio, which flatters a model whose clean score is low.
     """
-    return _divide(np.subtract(clean, corrupted), np.subtract(clean, chance))
+    sign = 1 if higher_is_better else -1
+    return _divide(sign * np.subtract(clean, corrupted), sign * np.subtract(clean, chance))
 
 
 def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:

@@ -17,28 +17,41 @@ def _fraction(*parts: object) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
+def split_of(record: Record, split: Split) -> str:
+    """The split that a record's group belongs to: train, val or test."""
+    share = _fraction(split.seed, record.group)
+    return "test" if share < split.test else "val" if share < split.test + split.val else "train"
+
+
 def split_records(records: Iterable[Record], split: Split, limit: int | None = None) -> dict[str, list[Record]]:
-    """Records by split name; all records of a group land in one split.
+    """Records by split name; all records of a group land in one split, and a split may be left without any.
 
     Within a split the records stand in an order drawn by hash, and the caps and `limit` keep the first ones, so that
     a smaller selection is always a part of a larger one. `limit` keeps about so many over all splits, in proportion.
-    Raises UserError where a split is left without a row.
+    The records pass by once, and never more than twice what is kept are held.
     """
     if split.val + split.test >= 1 or min(split.val, split.test) < 0:
         raise UserError(f"data.split: val={split.val} and test={split.test} leave nothing to train on; lower them")
-    chosen: dict[str, list[Record]] = {name: [] for name in SPLITS}
+    caps = {name: getattr(split, f"max_{name}") for name in SPLITS}
+    most = {name: min((cap for cap in (caps[name], limit) if cap is not None), default=None) for name in SPLITS}
+    kept: dict[str, list[tuple[float, str, Record]]] = {name: [] for name in SPLITS}
+    counts = dict.fromkeys(SPLITS, 0)
+
+    def first(name: str) -> None:
+        kept[name].sort(key=lambda row: row[:2])
+        del kept[name][most[name] :]
+
     for record in records:
-        share = _fraction(split.seed, record.group)
-        name = "test" if share < split.test else "val" if share < split.test + split.val else "train"
-        chosen[name].append(record)
-    for name, rows in chosen.items():
-        rows.sort(key=lambda record: (_fraction(split.seed, "order", record.id), record.id))
-        cap = getattr(split, f"max_{name}")
-        chosen[name] = rows[:cap]
-    total = sum(map(len, chosen.values()))
+        name = split_of(record, split)
+        counts[name] += 1
+        kept[name].append((_fraction(split.seed, "order", record.id), record.id, record))
+        if most[name] is not None and len(kept[name]) >= 2 * most[name] + 1000:
+            first(name)
+    for name in SPLITS:
+        most[name] = counts[name] if most[name] is None else most[name]
+        first(name)
+    sizes = {name: count if caps[name] is None else min(count, caps[name]) for name, count in counts.items()}
+    total = sum(sizes.values())
     if limit is not None and limit < total:
-        chosen = {name: rows[: math.ceil(limit * len(rows) / total)] for name, rows in chosen.items()}
-    for name, rows in chosen.items():
-        if not rows:
-            raise UserError(f"the {name} split has no rows; change the shares or caps under data.split, or add rows")
-    return chosen
+        sizes = {name: math.ceil(limit * size / total) for name, size in sizes.items()}
+    return {name: [record for _, _, record in kept[name][: sizes[name]]] for name in SPLITS}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.robustness.bootstrap import group_weights, interval, resampled_accuracy
+from project.robustness.bootstrap import group_weights, interval, resampled_mean
 from project.robustness.scores import drop_ratio
 
 GROUPS = st.lists(st.sampled_from("abcdef"), min_size=2, max_size=30).filter(lambda names: len(set(names)) > 1)
@@ -39,46 +39,46 @@ def test_seeds_repeat_and_differ():
     assert (group_weights(groups, 50, 3) != group_weights(groups, 50, 4)).any()
 
 
-def test_resampled_accuracy_by_hand():
+def test_resampled_mean_by_hand():
     weights = np.array([[1.0, 1, 1, 1], [2, 2, 0, 0], [0, 0, 2, 2]])
     correct = np.array([1, 0, 1, 1])
-    np.testing.assert_allclose(resampled_accuracy(correct, weights), [0.75, 0.5, 1])
+    np.testing.assert_allclose(resampled_mean(correct, weights), [0.75, 0.5, 1])
     both = np.stack([correct, 1 - correct], axis=1)
-    np.testing.assert_allclose(resampled_accuracy(both, weights)[:, 1], [0.25, 0.5, 0])
+    np.testing.assert_allclose(resampled_mean(both, weights)[:, 1], [0.25, 0.5, 0])
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.booleans(), min_size=2, max_size=60))
 def test_the_interval_contains_the_estimate(correct):
     weights = group_weights(range(len(correct)), 500, 0)
-    low, high = interval(resampled_accuracy(correct, weights))
+    low, high = interval(resampled_mean(correct, weights))
     assert 0 <= low <= np.mean(correct) <= high <= 1
 
 
 def test_intervals_widen_when_rows_of_a_group_are_alike():
     correct = np.repeat(np.random.default_rng(0).integers(0, 2, 20), 10)
-    single = interval(resampled_accuracy(correct, group_weights(range(200), 1000, 0)))
-    grouped = interval(resampled_accuracy(correct, group_weights(np.repeat(np.arange(20), 10), 1000, 0)))
+    single = interval(resampled_mean(correct, group_weights(range(200), 1000, 0)))
+    grouped = interval(resampled_mean(correct, group_weights(np.repeat(np.arange(20), 10), 1000, 0)))
     assert grouped[1] - grouped[0] > 2 * (single[1] - single[0])
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     generator = np.random.default_rng(0)
     weights = group_weights(range(100), 400, 0)
-    bounds = [interval(resampled_accuracy(generator.random(100) < 0.7, weights)) for _ in range(300)]
+    bounds = [interval(resampled_mean(generator.random(100) < 0.7, weights)) for _ in range(300)]
     assert 0.89 <= np.mean([low <= 0.7 <= high for low, high in bounds]) <= 0.99
 
 
 def test_paired_differences_cancel_what_is_shared():
     correct = np.random.default_rng(0).integers(0, 2, 80)
     weights = group_weights(range(80), 300, 0)
-    draws = resampled_accuracy(correct, weights)
-    assert interval(draws - resampled_accuracy(correct, weights)) == (0, 0)
+    draws = resampled_mean(correct, weights)
+    assert interval(draws - resampled_mean(correct, weights)) == (0, 0)
     assert interval(drop_ratio(draws, draws)) == (0, 0)
 
 
 def test_what_cannot_be_known_is_nan():
-    assert np.isnan(interval(resampled_accuracy([1, 0], group_weights(["a", "a"], 100, 0)))).all()
+    assert np.isnan(interval(resampled_mean([1, 0], group_weights(["a", "a"], 100, 0)))).all()
     draws = np.linspace(0, 1, 1000)
     draws[:20] = np.nan
     assert not np.isnan(interval(draws)).any()
@@ -89,7 +89,7 @@ def test_what_cannot_be_known_is_nan():
 def test_a_study_of_usual_size_is_quick():
     started = time.perf_counter()
     weights = group_weights(np.arange(100) // 2, 2000, 0)
-    draws = resampled_accuracy(np.ones((100, 15)), weights)
+    draws = resampled_mean(np.ones((100, 15)), weights)
     for column in draws.T:
         interval(column)
     assert time.perf_counter() - started < 2

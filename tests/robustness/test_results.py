@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from project.robustness.conditions import test_conditions as conditions_of_the_test
-from project.robustness.results import COLUMNS, conditions_of, correct_table, results_table, seen
+from project.robustness.results import COLUMNS, conditions_of, results_table, seen, value_table
 from project.schema import Robustness
+from project.target import Target
 
 CLASSES = ["x", "y", "z"]
 
@@ -41,8 +42,10 @@ def planted(weakness="noisy(table", rows=30, targets=CLASSES):
 
 
 def table_of(predictions, **changes):
-    about = {"method": "m", "data": "d", "seed": 3, "train_majority": "x", "resamples": 200, "classes": CLASSES}
-    return results_table(predictions, **about | changes)
+    target = Target(changes.pop("kind", "class"), changes.pop("constant", "x"), changes.pop("classes", tuple(CLASSES)),
+                    changes.pop("log", False))
+    about = {"method": "m", "data": "d", "seed": 3, "resamples": 200} | changes
+    return results_table(predictions, **about, target=target)
 
 
 def value(table, metric, condition, modality, level=None):
@@ -115,7 +118,7 @@ def test_a_missing_or_repeated_record_is_refused():
     with pytest.raises(ValueError, match="clean"):
         table_of(planted().query("kind != 'clean'"))
     with pytest.raises(ValueError, match="duplicate"):
-        correct_table(pd.concat([planted(), planted().iloc[:1]]))
+        value_table(pd.concat([planted(), planted().iloc[:1]]), "accuracy")
 
 
 def test_predictions_survive_parquet(tmp_path):
@@ -146,3 +149,39 @@ def test_conditions_come_in_reading_order():
 )
 def test_what_training_has_seen(perturbation, kind, modality, expected):
     assert seen(perturbation, kind, modality) == expected
+
+
+def numbers(rows=40):
+    """Predictions of prices that are right but for a factor of e under noise, in 20 groups."""
+    found = []
+    for condition in conditions_of_the_test(Robustness(levels=[0.5], missing="none", orders=0), ("text", "table")):
+        for index in range(rows):
+            target = float(10 + index)
+            prediction = target * np.e if condition.kind == "noisy" else target * np.exp(0.5)
+            found.append({"record": f"r{index}", "group": f"g{index % 20}", "condition": str(condition),
+                          "kind": condition.kind, "modality": condition.modality, "level": condition.level,
+                          "order": ",".join(condition.order), "target": target, "prediction": prediction,
+                          "probabilities": None})
+    return pd.DataFrame(found)
+
+
+def test_a_number_is_measured_by_its_error_in_both_units_and_its_drop_in_the_learned_one():
+    table = table_of(numbers(), kind="number", constant=28.0, classes=(), log=True)
+    assert set(table.metric) == {"rmse_log", "rmse", "r2", "drop_ratio", "chance_adjusted_drop", "area_under_curve",
+                                 "breakdown_0.1", "breakdown_0.2"}
+    assert value(table, "rmse_log", "clean", "none", 0).value == pytest.approx(0.5)
+    assert value(table, "rmse_log", "noisy", "all", 0.5).value == pytest.approx(1)
+    drop = value(table, "drop_ratio", "noisy", "all", 0.5)
+    assert (drop.value, drop.low, drop.high) == pytest.approx((0.5, 0.5, 0.5))
+    error = value(table, "rmse", "clean", "none", 0)
+    assert error.low < error.value < error.high
+
+
+def test_ordinal_classes_are_scored_by_kappa_with_an_interval():
+    predictions = planted().replace({"target": dict(zip("xyz", "012", strict=True)),
+                                     "prediction": dict(zip("xyz", "012", strict=True))})
+    table = table_of(predictions, kind="ordinal", constant="0", classes=("0", "1", "2"))
+    kappa = value(table, "kappa", "clean", "none", 0)
+    assert (kappa.value, kappa.low, kappa.high) == (1, 1, 1)
+    wrong = value(table, "kappa", "noisy", "table", 0.5)
+    assert wrong.low <= wrong.value <= wrong.high < 0.1

@@ -1,12 +1,14 @@
 """Scores against hand-computed cases, the reference library, and the laws that they must obey."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import cohen_kappa_score, r2_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from project.robustness import scores
@@ -16,7 +18,7 @@ SHARES = st.floats(0.01, 1)
 
 
 def test_accuracy_and_chance_count_rows():
-    assert scores.accuracy(["a", "b", "b", "c"], ["a", "b", "a", "a"]) == 0.5
+    assert scores.score(["a", "b", "b", "c"], ["a", "b", "a", "a"], "accuracy") == 0.5
     assert scores.chance(["a", "b", "b", "c"], "b") == 0.5
     assert scores.chance(["a", "b"], "never tested") == 0
 
@@ -31,8 +33,48 @@ def test_macro_f1_by_hand():
 @given(LABELS, st.randoms())
 def test_scores_do_not_depend_on_the_order_of_rows(pairs, random):
     shuffled = random.sample(pairs, len(pairs))
-    for score in (scores.accuracy, scores.macro_f1):
+    for score in (partial(scores.score, metric="accuracy"), scores.macro_f1):
         assert score(*zip(*pairs, strict=True)) == pytest.approx(score(*zip(*shuffled, strict=True)))
+
+
+def test_errors_by_hand():
+    assert scores.score([1, 2], [1, 4], "rmse") == pytest.approx(math.sqrt(2))
+    assert scores.score([1, math.e], [1, 1], "rmse_log") == pytest.approx(math.sqrt(0.5))
+    assert scores.chance([1.0, 3.0], 2.0, "rmse") == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=40))
+def test_kappa_is_the_reference_library_s(pairs):
+    targets, predictions = map(np.array, zip(*pairs, strict=True))
+    found = scores.quadratic_kappa(targets, predictions, 4, np.ones((1, len(pairs))))[0]
+    reference = cohen_kappa_score(targets, predictions, weights="quadratic", labels=range(4))
+    assert found == pytest.approx(reference, nan_ok=True)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=2, max_size=40))
+def test_r_squared_is_the_reference_library_s(pairs):
+    targets, predictions = map(np.array, zip(*pairs, strict=True))
+    found = scores.r_squared(targets, predictions, np.ones((1, len(pairs))))[0]
+    assert np.isnan(found) if np.ptp(targets) == 0 else found == pytest.approx(r2_score(targets, predictions))
+
+
+@given(st.lists(st.integers(0, 3), min_size=4, max_size=4))
+def test_a_row_that_counts_twice_is_two_rows(counts):
+    targets, predictions = np.array([0, 1, 2, 2]), np.array([0, 2, 1, 2])
+    twice = [np.repeat(column, counts) for column in (targets, predictions)]
+    if not sum(counts):
+        return
+    for measure in (partial(scores.quadratic_kappa, classes=3), scores.r_squared):
+        weighted = measure(targets, predictions, weights=np.array([counts]))[0]
+        assert weighted == pytest.approx(measure(*twice, weights=np.ones((1, sum(counts))))[0], nan_ok=True)
+
+
+def test_the_drop_of_an_error_by_hand():
+    assert scores.drop_ratio(1.0, 2.0, higher_is_better=False) == 0.5
+    assert scores.chance_adjusted_drop(1.0, 2.0, 3.0, higher_is_better=False) == 0.5
+    assert math.isnan(scores.chance_adjusted_drop(3.0, 4.0, 3.0, higher_is_better=False))
 
 
 def test_drop_ratio_by_hand():

@@ -128,7 +128,7 @@ def test_other_things_stay_in_groups_of_their_own(by_id):
 
 def test_a_group_belongs_to_one_split_and_each_class_is_in_every_split():
     rows = read_rows(CONFIG)
-    assert set(rows.classes) == CLASSES
+    assert set(rows.target.classes) == CLASSES
     splits = [rows.train, rows.val, rows.test]
     groups = [{record.group for record in split} for split in splits]
     assert len(set.union(*groups)) == sum(map(len, groups))

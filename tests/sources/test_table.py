@@ -1,6 +1,7 @@
-"""Any CSV, TSV or Parquet becomes Records, or one error that lists every problem."""
+"""Any CSV, TSV, JSONL or Parquet becomes Records, or one error that lists every problem."""
 
 import gzip
+import json
 from datetime import date, datetime
 
 import pandas as pd
@@ -57,13 +58,14 @@ def words(folder, cells):
     return [(record.table or {}).get("cell") for record in records]
 
 
-def test_a_csv_becomes_records_with_missing_cells_left_out(folder):
+def test_a_csv_becomes_records_with_missing_cells_kept(folder):
     first, second, third = read(folder, CSV)
     assert (first.id, first.group, first.target) == ("007", "007", "pet")
     assert first.image == (folder / "a.png").resolve()
     assert first.text == "Cat\nsoft and small"
     assert first.table == {"price": "1.5", "rooms": "3", "new": "yes"}
     assert second.text == "Car"
+    assert read(folder, CSV.replace("1.5", ""))[0].table == {"price": None, "rooms": "3", "new": "yes"}
     assert third.image is None and third.table is None and third.present == ("text",)
 
 
@@ -146,7 +148,7 @@ def test_dates_in_a_csv_stay_as_written(folder):
 )
 def test_targets_are_strings_as_written_but_whole_numbers_lose_their_point(folder, written, expected):
     rows = "".join(f"t,{value}\n" for value in written)
-    records = read(folder, "text,target\n" + rows, image=None, text=["text"], table=[], id=None)
+    records = read(folder, "text,target\n" + rows, image=None, text=["text"], table=[], id=None, task="class")
     assert [record.target for record in records] == (expected or written)
 
 
@@ -204,7 +206,7 @@ def test_unknown_columns_are_all_named_with_the_nearest_or_the_whole_list(folder
 
 
 def test_no_input_column_is_a_problem(folder):
-    (line,) = problems(folder, CSV, image=None, text=[], table=[])
+    (line,) = problems(folder, "id,target\n1,x\n2,y\n", image=None, text=[], table=[])
     assert "nothing to predict from" in line
 
 
@@ -248,7 +250,93 @@ def test_lists_or_bytes_in_a_column_are_a_problem(folder):
     frame.to_parquet(folder / "rows.parquet")
     with pytest.raises(UserError) as error:
         read_table(config(folder, "rows.parquet", image="bytes", text=[], table=["list"], id=None))
-    assert str(error.value).count("holds lists or bytes") == 2
+    assert str(error.value).count("holds lists, objects or bytes, first in row 1") == 2
+
+
+def jsonl(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.ndjson"])
+def test_a_jsonl_reads_as_the_csv_does(folder, name):
+    expected = read(folder, CSV)
+    rows = [{"id": "007", "photo": "a.png", "title": "Cat", "body": "soft and small", "price": 1.5, "rooms": 3,
+             "new": True, "target": "pet"},
+            {"id": "008", "photo": "b.png", "title": "Car", "price": 20.25, "rooms": 4.0, "new": False,
+             "target": "thing"},
+            {"id": "009", "photo": None, "title": "Dog", "body": "loud", "price": None, "target": "pet"}]
+    assert read(folder, "\ufeff" + jsonl(*rows) + "\n\n", name) == expected
+
+
+def test_a_jsonl_keeps_large_whole_numbers_beside_missing_ones(folder):
+    records = read(folder, jsonl({"id": 2**53 + 1, "n": 5, "target": "x"}, {"id": 2, "target": "y", "title": "t"}),
+                   "rows.jsonl", image=None, text=["title"], table=["n"])
+    assert [(record.id, record.table) for record in records] == [(str(2**53 + 1), {"n": "5"}), ("2", None)]
+
+
+def test_the_broken_lines_of_a_jsonl_are_named_at_once(folder):
+    good = jsonl({"t": "a", "target": "x"})
+    lines = problems(folder, good + '{"t": "a",\n\n[1]\n{"t": "\\ud800"}\n' + "[" * 100_000 + "\n", "rows.jsonl")
+    assert [line.split("rows.jsonl: ")[1].split(" is no ")[0] for line in lines] == ["line 2", "line 4", "line 5",
+                                                                                    "line 6"]
+    assert "character" in lines[0] and "JSON object" in lines[1]
+
+
+def test_nested_values_of_a_jsonl_are_refused_by_name(folder):
+    rows = jsonl({"t": "a", "n": 1, "target": "x"}, {"t": "a", "n": {"b": 1}, "target": "y"})
+    (line,) = problems(folder, rows, "rows.jsonl", image=None, text=["t"], table=["n"], id=None)
+    assert "column 'n' holds lists, objects or bytes, first in row 2" in line
+
+
+def targets(folder, written, **values):
+    rows = "".join(f"t,{value}\n" for value in written)
+    return [record.target for record in
+            read(folder, "text,target\n" + rows, image=None, text=["text"], table=[], id=None, **values)]
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (["3.5", "4.0"], [3.5, 4.0]),
+        (["3.0", "4"], ["3", "4"]),
+        ([str(number) for number in range(20)], [str(number) for number in range(20)]),
+        ([str(number) for number in range(21)], [float(number) for number in range(21)]),
+        (["3.5", "four"], ["3.5", "four"]),
+        (["1_0.5", "2.5"], ["1_0.5", "2.5"]),
+        (["-1e3", ".5"], [-1000.0, 0.5]),
+    ],
+)
+def test_a_target_is_a_number_if_it_has_a_fraction_or_many_values(folder, written, expected):
+    found = targets(folder, written)
+    assert found == expected and [type(target) for target in found] == [type(target) for target in expected]
+
+
+def test_a_task_that_is_named_is_not_guessed(folder):
+    assert targets(folder, ["1", "2"], task="number") == [1.0, 2.0]
+    assert targets(folder, ["1.5", "2"], task="class") == ["1.5", "2"]
+    assert targets(folder, ["02", "-1.0"], task="ordinal") == ["2", "-1"]
+
+
+@pytest.mark.parametrize(("task", "message"), [("number", "no finite number"), ("ordinal", "no whole number")])
+def test_cells_that_do_not_fit_the_task_are_named_with_their_rows(folder, task, message):
+    lines = problems(folder, "text,target\nt,1\nt,two\nt,inf\nt,\nt,4\n", image=None, text=["text"], table=[],
+                     id=None, task=task)
+    assert [line.split(": ")[1].split(",")[0] for line in lines] == ["row 2", "row 3", "row 4"]
+    assert message in lines[0] and "'two'" in lines[0] and "no target" in lines[2]
+
+
+def test_a_logarithm_wants_numbers_above_0(folder):
+    given = dict(image=None, text=["text"], table=[], id=None, log=True)
+    lines = problems(folder, "text,target\nt,1.5\nt,0\nt,-2\n", **given)
+    assert ["row 2" in lines[0], "row 3" in lines[1], len(lines)] == [True, True, 2]
+    (line,) = problems(folder, "text,target\nt,a\nt,b\n", **given)
+    assert "data.log=true wants a number" in line
+
+
+def test_without_named_columns_their_roles_are_inferred(folder):
+    rows = CSV.replace("soft and small", "soft and small and grey").replace("loud", "a loud one of four")
+    named = read(folder, rows, text=["body"], table=["price", "rooms", "new"])
+    assert read(folder, rows, image=None, text=[], table=[]) == named
 
 
 def test_at_most_20_problems_are_shown_and_the_others_counted(folder):

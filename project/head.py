@@ -1,0 +1,59 @@
+"""From the logits of the transformer to a loss and an answer, for each kind of target."""
+
+import numpy as np
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
+
+from .errors import UserError
+from .target import Target
+
+
+def width(target: Target, head: str) -> int:
+    """How many logits a head has: one a class, one a threshold between ordered classes, or one for a number.
+
+    Raises UserError for an ordinal head on classes without an order.
+    """
+    if head == "ordinal" and target.kind != "ordinal":
+        raise UserError(f"model.head=ordinal wants ordered classes, and the target is a {target.kind}; set "
+                        "data.task=ordinal where its classes are whole numbers in order, or model.head=class")
+    return 1 if target.kind == "number" else len(target.classes) - (head == "ordinal")
+
+
+def loss(logits: torch.Tensor, labels: torch.Tensor, target: Target, head: str) -> torch.Tensor:
+    """The mean loss of a batch; logits (rows, width), labels (rows,) of Target.label.
+
+    Cross-entropy of classes. An ordinal head has a logit for each "above class k", with binary cross-entropy: Frank and
+    Hall 2001, "A Simple Approach to Ordinal Classification". A number's loss is the squared error, standardised.
+    """
+    if target.kind == "number":
+        return mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
+    if head == "ordinal":
+        above = labels[:, None] > torch.arange(logits.shape[-1], device=logits.device)
+        return binary_cross_entropy_with_logits(logits, above.to(logits.dtype))
+    return cross_entropy(logits, labels.long())
+
+
+def probabilities(logits: torch.Tensor, target: Target, head: str) -> np.ndarray | None:
+    """Class probabilities, shape (rows, classes); None for a number.
+
+    Those of an ordinal head are differences of P(above k), which are made to fall with k first.
+    """
+    if target.kind == "number":
+        return None
+    logits = logits.double()
+    if head == "class":
+        return logits.softmax(-1).cpu().numpy()
+    above = torch.cummin(logits.sigmoid(), -1).values
+    ends = torch.ones_like(above[:, :1])
+    return -torch.diff(torch.cat([ends, above, 0 * ends], -1)).cpu().numpy()
+
+
+def answers(logits: torch.Tensor, target: Target, head: str) -> list[str] | list[float]:
+    """The predicted classes, or numbers in their own unit, within the bounds of the training targets."""
+    if target.kind != "number":
+        return [target.classes[index] for index in probabilities(logits, target, head).argmax(-1)]
+    learned = logits.squeeze(-1).double().cpu().numpy() * target.scale + target.mean
+    # Bounded before the exponential: a wild logit would overflow.
+    low, high = (np.log([target.low, target.high]) if target.log else (target.low, target.high))
+    bounded = np.clip(learned, low, high)
+    return (np.exp(bounded) if target.log else bounded).tolist()
