@@ -17,7 +17,7 @@ def shared(pieces: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens
     cut = tokenizer(list(pieces), add_special_tokens=False, truncation=True, max_length=max(share, 1),
                     return_offsets_mapping=True)
     ends = [offsets[-1][1] if offsets else 0 for offsets in cut["offset_mapping"]]
-    return " ".join(piece[:end].rstrip() for piece, end in zip(pieces, ends, strict=True))
+    return " ".join(piece[:end] for piece, end in zip(pieces, ends, strict=True))
 
 
 def encode(texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[Encoding]:

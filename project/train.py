@@ -23,6 +23,7 @@ from .run_folder import differences, run_folder
 from .schema import Config
 from .sources import Rows, read_rows
 from .sources.card import card
+from .sources.columns import inferred
 from .sources.copies import near_copies
 
 FINISHED = "results.parquet"
@@ -33,11 +34,15 @@ def run(config: Config, args: dict[str, str]) -> None:
     """Train, evaluate and write the run folder; a finished run is left as it is, a broken-off one goes on."""
     require(config)
     console = Console()
+    if config.data.kind == "table":
+        config.data = inferred(config.data)  # the run folder names the columns, whoever chose them
     folder = run_folder(config)
     if same_config(config, folder) and (folder / FINISHED).is_file():
         console.print(f"{folder} is finished and used as it is; delete the folder to train anew", highlight=False)
         return
     rows = read_rows(config.data)
+    console.print(f"{config.data.name}: {len(rows.train)} training rows with {', '.join(rows.modalities)}; the target "
+                  f"is a {rows.target.kind}, scored by {rows.target.metric}", highlight=False)
     llm = open_llm(config)
     L.seed_everything(config.seed, verbose=False)
     pipeline = open_pipeline(config, rows, llm)

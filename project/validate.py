@@ -17,6 +17,7 @@ from .alignment import joined
 from .config import require
 from .describe import describe
 from .errors import UserError
+from .head import width
 from .image import ZippedImage, archive, pictures, pixels
 from .llm import open_llm
 from .llm.store import Store
@@ -87,7 +88,7 @@ def run(config: Config, args: dict[str, str]) -> int:
         for table in facts(rows):
             console.print(table.title, _printed(table), "", sep="\n")
         found.warnings += check_rows(rows)
-        found.of(check_head, config, rows)
+        found.of(width, rows.target, config.model.head)
         check_images(rows, data, found)
     tokenizer = None
     if models == "true":
@@ -135,13 +136,6 @@ def check_rows(rows: Rows) -> list[str]:
         warnings.append(f"{copies}, such as {first.split} row {printable(first.row)} and {printable(first.train)}; "
                         "scores flatter where they are copies: drop them, or let one group hold them")
     return warnings
-
-
-def check_head(config: Config, rows: Rows) -> None:
-    """Raises UserError where the head does not fit the target."""
-    if config.model.head == "ordinal" and rows.target.kind != "ordinal":
-        raise UserError(f"model.head=ordinal wants classes in order, and the target is a {rows.target.kind}; set "
-                        "data.task=ordinal or model.head=class")
 
 
 def check_images(rows: Rows, config: Data, found: Findings) -> None:

@@ -96,6 +96,15 @@ BUILDS = {"deberta-v3": deberta_v3, "longformer": longformer, "modernbert": mode
 every_backbone = pytest.mark.parametrize("name", list(BUILDS))
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny models wait for each other's threads longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def encoder_of(tmp_path_factory):
     """The folder of a tiny backbone, named as its conf file."""
@@ -122,7 +131,7 @@ def args_of(encoder_of, tmp_path):
     def args(name, *more):
         return ["data=table", f"data.path={tmp_path / 'rows.csv'}", "data.text=[title]", "data.table=[price]",
                 "data.target=kind", "method=rules", f"model={name}", f"model.encoder={encoder_of(name)}",
-                "model.max_tokens=48", "trainer=cpu", "trainer.epochs=2", "trainer.batch_size=8",
+                "model.max_tokens=48", "trainer=cpu", "trainer.epochs=1", "trainer.batch_size=8",
                 f"output={tmp_path / 'outputs'}", f"store.path={tmp_path / 'store'}", "wandb.mode=disabled", "name=run",
                 "robustness.levels=[0.5]", "robustness.missing=single", "robustness.orders=1",
                 "robustness.resamples=20", *more]
@@ -153,6 +162,6 @@ def test_pieces_are_cut_at_the_same_place_whatever_the_script(name, encoder_of):
     text = shared((TEXTS[0], TEXTS[4]), tokenizer, 24)
     first, second = (next(size for size in range(len(whole), 0, -1) if whole[:size] in text)
                      for whole in (TEXTS[0], TEXTS[4]))
-    assert text == f"{TEXTS[0][:first]} {TEXTS[4][:second]}" and 0 < first < len(TEXTS[0])
+    assert text == f"{TEXTS[0][:first].rstrip()} {TEXTS[4][:second]}" and 0 < first < len(TEXTS[0])
     batch = pad(encode([(TEXTS[0], TEXTS[4]), (TEXTS[2],)], tokenizer, 24), tokenizer)
     assert batch["input_ids"].shape[1] <= 24 and batch["attention_mask"].sum(1).min() > 2

@@ -24,8 +24,8 @@ def test_from_raw_files_to_results(name, paper, tmp_path, tiny_encoder, scripted
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
     (tmp_path / "rows").mkdir()
     FILL[name](tmp_path / "rows")
-    config = load_config([f"experiment={paper}{name}", *SMALL, f"data.path={tmp_path / 'rows'}",
-                          f"model.encoder={tiny_encoder}", f"output={tmp_path / 'out'}", f"store.path={tmp_path / 's'}"])
+    places = (f"data.path={tmp_path / 'rows'}", f"output={tmp_path / 'out'}", f"store.path={tmp_path / 'store'}")
+    config = load_config([f"experiment={paper}{name}", *SMALL, *places, f"model.encoder={tiny_encoder}"])
     train.run(config, {})
     folder = run_folder(config)
     assert folder.parent.parent == tmp_path / "out" / f"{paper}{name}"

@@ -71,10 +71,10 @@ def _halve(captioner: _Captioner, size: int, config: Experts) -> None:
 def _captions(captioner: _Captioner, images: list[Image.Image], config: Experts) -> list[str]:
     model = captioner.model
     inputs = _inputs(captioner, images, config).to(model.device, model.dtype)
-    # BLIP changes its prompt in place.
-    prompts = inputs["input_ids"].tolist() if "input_ids" in inputs else [[]] * len(images)
     # The checkpoint's penalties of repetition stay, which a caption of a small model needs; its beams and sampling go.
     out = model.generate(**inputs, do_sample=False, num_beams=1, max_new_tokens=config.caption_tokens)
+    # Only now: BLIP puts another first token into its prompt, in place.
+    prompts = inputs["input_ids"].tolist() if "input_ids" in inputs else [[]] * len(images)
     written = [_new(tokens, prompt) for tokens, prompt in zip(out.tolist(), prompts, strict=True)]
     return [" ".join(_text(captioner, tokens, config.prompt, image.size).split())
             for tokens, image in zip(written, images, strict=True)]
@@ -134,13 +134,13 @@ def _captioner(name: str, revision: str | None, dtype: str, device_map: str) -> 
                                                             use_safetensors=True, **options).eval()
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"experts.captioner={name} (revision {revision or 'main'}) cannot be loaded: "
-                        f"{_why(name, error)}") from error
+                        f"{_why(name, revision, error)}") from error
     if not model.config.is_encoder_decoder:
         tokenizer.padding_side = "left"
     return _Captioner(model, processor, tokenizer)
 
 
-def _why(name: str, error: Exception) -> str:
+def _why(name: str, revision: str | None, error: Exception) -> str:
     """The reason in a few words, and how to mend it."""
     from huggingface_hub import is_offline_mode
 
@@ -155,5 +155,6 @@ def _why(name: str, error: Exception) -> str:
         reason = "the hub has no such model, or does not show it to everyone"
     else:
         reason = str(error).splitlines()[0]
-    mend = "" if folder else f"run `hf download {name}` once on a machine with a network, "
+    pinned = f" --revision {revision}" if revision else ""
+    mend = "" if folder else f"run `hf download {name}{pinned}` once on a machine with a network, "
     return f"{reason}; {mend}give a folder with safetensors, or experts.captioner=null"

