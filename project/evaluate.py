@@ -57,7 +57,7 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     """
     start = time.perf_counter()
     tokenizer = load_tokenizer(config.model)
-    model = with_adapter(base_model(config.model, rows.target), folder / "adapter")
+    model = with_adapter(base_model(config.model, rows.target, config.seed), folder / "adapter")
     model.to("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
     tables, empty = [], {}
     conditions = test_conditions(config.robustness, rows.modalities)

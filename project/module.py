@@ -53,20 +53,30 @@ def load_tokenizer(config: Model) -> PreTrainedTokenizerBase:
     return _loaded(AutoTokenizer.from_pretrained, config.encoder)
 
 
-def base_model(config: Model, target: Target) -> torch.nn.Module:
-    """The encoder with a fresh head for the target. Only safetensors are read."""
+def base_model(config: Model, target: Target, seed: int) -> torch.nn.Module:
+    """The encoder with a fresh head for the target. Only safetensors are read.
+
+    What the checkpoint lacks is drawn from the seed: the same weights in training and whenever the run is loaded again.
+    """
     transformers_logging.set_verbosity_error()  # else it reports, at length, that the head is new
     size = head.width(target, config.head)
     names = dict(enumerate(target.classes)) if size == len(target.classes) else {}
     labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}} if names else {}
-    return _loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=size,
-                   use_safetensors=True, **labels)
+    with torch.random.fork_rng():
+        torch.manual_seed(int(seeded("weights", seed).integers(2**31)))
+        return _loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=size,
+                       use_safetensors=True, **labels)
 
 
 def with_lora(model: torch.nn.Module, config: Model) -> PeftModel:
-    """The model with LoRA adapters (Hu et al. 2021, arXiv 2106.09685); they and the head are all that is trained."""
+    """The model with LoRA adapters (Hu et al. 2021, arXiv 2106.09685); they and the head are all that is trained.
+
+    The head is all that stands on the encoder: DeBERTa and ModernBERT have more there than a classifier.
+    """
+    top = [name for name, part in model.named_children()
+           if name != model.base_model_prefix and any(True for _ in part.parameters())]
     lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=config.lora.r, lora_alpha=config.lora.alpha,
-                      lora_dropout=config.lora.dropout, target_modules=list(config.lora.targets))
+                      lora_dropout=config.lora.dropout, target_modules=list(config.lora.targets), modules_to_save=top)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
@@ -93,7 +103,7 @@ class RobustTransformer(L.LightningModule):
         super().__init__()
         self.config, self.target, self.total_steps = config, target, total_steps
         # transformers loads in evaluation mode, which Lightning would keep: dropout would never be active.
-        self.model = with_lora(base_model(config.model, target), config.model).train()
+        self.model = with_lora(base_model(config.model, target, config.seed), config.model).train()
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.forward_samples = 0
 

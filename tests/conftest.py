@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub is first imported: no test waits for a network
@@ -20,6 +21,8 @@ from project.llm.engine import Completion
 from project.llm.store import Store
 from project.pipeline import Pipeline
 from project.record import Record
+
+torch.set_num_threads(1)  # the models are tiny, and threads would wait for each other
 
 CLASSES = ("Fruit", "Tool", "Vehicle")
 THINGS = [

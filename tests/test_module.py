@@ -77,6 +77,17 @@ def test_lora_targets_that_fit_no_layer_are_one_line(tiny_args, tiny_encoder):
         RobustTransformer(config, Target("class", "a", ("a", "b")), total_steps=1)
 
 
+def test_what_a_checkpoint_lacks_is_drawn_from_the_seed_alone(tiny_encoder):
+    def drawn(seed):
+        model = base_model(Model(encoder=str(tiny_encoder)), Target("class", "a", ("a", "b")), seed)
+        return model.classifier.weight
+
+    torch.manual_seed(5)
+    first = drawn(0)
+    torch.manual_seed(6)
+    assert torch.equal(first, drawn(0)) and not torch.equal(first, drawn(1))
+
+
 def test_the_packaged_encoder_reads_a_text():
-    tokenizer, model = load_tokenizer(Model()), base_model(Model(), Target("class", "a", ("a", "b")))
+    tokenizer, model = load_tokenizer(Model()), base_model(Model(), Target("class", "a", ("a", "b")), seed=0)
     assert model(**tokenizer("an owl", return_tensors="pt")).logits.shape == (1, 2)

@@ -131,15 +131,6 @@ PROMPTS = {blip: PROMPT, blip2: PROMPT, florence2: "<MORE_DETAILED_CAPTION>", gi
 every_model = pytest.mark.parametrize("build", list(PROMPTS))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny models wait for each other's threads longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory):
     """Where a model of the given class lies; its weights are large enough that captions depend on the image."""
