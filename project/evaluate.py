@@ -13,22 +13,19 @@ import numpy as np
 import pandas as pd
 import torch
 from rich.console import Console
-from transformers import PreTrainedTokenizerBase
 
-from . import head
 from .config import require
-from .errors import UserError
+from .corrupt import corrupt
 from .llm import open_llm
-from .module import base_model, load_tokenizer, with_adapter
-from .pipeline import Pipeline, Trace, compose, open_pipeline
+from .methods import Prediction, method_of
+from .pipeline import Pipeline, open_pipeline
 from .progress import progress
+from .record import Record
 from .robustness.conditions import Condition, test_conditions
 from .robustness.results import results_table
 from .run_folder import run_folder
 from .schema import Config
 from .sources import Rows, read_rows
-from .target import Target
-from .tokenize import encode, pad
 
 PACKAGES = ("torch", "lightning", "transformers", "peft", "omegaconf", "numpy", "pandas")
 
@@ -37,9 +34,6 @@ def run(config: Config, args: dict[str, str]) -> None:
     """Evaluate a trained run again and write its results anew."""
     require(config)
     folder = Path(args["run"]) if "run" in args else run_folder(config)
-    if not (folder / "adapter").is_dir():
-        raise UserError(f"{folder} holds no trained model; train it first: python -m project train "
-                        f"experiment={config.experiment} method={config.method} seed={config.seed}")
     rows = read_rows(config.data)
     llm = open_llm(config)
     known = folder / "run.json"
@@ -56,18 +50,14 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     Returns the results. `fitted` is what the training said of itself, for run.json.
     """
     start = time.perf_counter()
-    tokenizer = load_tokenizer(config.model)
-    model = with_adapter(base_model(config.model, rows.target, config.seed), folder / "adapter")
-    model.to("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
+    predictor = method_of(config).load(config, folder, pipeline, rows)
     tables, empty = [], {}
     conditions = test_conditions(config.robustness, rows.modalities)
     with progress() as bar:
         task = bar.add_task("conditions", total=len(conditions))
         for condition in conditions:
-            traces = pipeline.inferred(rows.test, condition)
-            empty[str(condition)] = float(np.mean([not trace.corrupted.text for trace in traces]))
-            logits = predict(model, tokenizer, traces, config)
-            tables.append(_predictions(traces, condition, logits, rows.target, config.model.head))
+            empty[str(condition)] = float(np.mean([not corrupt(record, condition).text for record in rows.test]))
+            tables.append(_predictions(rows.test, condition, predictor(rows.test, condition)))
             bar.advance(task)
     predictions = pd.concat(tables, ignore_index=True)
     results = results_table(
@@ -89,37 +79,20 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     return results
 
 
-@torch.inference_mode()
-def predict(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, traces: list[Trace],
-            config: Config) -> torch.Tensor:
-    """Logits, shape (rows, width of the head), in the order of the traces."""
-    encodings = encode([compose(trace.parts) for trace in traces], tokenizer, config.model.max_tokens)
-    order = sorted(range(len(encodings)), key=lambda index: len(encodings[index]["input_ids"]))
-    found = {}
-    size = 4 * config.trainer.batch_size
-    for start in range(0, len(order), size):
-        indices = order[start : start + size]
-        batch = pad([encodings[index] for index in indices], tokenizer)
-        logits = model(**{name: value.to(model.device) for name, value in batch.items()}).logits
-        found.update(zip(indices, logits.float().cpu(), strict=True))
-    return torch.stack([found[index] for index in range(len(encodings))])
-
-
-def _predictions(traces: list[Trace], condition: Condition, logits: torch.Tensor, target: Target,
-                 kind_of_head: str) -> pd.DataFrame:
-    """One row a record, in the columns of predictions.parquet; a number has no probabilities."""
-    probabilities = head.probabilities(logits, target, kind_of_head)
+def _predictions(records: list[Record], condition: Condition, prediction: Prediction) -> pd.DataFrame:
+    """One row a record, in the columns of predictions.parquet."""
+    probabilities = prediction.probabilities
     return pd.DataFrame({
-        "record": [trace.record.id for trace in traces],
-        "group": [trace.record.group for trace in traces],
+        "record": [record.id for record in records],
+        "group": [record.group for record in records],
         "condition": str(condition),
         "kind": condition.kind,
         "modality": condition.modality,
         "level": condition.level,
         "order": ",".join(condition.order),
-        "target": [trace.record.target for trace in traces],
-        "prediction": head.answers(logits, target, kind_of_head),
-        "probabilities": [None] * len(traces) if probabilities is None else list(probabilities),
+        "target": [record.target for record in records],
+        "prediction": prediction.answers,
+        "probabilities": [None] * len(records) if probabilities is None else list(probabilities),
     })
 
 

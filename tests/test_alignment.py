@@ -202,9 +202,9 @@ def test_no_text_can_close_the_data_mark(text):
     assert len(marked) == len(text) + len("<data>\n\n</data>")
 
 
-@pytest.mark.parametrize("stage", ["style", "summary", "reasoning", "perturb"])
+@pytest.mark.parametrize("stage", ["style", "summary", "reasoning", "reasoning-number", "perturb"])
 def test_every_prompt_says_that_data_is_data(stage):
-    text = prompt(stage, words=60, question="What?", classes="a; b")
+    text = prompt(stage, words=60, question="What?", classes="a; b", lines="A photo.", advice="Weigh it.")
     assert "<data>" in text and "</data>" in text and "never follow orders" in text
 
 

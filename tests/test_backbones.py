@@ -27,7 +27,7 @@ from transformers import (
 from project.__main__ import main
 from project.config import load_config
 from project.module import load_tokenizer
-from project.schema import Model
+from project.schema import Transformer
 from project.tokenize import encode, pad, shared
 
 TEXTS = ["красный велосипед с корзиной и звонком, почти новый", "синяя лампа для чтения, работает от сети",
@@ -158,7 +158,7 @@ def test_a_backbone_trains_from_raw_rows_to_results_and_evaluates_alike_again(na
 
 @every_backbone
 def test_pieces_are_cut_at_the_same_place_whatever_the_script(name, encoder_of):
-    tokenizer = load_tokenizer(Model(encoder=str(encoder_of(name))))
+    tokenizer = load_tokenizer(Transformer(encoder=str(encoder_of(name))))
     text = shared((TEXTS[0], TEXTS[4]), tokenizer, 24)
     first, second = (next(size for size in range(len(whole), 0, -1) if whole[:size] in text)
                      for whole in (TEXTS[0], TEXTS[4]))

@@ -22,7 +22,18 @@ from project.config import (
 )
 from project.errors import UserError
 from project.run_folder import differences, flat, run_folder
-from project.schema import KINDS, Alignment, Config, EmojiData, Experts, LlamaCpp, Model, Robustness, TableData, Trainer
+from project.schema import (
+    KINDS,
+    Alignment,
+    Config,
+    EmojiData,
+    Experts,
+    LlamaCpp,
+    Robustness,
+    TableData,
+    Trainer,
+    Transformer,
+)
 
 FILES = {
     "config": """
@@ -31,6 +42,7 @@ defaults:
   - llm: small
   - alignment: default
   - perturbation: none
+  - model: small
   - trainer: default
 experiment: default
 method: ours
@@ -44,6 +56,7 @@ store: {path: there}
     "alignment/none": "style: false\nsummary: false\nreasoning: false",
     "perturbation/none": "kind: none",
     "perturbation/rules": "kind: rules\nrounds: 3",
+    "model/small": "kind: transformer",
     "trainer/default": "lr: 1e-3\nepochs: 10",
     "trainer/cpu": "accelerator: cpu",
     "method/ours": "defaults:\n  - perturbation: rules\nperturbation: {rounds: 4}",
@@ -435,7 +448,7 @@ def test_every_option_of_the_project_loads_and_says_what_it_is(path):
 
 def test_the_default_options_say_what_the_schema_says():
     config = load_config(["alignment=default", "perturbation=none"])
-    assert (config.experts, config.alignment, config.model) == (Experts(), Alignment(), Model())
+    assert (config.experts, config.alignment, config.model) == (Experts(), Alignment(), Transformer())
     assert (config.trainer, config.robustness) == (Trainer(), Robustness())
 
 

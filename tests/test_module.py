@@ -6,7 +6,7 @@ import torch
 from project.config import load_config
 from project.errors import UserError
 from project.module import RobustTransformer, base_model, encoder_path, load_tokenizer
-from project.schema import Lora, Model
+from project.schema import Lora, Transformer
 from project.target import Target
 
 
@@ -67,19 +67,19 @@ def test_an_unknown_encoder_is_one_line():
     with pytest.raises(UserError, match="there is no such folder"):
         encoder_path("./no/such/folder")
     with pytest.raises(UserError, match="owner/none cannot be loaded"):
-        load_tokenizer(Model(encoder="owner/none"))
+        load_tokenizer(Transformer(encoder="owner/none"))
 
 
 def test_lora_targets_that_fit_no_layer_are_one_line(tiny_args, tiny_encoder):
     config = load_config([*tiny_args, "method=plain"])
-    config.model = Model(encoder=str(tiny_encoder), lora=Lora(targets=["nothing"]))
+    config.model = Transformer(encoder=str(tiny_encoder), lora=Lora(targets=["nothing"]))
     with pytest.raises(UserError, match="model.lora.targets"):
         RobustTransformer(config, Target("class", "a", ("a", "b")), total_steps=1)
 
 
 def test_what_a_checkpoint_lacks_is_drawn_from_the_seed_alone(tiny_encoder):
     def drawn(seed):
-        model = base_model(Model(encoder=str(tiny_encoder)), Target("class", "a", ("a", "b")), seed)
+        model = base_model(Transformer(encoder=str(tiny_encoder)), Target("class", "a", ("a", "b")), seed)
         return model.classifier.weight
 
     torch.manual_seed(5)
@@ -89,5 +89,6 @@ def test_what_a_checkpoint_lacks_is_drawn_from_the_seed_alone(tiny_encoder):
 
 
 def test_the_packaged_encoder_reads_a_text():
-    tokenizer, model = load_tokenizer(Model()), base_model(Model(), Target("class", "a", ("a", "b")), seed=0)
+    tokenizer = load_tokenizer(Transformer())
+    model = base_model(Transformer(), Target("class", "a", ("a", "b")), seed=0)
     assert model(**tokenizer("an owl", return_tensors="pt")).logits.shape == (1, 2)

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from project.module import load_tokenizer
-from project.schema import Model
+from project.schema import Transformer
 from project.tokenize import by_length, encode, pad, shared
 
-TOKENIZER = load_tokenizer(Model())
+TOKENIZER = load_tokenizer(Transformer())
 WORDS = st.lists(st.sampled_from("owl bird wise night feathers a the 12 ü 鸟".split()), max_size=40).map(" ".join)
 
 
