@@ -147,6 +147,8 @@ def check_images(rows: Rows, config: Data, found: Findings) -> None:
     if asks_for_images(config) and not any(not isinstance(picture, str) for _, picture in shown):
         found.warnings.append("images are asked for, and no row has a photo: the image modality is "
                               + ("descriptions that came with the data" if shown else "missing everywhere"))
+    if config.kind == "airbnb" and config.images is None:
+        found.warnings.append("data.images names no folder: every listing goes without a picture")
     files = [(row, picture) for row, picture in shown if not isinstance(picture, str | Image.Image)]
     there = []
     for row, picture in files:
