@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 
 from project.config import load_config, load_run, meant, to_yaml, wanted
 from project.errors import UserError
+from project.interruption import EXIT_CODE, Interrupted, heeding, stop_at_once
 from project.run_folder import shown
 from project.schema import KINDS, Config
 
@@ -40,8 +41,11 @@ VERBS = {
             "shard": "i/n makes the part i of n, by key; i is from 0 to n-1",
         },
     ),
-    "train": Verb("train, then evaluate and write the results"),
-    "evaluate": Verb("evaluate a finished run again", {"run": RUN}),
+    "train": Verb(
+        "train, then evaluate and write the results",
+        {"evaluate": "false leaves the evaluation to the verb evaluate, such as to a job with one GPU; true"},
+    ),
+    "evaluate": Verb("evaluate a trained run, or again", {"run": RUN}),
     "report": Verb("write the tables, the figures and the page of an experiment"),
     "store": Verb(
         "look at, check and tend the stored generations",
@@ -66,15 +70,19 @@ FLAGS = ("--help", "-h", "--print-config")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 2 after a user's mistake, 130 after an interrupt."""
+    """Run one verb and return the exit code: 0, 2 after a user's mistake, 130 after Ctrl-C, 75 when asked to stop."""
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        with heeding(stop_at_once):
+            return _dispatch(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"interrupted; {error}" if str(error) else "interrupted", file=sys.stderr)
         return 130
+    except Interrupted as error:
+        print(f"asked to stop; {str(error) or 'the same command goes on'}", file=sys.stderr)
+        return EXIT_CODE
 
 
 def usage() -> str:

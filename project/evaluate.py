@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from . import tracking
 from .config import require
 from .corrupt import corrupt
 from .llm import open_llm
@@ -31,7 +32,7 @@ PACKAGES = ("torch", "lightning", "transformers", "peft", "omegaconf", "numpy", 
 
 
 def run(config: Config, args: dict[str, str]) -> None:
-    """Evaluate a trained run again and write its results anew."""
+    """Evaluate a trained run, again where it has results, and write them anew; its W&B run goes on."""
     require(config)
     folder = Path(args["run"]) if "run" in args else run_folder(config)
     rows = read_rows(config.data)
@@ -40,7 +41,9 @@ def run(config: Config, args: dict[str, str]) -> None:
     fitted = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
     with llm.store:
         pipeline = open_pipeline(config, rows, llm)
-        evaluate_run(config, folder, pipeline, rows, fitted)
+        results = evaluate_run(config, folder, pipeline, rows, fitted)
+        info = json.loads(known.read_text(encoding="utf-8"))
+        tracking.finish(tracking.start(config, folder), config, results, pipeline, rows, info)
     Console().print(f"evaluated {folder}", highlight=False)
 
 
@@ -74,7 +77,7 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     }
     info["seconds"] = {**fitted.get("seconds", {}), "evaluate": round(time.perf_counter() - start, 1)}
     _write_parquet(predictions, folder / "predictions.parquet")
-    (folder / "run.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_aside(folder / "run.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     _write_parquet(results, folder / "results.parquet")
     return results
 
@@ -100,6 +103,13 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table whole or not at all."""
     aside = path.with_suffix(".part")
     table.to_parquet(aside, index=False)
+    os.replace(aside, path)
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    aside = path.with_suffix(path.suffix + ".part")
+    aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
 
 

@@ -1,17 +1,18 @@
 """train: fit a run, then evaluate it and write its results."""
 
 import json
-import os
 from pathlib import Path
 
 import lightning as L
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from . import tracking
 from .config import require, to_dict, to_yaml
 from .errors import UserError
-from .evaluate import evaluate_run
+from .evaluate import evaluate_run, write_aside
+from .interruption import Interrupted
 from .llm import open_llm
 from .methods import method_of
 from .pipeline import open_pipeline
@@ -27,9 +28,15 @@ FINISHED = "results.parquet"
 
 
 def run(config: Config, args: dict[str, str]) -> None:
-    """Train, evaluate and write the run folder; a finished run is left as it is, a broken-off one goes on."""
+    """Train, evaluate and write the run folder; a finished run is left as it is, a broken-off one goes on.
+
+    Of several ranks all train; the first alone writes and evaluates. With evaluate=false the run is left for that verb.
+    """
     require(config)
-    console = Console()
+    if args.get("evaluate", "true") not in ("true", "false"):
+        raise UserError(f"evaluate={args['evaluate']}: give true or false")
+    first = rank_zero_only.rank == 0
+    console = Console(quiet=not first)
     if config.data.kind == "table":
         config.data = inferred(config.data)  # the run folder names the columns, whoever chose them
     folder = run_folder(config)
@@ -43,12 +50,24 @@ def run(config: Config, args: dict[str, str]) -> None:
     L.seed_everything(config.seed, verbose=False)
     pipeline = open_pipeline(config, rows, llm)
     logger = tracking.start(config, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_aside(folder / "config.yaml", to_yaml(config))
     copies = near_copies(rows)
-    write_aside(folder / "data.md", card(rows, config.data, copies))
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_aside(folder / "config.yaml", to_yaml(config))
+        write_aside(folder / "data.md", card(rows, config.data, copies))
     with llm.store:
-        fitted = method_of(config).fit(config, folder, pipeline, rows, logger) | {"near_copies": len(copies.pairs)}
+        try:
+            fitted = method_of(config).fit(config, folder, pipeline, rows, logger) | {"near_copies": len(copies.pairs)}
+        except Interrupted:
+            if first:
+                raise
+            return  # the first rank's exit code speaks for all
+        if not first:
+            return
+        if args.get("evaluate") == "false":
+            write_aside(folder / "run.json", json.dumps(fitted, indent=2) + "\n")
+            console.print(f"trained {folder}; evaluate it: python -m project evaluate run={folder}", highlight=False)
+            return
         console.print(f"evaluating {len(rows.test)} test rows", highlight=False)
         results = evaluate_run(config, folder, pipeline, rows, fitted)
         info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -69,10 +88,3 @@ def same_config(config: Config, folder: Path) -> bool:
         raise UserError(f"{folder} holds a run of another configuration ({'; '.join(changed)}); give another name=, "
                         "or delete the folder")
     return True
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_suffix(path.suffix + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

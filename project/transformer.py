@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from transformers import PreTrainedTokenizerBase
 
 from . import head
@@ -29,8 +30,9 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
         fitted = fit_module(config, folder, module, data, logger)
     finally:
         data.stop_ahead()
-    module.model.save_pretrained(folder / "adapter", safe_serialization=True)
-    tokenizer.save_pretrained(folder / "adapter")
+    if rank_zero_only.rank == 0:
+        module.model.save_pretrained(folder / "adapter", safe_serialization=True)
+        tokenizer.save_pretrained(folder / "adapter")
     return fitted
 
 

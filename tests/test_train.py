@@ -129,7 +129,7 @@ def test_a_run_broken_off_goes_on_and_ends_as_if_undisturbed(tiny_args, tmp_path
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "goes on from its last epoch" in errors
+    assert process.returncode == 130 and "goes on from its last checkpoint" in errors
     assert not (folder / "results.parquet").exists()
     resumed = trained(args)
     for name in ("predictions.parquet", "results.parquet"):
