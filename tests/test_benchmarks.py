@@ -47,3 +47,12 @@ def test_the_generation_benchmark_compares_three_ways_of_asking():
     _, report = ran("generation.py", "engines=transformers")
     figures = report["engines"]["transformers"]
     assert set(figures["seconds"]) == {"stage", "best", "one_by_one"} and figures["one_by_one/stage"] > 1
+
+
+@pytest.mark.slow
+def test_the_training_benchmark_compares_with_transformers_trainer():
+    _, report = ran("training.py", "rows=64", "rounds=1")
+    training = report["training"]
+    assert training["ours"]["steps"] == training["default"]["steps"] == training["grouped"]["steps"]
+    assert training["speed_default"] > 0 and training["memory"] > 0
+    assert report["processes"]["efficiency"] > 0 and report["resume"]["ratio"] > 0
