@@ -37,7 +37,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-all: lint
 	$(BIN)/python -m pytest -m slow

@@ -224,7 +224,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(VALUES)
 def test_every_value_round_trips_through_the_command_line(pair):
     key, value = pair
@@ -232,13 +232,13 @@ def test_every_value_round_trips_through_the_command_line(pair):
     assert flat(to_dict(again))[key] == value
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TEXT)
 def test_an_argument_is_split_at_its_first_equals_sign(value):
     assert from_dict(to_dict(BASE), args=[f"data.question=x={value}"]).data.question == f"x={value}"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @example(question="a\x85b", targets=[], lr=0.0, limit=None)
 @given(
     question=ANY_TEXT,

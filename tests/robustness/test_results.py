@@ -82,7 +82,7 @@ def test_columns_and_metrics_of_each_condition():
     assert not table.duplicated(["condition", "modality", "level", "order", "metric"]).any()
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 1000))
 def test_the_order_of_rows_changes_nothing(seed):
     predictions = planted()

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, r2_score
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -29,7 +29,6 @@ def test_macro_f1_by_hand():
     assert scores.macro_f1(["a", "b"], ["a", "z"]) == pytest.approx(0.5)
 
 
-@settings(deadline=None)
 @given(LABELS, st.randoms())
 def test_scores_do_not_depend_on_the_order_of_rows(pairs, random):
     shuffled = random.sample(pairs, len(pairs))
@@ -43,7 +42,6 @@ def test_errors_by_hand():
     assert scores.chance([1.0, 3.0], 2.0, "rmse") == 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=40))
 def test_kappa_is_the_reference_library_s(pairs):
     targets, predictions = map(np.array, zip(*pairs, strict=True))
@@ -52,7 +50,6 @@ def test_kappa_is_the_reference_library_s(pairs):
     assert found == pytest.approx(reference, nan_ok=True)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=2, max_size=40))
 def test_r_squared_is_the_reference_library_s(pairs):
     targets, predictions = map(np.array, zip(*pairs, strict=True))
