@@ -26,13 +26,13 @@ def blur(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
 
 
 def jpeg(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
-    """Lossy compression: JPEG of quality 100 ** (1 - level), which is 10 at level 0.5 and 1 at level 1.
-
-    The qualities of ImageNet-C (Hendrycks and Dietterich 2019, arXiv 1903.12261), 25 to 7, are levels 0.3 to 0.58.
+    """Lossy compression: JPEG of quality 100 / 20 ** level, which is 22 at level 0.5 and 5 at level 1; less changes
+    little more. ImageNet-C's qualities (Hendrycks and Dietterich 2019, arXiv 1903.12261), 25 to 7, are levels 0.46 to
+    0.89.
     """
     def compressed(picture: Image.Image) -> Image.Image:
         file = BytesIO()
-        picture.save(file, "JPEG", quality=round(100 ** (1 - level)))
+        picture.save(file, "JPEG", quality=round(100 / 20**level))
         return Image.open(file)
 
     return _each_picture(compressed, image) if level > 0 else image

@@ -27,7 +27,7 @@ class Damage:
 
 NATURAL = {
     "blur": Damage("image", blur, "standard deviation, in 1/32 of the shorter side"),
-    "jpeg": Damage("image", jpeg, "quality 100 ** (1 - level)"),
+    "jpeg": Damage("image", jpeg, "quality 100 / 20 ** level"),
     "darkness": Damage("image", darkness, "share of the brightness that is lost"),
     "crop": Damage("image", crop, "share of each side that is cut off"),
     "typing": Damage("text", typing_errors, "probability that a word has a typing error"),
