@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 
-from project.config import load_config, load_run, meant, to_yaml, wanted
-from project.errors import UserError
+from project.config import load_config, load_run, to_yaml, wanted
+from project.errors import UserError, meant
 from project.run_folder import shown
 from project.schema import KINDS, Config
 

@@ -2,14 +2,14 @@
 
 from dataclasses import asdict
 
-from .errors import UserError
+from .errors import UserError, meant
 from .run_folder import flat, shown
 from .schema import Config
 
 BOUNDS = {
     (0.001, float("inf")): "llm.timeout",
     (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout trainer.warmup "
-    "robustness.levels robustness.val_levels",
+    "robustness.levels robustness.natural_levels robustness.val_levels",
     (0, float("inf")): "seed data.split.seed robustness.seed robustness.val_seed robustness.orders trainer.epochs "
     "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
     "perturbation.temperature perturbation.weight llm.threads llm.slots llm.retries llm.price_prompt "
@@ -35,3 +35,10 @@ def check(config: Config) -> None:
         raise UserError(f"data.split.val={val} and data.split.test={test} leave no rows for training")
     if config.robustness.seed == config.robustness.val_seed:
         raise UserError(f"robustness.val_seed={config.robustness.seed} must differ from robustness.seed")
+    if config.robustness.natural:
+        from .corruption.natural import NATURAL  # numpy and Pillow, which the command line's help does without
+
+        for name in config.robustness.natural:
+            if name not in NATURAL:
+                raise UserError(f"robustness.natural: there is no corruption {name}; there are {', '.join(NATURAL)}"
+                                f"{meant(name, NATURAL)}")

@@ -8,7 +8,6 @@ when a later layer chooses another; what debug says there fits any option, unles
 """
 
 import ast
-import difflib
 import os
 import re
 import types
@@ -23,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .check import check
-from .errors import UserError
+from .errors import UserError, meant
 from .run_folder import flat, of_environment, run_name, shown
 from .schema import KINDS, Config
 
@@ -97,12 +96,6 @@ def wanted(hint: Any) -> str:
     if typing.get_origin(hint) is list:
         return f"list of {wanted(typing.get_args(hint)[0])}"
     return {Any: "any value", str: "text"}.get(hint) or hint.__name__
-
-
-def meant(word: str, there: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing where no name is near."""
-    near = difflib.get_close_matches(word, list(there), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _compose(args: list[str], root: Path) -> Config:

@@ -56,7 +56,8 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     with progress() as bar:
         task = bar.add_task("conditions", total=len(conditions))
         for condition in conditions:
-            empty[str(condition)] = float(np.mean([not corrupt(record, condition).text for record in rows.test]))
+            damaged = (corrupt(record, condition, rows.train) for record in rows.test)
+            empty[str(condition)] = float(np.mean([not record.text for record in damaged]))
             tables.append(_predictions(rows.test, condition, predictor(rows.test, condition)))
             bar.advance(task)
     predictions = pd.concat(tables, ignore_index=True)
@@ -85,8 +86,10 @@ def _predictions(records: list[Record], condition: Condition, prediction: Predic
     return pd.DataFrame({
         "record": [record.id for record in records],
         "group": [record.group for record in records],
+        "present": [",".join(record.present) for record in records],
         "condition": str(condition),
         "kind": condition.kind,
+        "corruption": condition.corruption,
         "modality": condition.modality,
         "level": condition.level,
         "order": ",".join(condition.order),

@@ -41,7 +41,8 @@ class Trace:
 
 @dataclass
 class Pipeline:
-    """What the arrows need besides the record. `train` are the training rows, whose outputs give the exemplar.
+    """What the arrows need besides the record. `train` are the training rows: the exemplar is the output of one of
+    them, and stale cells are theirs.
 
     One arrow is walked at a time: a second thread waits, for the store and the counts of the language model serve one.
     """
@@ -75,7 +76,8 @@ class Pipeline:
     def inferred(self, records: Sequence[Record], condition: Condition = CLEAN) -> list[Trace]:
         """Validation and test rows under a condition: the same path, never perturbed, with the one-shot example."""
         with self._lock:
-            return self._aligned(records, [corrupt(record, condition) for record in records], self.exemplar)
+            corrupted = [corrupt(record, condition, self.train) for record in records]
+            return self._aligned(records, corrupted, self.exemplar)
 
     @property
     def exemplar(self) -> Exemplar | None:

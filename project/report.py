@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from .corruption.natural import NATURAL
 from .figures import drop_bars, score_against_noise
 from .robustness.comparison import Comparison, Estimate, Run, compare, load_runs
 from .robustness.results import THRESHOLDS
@@ -62,6 +63,7 @@ def build_report(experiment_folder: Path, resamples: int = RESAMPLES) -> Path:
                 "sentences": sentences(comparison),
                 "averages": average_rows(comparison),
                 "further": further_rows(comparison, own),
+                "damages": damages(comparison),
                 "figures": figures,
                 "runs": own,
             }
@@ -128,6 +130,19 @@ def headline_rows(comparison: Comparison) -> list[dict]:
             rows += [_row(comparison, column[name].replace(",", ", ").replace("  ", " "), [name]) for name in names]
             if len(names) > 1:
                 rows.append(_row(comparison, f"mean of {len(names)}", names))
+    return rows + _realistic_rows(comparison)
+
+
+def _realistic_rows(comparison: Comparison) -> list[dict]:
+    """The realistic damage: a heading a modality, a row a sort and level, and their mean."""
+    rows: list[dict] = []
+    about = comparison.conditions.loc[comparison.select("natural")]
+    for modality, same in about.groupby("modality", sort=False):
+        rows.append({"heading": f"realistic damage to {modality}"})
+        rows += [_row(comparison, f"{damage.corruption}, level {damage.level:g}", [damage.Index])
+                 for damage in same.itertuples()]
+        if len(same) > 1:
+            rows.append(_row(comparison, f"mean of {len(same)}", list(same.index)))
     return rows
 
 
@@ -236,22 +251,32 @@ FURTHER = ("kappa", "macro_f1", "ece", "rmse", "r2")
 
 
 def further_rows(comparison: Comparison, runs: list[Run]) -> list[dict]:
-    """Per method and noisy modality: area under the curve, breakdown levels, further metrics; means over seeds."""
+    """Per method and damage (noise on a modality, or a realistic one of several levels): area under the curve,
+    breakdown levels, further metrics at the middle level; means over seeds.
+    """
     rows = []
     for method in comparison.methods:
         results = pd.concat([run.results for run in runs if run.info["name"] == method])
-        noisy = results[results["condition"] == "noisy"]
-        curves = noisy[noisy["level"].isna()].groupby(["modality", "metric"])["value"].mean()
-        points = noisy[noisy["level"] == comparison.middle].groupby(["modality", "metric"])["value"].mean()
-        for modality in dict.fromkeys(noisy["modality"]):
-            row = {
-                "area": curves.get((modality, "area_under_curve"), math.nan),
-                "breakdown": [curves.get((modality, f"breakdown_{level:g}"), math.nan) for level in THRESHOLDS],
-                "further": {name_text(metric): points.get((modality, metric), math.nan) for metric in FURTHER
-                            if metric != comparison.metric and metric in set(results["metric"])},
-            }
-            rows.append({"method": method, "modality": modality, **row})
+        metrics = [name for name in FURTHER if name != comparison.metric and name in set(results["metric"])]
+        for kind in ("noisy", "natural"):
+            same = results[results["condition"] == kind]
+            curves, points = (some.groupby(["corruption", "modality", "metric"], sort=False)["value"].mean() for some in
+                              (same[same["level"].isna()], same[same["level"] == comparison.middle_of(kind)]))
+            for key in dict.fromkeys(curve[:2] for curve in curves.index):
+                rows.append({
+                    "method": method,
+                    "damage": key[0] or f"noise, {key[1]}",
+                    "area": curves.get((*key, "area_under_curve"), math.nan),
+                    "breakdown": [curves.get((*key, f"breakdown_{level:g}"), math.nan) for level in THRESHOLDS],
+                    "further": {name_text(metric): points.get((*key, metric), math.nan) for metric in metrics},
+                })
     return rows
+
+
+def damages(comparison: Comparison) -> dict[str, str]:
+    """What the level of each tested realistic damage means."""
+    names = dict.fromkeys(comparison.conditions["corruption"][comparison.select("natural")])
+    return {name: NATURAL[name].unit for name in names if name in NATURAL}
 
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
@@ -261,7 +286,9 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     modality = comparison.conditions["modality"]
     groups = [("clean", ["clean"])]
     groups += [(f"noise {level:g}\n{modality[name]}", [name]) for name in comparison.select("noisy", level=level)]
-    groups += [(f"{kind}\n(mean)", names) for kind in ("missing", "order") if (names := comparison.select(kind))]
+    groups += [(f"{label}\n(mean)", names) for kind, label in
+               (("missing", "missing"), ("order", "order"), ("natural", "realistic"))
+               if (names := comparison.select(kind))]
     table = Table(
         title=f"{comparison.data}: {comparison.rows} test rows, chance {number_text(comparison.chance)}",
         box=SIMPLE_HEAD,

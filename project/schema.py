@@ -93,6 +93,8 @@ class AirbnbData(Data):
     """A folder of listings.csv or listings.csv.gz files, one a city and date, or one such file."""
     images: str | None = None
     """A folder of pictures named <listing id>.jpg, .png or .webp; null goes without."""
+    test_city: str | None = None
+    """A city, by the name of its folder: its listings are the test rows, all others train and val; null splits all."""
     log: bool = True
     """Learn the natural logarithm of the price."""
 
@@ -310,6 +312,10 @@ class Robustness:
     """Which modalities are taken away: each alone, or each alone and each pair."""
     orders: int | None = None
     """How many orders of the modalities besides the usual one are tested; null takes all."""
+    natural: list[str] = field(default_factory=list)
+    """Realistic damage tested too: blur, jpeg, darkness, crop; typing, ocr, truncation; units, swapped, stale."""
+    natural_levels: list[float] = field(default_factory=lambda: [0.5])
+    """Levels of the realistic damage; what a level means differs from one sort to the next."""
     seed: int = 1
     """Seed of the test corruptions; the same for every method and training seed."""
     val_levels: list[float] = field(default_factory=lambda: [0.5])

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from .alignment import Parts, joined
-from .config import meant, require
-from .errors import UserError
+from .config import require
+from .errors import UserError, meant
 from .llm import open_llm
 from .modality import REGISTRY
 from .pipeline import Trace, compose, open_pipeline

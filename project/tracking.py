@@ -49,11 +49,12 @@ def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, pi
 
 
 def summary(results: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Scores and drop ratios under flat names: test/accuracy/clean, test/drop_ratio/noisy/image/0.3."""
+    """Scores and drop ratios under flat names: test/accuracy/clean, test/drop_ratio/noisy/image/0.3, and so on."""
     flat = {}
     for row in results[results["metric"].isin([metric, "drop_ratio"])].itertuples():
         where = {"clean": "clean", "noisy": f"noisy/{row.modality}/{row.level:g}", "missing": f"missing/{row.modality}",
-                 "order": f"order/{row.order}"}[row.condition]
+                 "order": f"order/{row.order}", "natural": f"natural/{row.corruption}/{row.level:g}",
+                 "genuine": f"genuine/{row.modality}"}[row.condition]
         flat[f"test/{row.metric}/{where}"] = float(row.value)
     return flat
 

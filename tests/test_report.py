@@ -20,13 +20,17 @@ from project.target import Target
 CLASSES = ["<script>alert(1)</script>", "b & c", "plain"]
 
 
-def make_run(experiment, name="plain", seed=0, slope=0.6, rows=40, bare=False, **info):
-    """A finished run whose accuracy falls from 0.9 by `slope` at noise level 1; it is drawn with common numbers."""
+def make_run(experiment, name="plain", seed=0, slope=0.6, rows=40, bare=False, natural=(), lacking=False, **info):
+    """A finished run whose accuracy falls from 0.9 by `slope` at noise level 1; it is drawn with common numbers.
+
+    `natural` are the realistic damages that it was tested under; `lacking` leaves its first ten rows without an image.
+    """
     shared = np.random.default_rng(0)
     found = []
-    for condition in conditions_of_the_test(Robustness(levels=[0.1, 0.5, 0.9])):
+    tested = Robustness(levels=[0.1, 0.5, 0.9], natural=list(natural), natural_levels=[0.3, 0.6])
+    for condition in conditions_of_the_test(tested):
         luck = shared.random(rows) + np.random.default_rng(seed + 1).normal(0, 0.02, rows)
-        share = 0.9 - slope * (condition.level if condition.kind in ("noisy", "missing") else 0)
+        share = 0.9 - slope * (condition.level if condition.kind in ("noisy", "missing", "natural") else 0)
         for index in range(rows):
             target = CLASSES[index % 3]
             prediction = target if luck[index] < share else CLASSES[(index + 1) % 3]
@@ -34,8 +38,10 @@ def make_run(experiment, name="plain", seed=0, slope=0.6, rows=40, bare=False, *
                 {
                     "record": f"r{index:03d}",
                     "group": f"g{index}",
+                    "present": "text,table" if lacking and index < 10 else "image,text,table",
                     "condition": str(condition),
                     "kind": condition.kind,
+                    "corruption": condition.corruption,
                     "modality": condition.modality,
                     "level": condition.level,
                     "order": ",".join(condition.order),
@@ -142,6 +148,24 @@ def test_a_better_method_is_said_to_be_better_and_an_equal_one_is_not(tmp_path):
     assert re.search(r"better has [^;]*; [^;]*lies below 0: it loses less than plain", text)
     assert re.search(r"worse has [^;]*; [^;]*lies above 0: it loses more than plain", text)
     assert re.search(r"twin has [^;]*; [^;]*contains 0, so no difference from plain is shown", text)
+
+
+def test_realistic_damage_and_rows_with_gaps_have_their_places(tmp_path):
+    for seed in (0, 1):
+        make_run(tmp_path / "study", seed=seed, natural=["typing", "blur"], lacking=True)
+        make_run(tmp_path / "study", name="ours", seed=seed, natural=["typing", "blur"], lacking=True, slope=0.2)
+    html = build_report(tmp_path / "study", resamples=50).read_text(encoding="utf-8")
+    for text in ("realistic damage to text", "typing, level 0.3", "Rows that really lack a modality",
+                 "typing (probability that a word has a typing error)", "<td>noise, text</td>", "<td>blur</td>"):
+        assert text in html
+    comparison = compare(load_runs(tmp_path / "study"), 200)
+    assert [(presence.missing, presence.rows) for presence in comparison.genuine] == [("none", 30), ("image", 10)]
+    results = pd.concat([run.results for run in load_runs(tmp_path / "study") if run.info["name"] == "ours"])
+    for presence in comparison.genuine:
+        own = presence.scores["ours"]
+        told = results[(results.condition == "genuine") & (results.modality == presence.missing)]["value"]
+        assert sorted(own.seeds) == sorted(told) and own.low <= own.value <= own.high
+    assert comparison.exposure("ours", "natural(blur, 0.3)") == "unseen"
 
 
 def test_rows_that_a_run_lacks_are_left_out_of_all(tmp_path):

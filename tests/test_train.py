@@ -105,6 +105,18 @@ def test_modalities_that_the_data_lack_make_no_conditions(tiny_args):
         "order(table, text)"}
 
 
+def test_realistic_damage_and_what_is_present_are_in_the_results(tiny_args):
+    folder = trained([*tiny_args, "method=plain", "trainer.epochs=1", "robustness.natural=[stale,jpeg,typing]",
+                      "robustness.natural_levels=[0.4,0.8]"])
+    predictions, results = (pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "results"))
+    assert set(predictions["present"]) == {"image,text,table"}
+    assert set(predictions[predictions["kind"] == "natural"]["corruption"]) == {"stale", "jpeg", "typing"}
+    assert (predictions[predictions["kind"] != "natural"]["corruption"] == "").all()
+    curves = results[(results["condition"] == "natural") & results["level"].isna()]
+    assert set(zip(curves["corruption"], curves["modality"], strict=True)) == {
+        ("stale", "table"), ("jpeg", "image"), ("typing", "text")}
+
+
 def test_evaluating_again_gives_the_same_predictions(finished, tiny_args):
     before = pd.read_parquet(finished / "predictions.parquet")
     evaluate.run(load_config([*tiny_args, "method=rules"]), {})

@@ -10,7 +10,7 @@ import pandas as pd
 from ..errors import UserError
 from . import scores
 from .bootstrap import group_weights, interval, resampled_mean
-from .results import BOOTSTRAP_SEED, conditions_of, seen, value_table
+from .results import BOOTSTRAP_SEED, by_presence, conditions_of, seen, value_table
 from .scores import SCORES, Score
 
 FILES = ("run.json", "predictions.parquet", "results.parquet")
@@ -43,12 +43,21 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Presence:
+    """Rows that really lack some modalities, as `by_presence` names them, and each method's clean score over them."""
+
+    missing: str
+    rows: int
+    scores: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The runs on one data set, on the rows that all of them have.
 
     A method is named by its run's name. `scores` holds the `metric` as (seeds, conditions) and `draws` as (resamples,
     conditions) for each of them, NaN for a condition that it was not evaluated on; `conditions` is from
-    `conditions_of`.
+    `conditions_of`. `genuine` are the complete rows and then those that really lack a modality, where there are both.
     """
 
     data: str
@@ -62,6 +71,7 @@ class Comparison:
     rows: int
     groups: int
     rows_left_out: int
+    genuine: list[Presence]
 
     @property
     def methods(self) -> list[str]:
@@ -80,8 +90,12 @@ class Comparison:
 
     @property
     def middle(self) -> float | None:
-        """The tested noise level that is nearest to 0.5, the lower of two; None without noise."""
-        levels = sorted(set(self.conditions["level"][self.conditions["kind"] == "noisy"]))
+        """The middle level of noise; None without noise."""
+        return self.middle_of("noisy")
+
+    def middle_of(self, kind: str) -> float | None:
+        """The tested level of one kind that is nearest to 0.5, the lower of two; None where the kind is not tested."""
+        levels = sorted(set(self.conditions["level"][self.conditions["kind"] == kind]))
         return min(levels, key=lambda level: round(abs(level - 0.5), 9), default=None)  # 0.3 and 0.7 are equally near
 
     def select(self, kind: str, modality: str | None = None, level: float | None = None) -> list[str]:
@@ -96,8 +110,8 @@ class Comparison:
     def exposure(self, method: str, condition: str) -> str | None:
         """Whether training saw this sort of corruption: seen, partly or unseen; None where it is not stated."""
         perturbation = self.perturbations[method]
-        kind, modality = self.conditions.loc[condition, ["kind", "modality"]]
-        return None if perturbation is None or kind == "clean" else seen(perturbation, kind, modality)
+        kind, modality, corruption = self.conditions.loc[condition, ["kind", "modality", "corruption"]]
+        return None if perturbation is None or kind == "clean" else seen(perturbation, kind, modality, corruption)
 
     def _means(self, method: str, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The mean score over some conditions, of each seed and of each resample."""
@@ -187,6 +201,8 @@ def compare(runs: list[Run], resamples: int) -> Comparison:
     constant = next((run.info["constant"] for run in runs if run.info.get("constant") is not None), None)
     weights = group_weights(rows["group"], resamples, BOOTSTRAP_SEED)
     found, draws = {}, {}
+    masks = by_presence(rows)
+    genuine = [Presence(names, int(own.sum()), {}) for names, own in masks.items()]
     for index, (name, same) in enumerate(by_name.items()):
         values = [tables[id(run)].reindex(index=records, columns=conditions.index) for run in same]
         found[name] = np.stack([SCORES[metric].of_mean(table.mean(skipna=False)) for table in values])
@@ -194,6 +210,13 @@ def compare(runs: list[Run], resamples: int) -> Comparison:
         generator = np.random.default_rng([BOOTSTRAP_SEED, index])
         counts = generator.multinomial(len(same), np.full(len(same), 1 / len(same)), size=resamples)
         draws[name] = np.einsum("rs,src->rc", counts / len(same), drawn)
+        clean = np.stack([table["clean"] for table in values], axis=1)
+        for presence in genuine:
+            own = masks[presence.missing]
+            seeds = SCORES[metric].of_mean(clean[own].mean(axis=0))
+            resampled = SCORES[metric].of_mean(resampled_mean(clean[own], weights[:, own]))
+            bounds = interval((resampled * counts).sum(axis=1) / len(same))
+            presence.scores[name] = Estimate(float(seeds.mean()), *bounds, tuple(seeds.tolist()))
     return Comparison(
         data=runs[0].info["data"],
         metric=metric,
@@ -206,4 +229,5 @@ def compare(runs: list[Run], resamples: int) -> Comparison:
         rows=len(records),
         groups=rows["group"].nunique(),
         rows_left_out=len(set.union(*indices)) - len(records),
+        genuine=genuine,
     )
