@@ -29,14 +29,18 @@ def seen(perturbation: str, kind: str, modality: str) -> Literal["seen", "partly
     """Whether training with this perturbation showed the model corruptions of the tested sort.
 
     Rules drop words and columns, take modalities away and change their order; instructions let an LLM do the like
-    to a text, where a table's columns are no longer apart; paraphrases damage nothing. No perturbation of texts
-    adds noise to pixels, so noise on all modalities is seen in part. Raises KeyError for another perturbation.
+    to a text, where a table's columns are no longer apart, and so does all, which draws from them; paraphrases and
+    moved embeddings damage nothing. No perturbation of texts adds noise to pixels, so noise on all modalities is seen
+    in part. Raises KeyError for another perturbation.
     """
+    told = {"noisy": {"text"}, "missing": None, "order": None}
     trained = {
         "none": {},
+        "freelb": {},
         "paraphrase": {},
         "rules": {"noisy": {"text", "table"}, "missing": None, "order": None},
-        "instructions": {"noisy": {"text"}, "missing": None, "order": None},
+        "instructions": told,
+        "all": told,
     }[perturbation]
     if kind not in trained:
         return "unseen"
