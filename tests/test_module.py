@@ -138,6 +138,23 @@ def test_freelb_reads_the_clean_text_as_often_as_others_read_two_views(tiny_args
     assert all(weight.grad is None for weight in module.parameters() if not weight.requires_grad)
 
 
+@pytest.mark.parametrize("method", [("method=freelb",), ("method=rules", "perturbation.worst=2")], ids=" ".join)
+def test_mixed_precision_leaves_every_weight_its_gradient(tiny_args, method):
+    """Autocast keeps the weights it has cast, also from a pass without gradients or with a graph that is gone."""
+    target = Target("class", "a", ("a", "b", "c"))
+    module = RobustTransformer(load_config([*tiny_args, *method]), target, total_steps=10)
+    module.log = lambda *args, **options: None
+    views, found = batch(4, 1 if "freelb" in method[0] else 3), []
+    for mixed in (False, True):
+        module.zero_grad()
+        module.on_train_batch_start(views, 0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = module.training_step(views, 0)
+        loss.backward()
+        found.append(torch.cat([weight.grad.flatten() for weight in module.parameters() if weight.requires_grad]))
+    assert torch.nn.functional.cosine_similarity(*found, dim=0) > 0.9
+
+
 def test_an_unknown_encoder_is_one_line():
     with pytest.raises(UserError, match="no installed package of that name"):
         encoder_path("no_such_package")
