@@ -41,7 +41,10 @@ VERBS = {
         },
     ),
     "train": Verb("train, then evaluate and write the results"),
-    "evaluate": Verb("evaluate a finished run again", {"run": RUN}),
+    "evaluate": Verb(
+        "evaluate a finished run again, or on the texts of another language model",
+        {"run": f"{RUN}; llm=<option> beside it reads that model's texts, and writes to a copy, <name>@<model>"},
+    ),
     "report": Verb("write the tables, the figures and the page of an experiment"),
     "store": Verb(
         "look at, check and tend the stored generations",

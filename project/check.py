@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from .errors import UserError, meant
 from .run_folder import flat, shown
-from .schema import Config
+from .schema import Alignment, Config, Perturbation
 
 BOUNDS = {
     (0.001, float("inf")): "llm.timeout",
@@ -12,11 +12,13 @@ BOUNDS = {
     "robustness.levels robustness.natural_levels robustness.val_levels",
     (0, float("inf")): "seed data.split.seed robustness.seed robustness.val_seed robustness.orders trainer.epochs "
     "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
-    "perturbation.temperature perturbation.weight llm.threads llm.slots llm.retries llm.price_prompt "
+    "perturbation.temperature perturbation.weight perturbation.consistency perturbation.ascent.step_size "
+    "perturbation.ascent.radius llm.threads llm.slots llm.retries llm.price_prompt "
     "llm.price_completion store.patience",
     (1, float("inf")): "data.image_size data.limit data.split.max_train data.split.max_val data.split.max_test "
     "experts.max_words experts.caption_tokens experts.batch_size llm.context llm.concurrency llm.batch_size "
-    "alignment.words alignment.attempts perturbation.attempts perturbation.rounds model.max_tokens model.lora.r "
+    "alignment.words alignment.attempts perturbation.attempts perturbation.rounds perturbation.worst "
+    "perturbation.prompts perturbation.ascent.steps model.max_tokens model.lora.r "
     "model.lora.alpha trainer.batch_size robustness.resamples",
 }
 
@@ -42,3 +44,20 @@ def check(config: Config) -> None:
             if name not in NATURAL:
                 raise UserError(f"robustness.natural: there is no corruption {name}; there are {', '.join(NATURAL)}"
                                 f"{meant(name, NATURAL)}")
+    _check_stages(config.alignment, config.perturbation)
+
+
+def _check_stages(alignment: Alignment, perturbation: Perturbation) -> None:
+    if alignment.serial and not (alignment.summary and alignment.reasoning):
+        raise UserError("alignment.serial=true has the reasoning read the summary; set alignment.summary=true and "
+                        "alignment.reasoning=true")
+    if perturbation.kind == "freelb" and perturbation.weight:
+        raise UserError(f"perturbation.weight={perturbation.weight} must be 0 with perturbation.kind=freelb, which "
+                        "reads the clean text alone")
+    if perturbation.worst > perturbation.rounds:
+        raise UserError(f"perturbation.worst={perturbation.worst} must be at most perturbation.rounds="
+                        f"{perturbation.rounds}: the rounds are the candidates")
+    for key in ("worst", "consistency") if not perturbation.weight else ():
+        if getattr(perturbation, key) != getattr(Perturbation, key):
+            raise UserError(f"perturbation.{key}={getattr(perturbation, key)} wants a perturbed text, which "
+                            "perturbation.weight=0 leaves out")

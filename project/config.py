@@ -50,15 +50,23 @@ def load_config(args: list[str], root: Path = CONF) -> Config:
     return config
 
 
-def load_run(folder: str | Path, args: Iterable[str] = ()) -> Config:
-    """The configuration of a run folder; args may set the keys that of_environment names. Raises UserError."""
+def load_run(folder: str | Path, args: Iterable[str] = (), root: Path = CONF) -> Config:
+    """The configuration of a run folder. Raises UserError.
+
+    args may set the keys that of_environment names, and choose another option of llm, with its keys.
+    """
     path, command = Path(folder) / "config.yaml", _command_line(args)
+    llm = command.choices.get("llm")
     for key in [*command.choices, *command.values]:
-        if not of_environment(key):
+        if not (of_environment(key) or llm and key.split(".")[0] == "llm"):
             raise UserError(f"{COMMAND_LINE}: {key} cannot be given beside run={folder}, which settles it")
     if not path.is_file():
         raise UserError(f"{folder} is not a run folder: it has no config.yaml")
-    return from_dict(_mapping(path, yaml.safe_load), str(path), args)
+    mapping = _mapping(path, yaml.safe_load)
+    if llm is None:
+        return from_dict(mapping, str(path), args)
+    run = Layer(str(path), values={key: _escaped(value) for key, value in flat(mapping | {"llm": {}}).items()})
+    return _typed([_option(root, "llm", llm, (), "llm."), run, command])
 
 
 def from_dict(mapping: dict, where: str = "configuration", args: Iterable[str] = ()) -> Config:

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from .config import require
+from .config import load_run, require, to_yaml
 from .corrupt import corrupt
 from .llm import open_llm
 from .methods import Prediction, method_of
@@ -33,7 +35,7 @@ PACKAGES = ("torch", "lightning", "transformers", "peft", "omegaconf", "numpy", 
 def run(config: Config, args: dict[str, str]) -> None:
     """Evaluate a trained run again and write its results anew."""
     require(config)
-    folder = Path(args["run"]) if "run" in args else run_folder(config)
+    folder = own_folder(config, Path(args["run"])) if "run" in args else run_folder(config)
     rows = read_rows(config.data)
     llm = open_llm(config)
     known = folder / "run.json"
@@ -42,6 +44,24 @@ def run(config: Config, args: dict[str, str]) -> None:
         pipeline = open_pipeline(config, rows, llm)
         evaluate_run(config, folder, pipeline, rows, fitted)
     Console().print(f"evaluated {folder}", highlight=False)
+
+
+def own_folder(config: Config, run: Path) -> Path:
+    """Where the run is evaluated: its own folder, or beside it where the configuration has another language model.
+
+    That one is a copy without results, whose name, like the configuration's, gets @<model>. So a run can be trained on
+    one model's texts and tested on another's, as a run of its own in every report.
+    """
+    trained = load_run(run).llm.model
+    if config.llm.model == trained:
+        return run
+    suffix = "@" + re.sub(r"[/\\]", "-", config.llm.model)
+    config.name += suffix
+    run = run.resolve()
+    copy = run.parent.with_name(run.parent.name + suffix) / run.name
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("checkpoints", "wandb", "*.parquet"), dirs_exist_ok=True)
+    (copy / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    return copy
 
 
 def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, fitted: dict) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The LightningModule: a LoRA transformer that learns from the clean text and from its perturbed view."""
 
 import importlib.util
+import time
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from transformers.utils import logging as transformers_logging
 
 from . import head
+from .baselines.gradient import freelb
 from .errors import UserError
 from .record import seeded
 from .robustness.scores import SCORES, drop_ratio
@@ -94,6 +96,9 @@ def with_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
 class RobustTransformer(L.LightningModule):
     """Fine-tunes a LoRA transformer with the loss task(clean) + weight x task(perturbed).
 
+    With `perturbation.consistency` the weighted disagreement of the two predictions is added. With kind freelb the loss
+    is that of the clean text with its embeddings moved.
+
     Validation logs val/score (the target's metric averaged over the panel's conditions), val/clean and val/drop_ratio.
     """
 
@@ -106,6 +111,7 @@ class RobustTransformer(L.LightningModule):
         self.model = with_lora(base_model(config.model, target, config.seed), config.model).train()
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.forward_samples = 0
+        self.scoring_samples, self.scoring_seconds = 0, 0.0
 
     def forward(self, encodings: dict[str, torch.Tensor]) -> torch.Tensor:
         """Logits, shape (texts, width of the head)."""
@@ -117,17 +123,52 @@ class RobustTransformer(L.LightningModule):
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
         """The views one after the other, none padded to the other's length; their losses are logged apart."""
-        labels = batch["labels"]
-        logits = [self(view) for view in batch["views"]]
+        labels, perturbation = batch["labels"], self.config.perturbation
+        view, *candidates = batch["views"]
+        if perturbation.kind == "freelb":
+            loss = freelb(self.model, view, lambda logits: self._loss(logits, labels), perturbation.ascent)
+            self.forward_samples += len(labels) * perturbation.ascent.steps
+            self.log("train/loss", loss, prog_bar=True)
+            return loss
+        views = [view, self.worst(candidates, labels)] if candidates else [view]
+        logits = [self(view) for view in views]
         self.forward_samples += len(labels) * len(logits)
-        loss = clean = head.loss(logits[0], labels, self.target, self.config.model.head)
+        loss = clean = self._loss(logits[0], labels)
         self.log("train/loss_clean", clean, prog_bar=True)
         if len(logits) > 1:
-            perturbed = head.loss(logits[1], labels, self.target, self.config.model.head)
+            perturbed = self._loss(logits[1], labels)
             self.log("train/loss_perturbed", perturbed, prog_bar=True)
-            loss = clean + self.config.perturbation.weight * perturbed
+            loss = clean + perturbation.weight * perturbed
+        if perturbation.consistency:
+            apart = head.disagreement(*logits, self.target, self.config.model.head)
+            self.log("train/disagreement", apart)
+            loss = loss + perturbation.consistency * apart
         self.log("train/loss", loss)
         return loss
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, each: bool = False) -> torch.Tensor:
+        return head.loss(logits, labels, self.target, self.config.model.head, each)
+
+    @torch.no_grad()
+    def worst(self, candidates: list[dict[str, torch.Tensor]], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Of each row's candidates, all padded to one length, the one with the highest loss: the min-max step's max.
+
+        The loss is the current weights' own, without dropout, so that no mask decides. What it costs is counted in
+        scoring_samples and scoring_seconds, apart from the forward samples that are learned from.
+        """
+        if len(candidates) == 1:
+            return candidates[0]
+        began, training = time.perf_counter(), self.model.training
+        self.model.eval()
+        losses = torch.stack([self._loss(self(view), labels, each=True) for view in candidates])
+        self.model.train(training)
+        chosen, rows = losses.argmax(0), torch.arange(len(labels), device=losses.device)
+        picked = {name: torch.stack([view[name] for view in candidates])[chosen, rows] for name in candidates[0]}
+        read = picked["attention_mask"].any(0)  # what only the others needed is cut off
+        picked = {name: values[:, read] for name, values in picked.items()}
+        self.scoring_samples += losses.numel()
+        self.scoring_seconds += time.perf_counter() - began
+        return picked
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
         """Collect what each row adds to the score, by condition."""
@@ -165,7 +206,9 @@ class RobustTransformer(L.LightningModule):
         trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
         checkpoint["forward_samples"] = self.forward_samples
+        checkpoint["scoring_samples"] = self.scoring_samples
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take up the count of forward samples."""
+        """Take up the counts of samples."""
         self.forward_samples = checkpoint["forward_samples"]
+        self.scoring_samples = checkpoint["scoring_samples"]

@@ -14,6 +14,7 @@ from .describe import describe
 from .llm.ask import LanguageModel
 from .llm.store import Store
 from .perturbation import perturb
+from .perturbation.instructions import sets_of
 from .record import Record
 from .robustness.conditions import CLEAN, Condition
 from .schema import Config
@@ -65,7 +66,7 @@ class Pipeline:
         with self._lock:
             config, classes = self.config.perturbation, self.task.classes
             ids = [trace.record.id for trace in traces]
-            if config.place == "aligned" or config.kind == "none":
+            if config.place == "aligned" or config.kind in ("none", "freelb"):
                 texts = perturb(ids, [trace.aligned.parts for trace in traces], round, config, self.llm, classes)
             else:
                 described = perturb(ids, [trace.described for trace in traces], round, config, self.llm, classes)
@@ -99,7 +100,8 @@ class Pipeline:
 
 
 def open_pipeline(config: Config, rows: Rows, llm: LanguageModel) -> Pipeline:
-    """The pipeline of a configuration, on its rows."""
+    """The pipeline of a configuration, on its rows. Raises UserError where a set of instructions is too small."""
+    sets_of(config.perturbation)  # told before anything is generated
     task = Task(config.data.question, rows.target.classes, config.data.lines, config.data.advice)
     return Pipeline(config, task, llm.store, llm, rows.train)
 

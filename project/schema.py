@@ -225,6 +225,8 @@ class Alignment:
     """Merge the descriptions into one passage."""
     reasoning: bool = True
     """Predict the answer and explain it."""
+    serial: bool = False
+    """The reasoning reads the summary, and not the descriptions beside it."""
     exemplar: bool = True
     """Show one training row's output, made without an example, as an example for every other text."""
     words: int = 80
@@ -238,21 +240,41 @@ class Alignment:
 
 
 @dataclass
+class Ascent:
+    steps: int = 2
+    """Forward and backward passes a step, each further up; 2 cost as many forward samples as two views of a text."""
+    step_size: float = 0.1
+    """Length of a move along the gradient, by the norm over a text's embeddings."""
+    radius: float = 0.6
+    """Largest norm of the whole displacement of a text's embeddings; its first draw lies within."""
+
+
+@dataclass
 class Perturbation:
-    kind: Literal["none", "rules", "paraphrase", "instructions"] = "none"
-    """How training texts are rewritten; none repeats the clean text, which keeps the compute of a comparison equal."""
+    kind: Literal["none", "rules", "paraphrase", "instructions", "all", "freelb"] = "none"
+    """How training texts are rewritten; none repeats the clean text, which keeps the compute of a comparison equal; all
+    draws from paraphrase and instructions; freelb rewrites nothing and moves the embeddings against the model."""
     place: Literal["described", "aligned"] = "aligned"
     """What is rewritten: the descriptions before alignment, or the aligned texts."""
     rounds: int = 2
     """Number of draws per record; epoch e trains on round e mod rounds."""
     weight: float = 1.0
     """Weight of the loss on the perturbed text; 0 trains on the clean text alone and skips the second pass."""
+    worst: int = 1
+    """Rounds that are candidates in an epoch: each record takes the one with the highest loss; 1 is no choice."""
+    consistency: float = 0.0
+    """Weight of the disagreement between the predictions for the clean and for the perturbed text."""
+    prompts: int = 9
+    """How many instructions of each set are used, from its first; the sets that come with the project have 16."""
+    wording: Literal["full", "terse"] = "full"
+    """Which instructions are used: whole sentences, or two to four words, of conf/prompts/terse."""
     level: float = 0.5
     """Largest share of words and cells that the rules drop."""
     temperature: float = 1.0
     """Sampling temperature of the rewriting."""
     attempts: int = 2
     """Draws of one text before its fallback is taken."""
+    ascent: Ascent = field(default_factory=Ascent)
 
 
 @dataclass

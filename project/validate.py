@@ -22,6 +22,7 @@ from .image import ZippedImage, archive, pictures, pixels
 from .llm import open_llm
 from .llm.store import Store
 from .loadable import check_encoder, check_experts, check_llm
+from .perturbation.instructions import KINDS
 from .record import Record
 from .robustness.conditions import test_conditions, validation_conditions
 from .run_folder import run_folder
@@ -210,7 +211,7 @@ def check_models(config: Config, rows: Rows | None, found: Findings) -> Any:
 
 def asks_llm(config: Config) -> bool:
     """Whether any text of a run comes from the language model."""
-    rewritten = config.perturbation.kind in ("paraphrase", "instructions") and config.perturbation.weight > 0
+    rewritten = config.perturbation.kind in KINDS and config.perturbation.weight > 0
     return rewritten or any((config.alignment.style, config.alignment.summary, config.alignment.reasoning))
 
 

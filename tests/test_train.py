@@ -12,9 +12,13 @@ import pytest
 import torch
 
 from project import evaluate, train
-from project.config import load_config
+from project import llm as engines
+from project.__main__ import main
+from project.config import load_config, load_run
 from project.datamodule import TextDataModule
 from project.errors import UserError
+from project.module import RobustTransformer
+from project.robustness.comparison import load_runs
 from project.run_folder import run_folder
 
 
@@ -41,6 +45,15 @@ def test_run_json_tells_equal_compute(finished):
     info = json.loads((finished / "run.json").read_text())
     assert info["forward_samples"] == 2 * info["rows"]["train"] * info["epochs"]
     assert info["perturbation"] == "rules" and info["llm"]["calls"] == 0
+
+
+@pytest.mark.parametrize(("method", "scored"), [(("method=freelb",), 0), (("method=rules", "perturbation.worst=2"), 2)])
+def test_variants_learn_from_as_many_samples_and_tell_the_cost_of_a_choice_apart(tiny_args, method, scored):
+    info = json.loads((trained([*tiny_args, *method]) / "run.json").read_text())
+    each = info["rows"]["train"] * info["epochs"]
+    assert info["forward_samples"] == 2 * each
+    assert info.get("scoring_samples", 0) == scored * each
+    assert ("scoring" in info["seconds"]) == (scored > 0)
 
 
 def test_predictions_have_one_row_a_record_and_condition(finished):
@@ -123,6 +136,28 @@ def test_evaluating_again_gives_the_same_predictions(finished, tiny_args):
     pd.testing.assert_frame_equal(before, pd.read_parquet(finished / "predictions.parquet"))
 
 
+def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_args, scripted, monkeypatch):
+    monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+    folder = trained([*tiny_args, "method=tamml", "alignment.style=false", "llm=smollm2"])
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    scripted.asked.clear()
+    faithful, scripted.reply = scripted.reply, lambda request: " ".join(reversed(faithful(request).split()))
+    assert main(["evaluate", f"run={folder}", "llm=openai", "llm.model=owner/other", "llm.base_url=http://x"]) == 0
+    other = folder.parent.with_name(f"{folder.parent.name}@owner-other") / folder.name
+    assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert scripted.asked and len(load_runs(folder.parent.parent)) == 2
+    results = pd.read_parquet(other / "results.parquet")
+    assert set(results["method"]) == {other.parent.name} and load_run(other).llm.model == "owner/other"
+    before, after = (pd.read_parquet(where / "predictions.parquet") for where in (folder, other))
+    assert list(before["record"]) == list(after["record"])
+    assert not before["probabilities"].map(tuple).equals(after["probabilities"].map(tuple))
+    scripted.asked.clear()
+    assert main(["evaluate", f"run={other}"]) == 0
+    pd.testing.assert_frame_equal(after, pd.read_parquet(other / "predictions.parquet"))
+    assert main(["evaluate", f"run={folder}", "llm=smollm2"]) == 0 and scripted.asked == []
+    assert len(load_runs(folder.parent.parent)) == 2
+
+
 def test_evaluating_what_was_never_trained_names_the_command(tiny_args):
     with pytest.raises(UserError, match="python -m project train"):
         evaluate.run(load_config([*tiny_args, "method=rules"]), {})
@@ -146,6 +181,25 @@ def test_a_run_broken_off_goes_on_and_ends_as_if_undisturbed(tiny_args, tmp_path
     resumed = trained(args)
     for name in ("predictions.parquet", "results.parquet"):
         pd.testing.assert_frame_equal(pd.read_parquet(undisturbed / name), pd.read_parquet(resumed / name))
+
+
+@pytest.mark.parametrize("method", [("method=freelb",), ("method=rules", "perturbation.worst=2")], ids=" ".join)
+def test_a_variant_broken_off_in_its_last_epoch_ends_as_if_undisturbed(tiny_args, tmp_path, monkeypatch, method):
+    undisturbed = trained([*tiny_args, *method, f"output={tmp_path / 'undisturbed'}"])
+
+    def broken(module, batch, batch_idx):
+        if module.current_epoch == 2 and batch_idx == 1:
+            raise KeyboardInterrupt
+        return learn(module, batch, batch_idx)
+
+    learn = RobustTransformer.training_step
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="goes on from its last epoch"):
+        patched.setattr(RobustTransformer, "training_step", broken)
+        trained([*tiny_args, *method])
+    resumed = trained([*tiny_args, *method])
+    pd.testing.assert_frame_equal(*(pd.read_parquet(run / "predictions.parquet") for run in (undisturbed, resumed)))
+    first, second = (json.loads((run / "run.json").read_text()) for run in (undisturbed, resumed))
+    assert all(first.get(key) == second.get(key) for key in ("steps", "forward_samples", "scoring_samples", "val"))
 
 
 def test_a_wandb_run_is_written_offline_under_an_id_of_its_own(tiny_args, tmp_path):

@@ -37,16 +37,20 @@ def seen(perturbation: str, kind: str, modality: str, corruption: str = "") -> L
     """Whether training with this perturbation showed the model corruptions of the tested sort.
 
     Rules drop words and columns, take modalities away and change their order; instructions let an LLM do the like
-    to a text, where a table's columns are no longer apart; paraphrases damage nothing. No perturbation of texts
-    adds noise to pixels, so noise on all modalities is seen in part. Of realistic damage, some instructions ask for
-    typing errors, for badly scanned text and for a first half alone; the rules drop words anywhere, which is in part
-    what truncation does. Raises KeyError for another perturbation.
+    to a text, where a table's columns are no longer apart, and so does all, which draws from them; paraphrases and
+    moved embeddings damage nothing. No perturbation of texts adds noise to pixels, so noise on all modalities is seen
+    in part. Of realistic damage, some instructions ask for typing errors, for badly scanned text and for a first half
+    alone; the rules drop words anywhere, which is in part what truncation does. Raises KeyError for another
+    perturbation.
     """
+    told = {"noisy": {"text"}, "missing": None, "order": None, "natural": {"typing", "ocr", "truncation"}}
     trained = {
         "none": {},
+        "freelb": {},
         "paraphrase": {},
         "rules": {"noisy": {"text", "table"}, "missing": None, "order": None, "natural": set()},
-        "instructions": {"noisy": {"text"}, "missing": None, "order": None, "natural": {"typing", "ocr", "truncation"}},
+        "instructions": told,
+        "all": told,
     }[perturbation]
     if kind not in trained:
         return "unseen"

@@ -152,6 +152,9 @@ def test_conditions_come_in_reading_order():
         ("instructions", "noisy", "text", "seen"),
         ("instructions", "noisy", "table", "unseen"),
         ("instructions", "order", "none", "seen"),
+        ("all", "noisy", "text", "seen"),
+        ("all", "missing", "table", "seen"),
+        ("freelb", "noisy", "all", "unseen"),
         ("none", "noisy", "all", "unseen"),
     ],
 )
