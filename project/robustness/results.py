@@ -30,13 +30,17 @@ def seen(perturbation: str, kind: str, modality: str) -> Literal["seen", "partly
 
     Rules drop words and columns, take modalities away and change their order; instructions let an LLM do the like
     to a text, where a table's columns are no longer apart; paraphrases damage nothing. No perturbation of texts
-    adds noise to pixels, so noise on all modalities is seen in part. Raises KeyError for another perturbation.
+    adds noise to pixels, so noise on all modalities is seen in part. Fusion may be trained with the tested noise on all
+    modalities, and with modalities missing. Raises KeyError for another perturbation.
     """
     trained = {
         "none": {},
         "paraphrase": {},
         "rules": {"noisy": {"text", "table"}, "missing": None, "order": None},
         "instructions": {"noisy": {"text"}, "missing": None, "order": None},
+        "noise": {"noisy": None},
+        "dropped modalities": {"missing": None},
+        "noise and dropped modalities": {"noisy": None, "missing": None},
     }[perturbation]
     if kind not in trained:
         return "unseen"
