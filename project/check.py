@@ -8,8 +8,8 @@ from .schema import Alignment, Config, Perturbation
 
 BOUNDS = {
     (0.001, float("inf")): "llm.timeout",
-    (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout trainer.warmup "
-    "robustness.levels robustness.natural_levels robustness.val_levels",
+    (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout model.dropout "
+    "model.noise model.drop_modality trainer.warmup robustness.levels robustness.natural_levels robustness.val_levels",
     (0, float("inf")): "seed data.split.seed robustness.seed robustness.val_seed robustness.orders trainer.epochs "
     "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
     "perturbation.temperature perturbation.weight perturbation.consistency perturbation.ascent.step_size "
@@ -18,8 +18,8 @@ BOUNDS = {
     (1, float("inf")): "data.image_size data.limit data.split.max_train data.split.max_val data.split.max_test "
     "experts.max_words experts.caption_tokens experts.batch_size llm.context llm.concurrency llm.batch_size "
     "alignment.words alignment.attempts perturbation.attempts perturbation.rounds perturbation.worst "
-    "perturbation.prompts perturbation.ascent.steps model.max_tokens model.lora.r "
-    "model.lora.alpha trainer.batch_size robustness.resamples",
+    "perturbation.prompts perturbation.ascent.steps model.max_tokens model.lora.r model.lora.alpha model.width "
+    "trainer.batch_size robustness.resamples",
 }
 
 

@@ -4,10 +4,11 @@ import time
 from pathlib import Path
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
 from .robustness.scores import SCORES
-from .schema import Config
+from .schema import Config, Trainer
 
 
 def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.LightningDataModule, logger) -> dict:
@@ -48,3 +49,8 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
         "steps": trainer.global_step, "forward_samples": module.forward_samples, "epochs": trainer.current_epoch,
         "seconds": {"train": round(seconds, 1)}, "val": {"best_score": float(best.best_model_score), "last": panel},
     }
+
+
+def device_of(trainer: Trainer) -> str:
+    """Where a trained model answers: the GPU, if there is one and the configuration does not want the processor."""
+    return "cuda" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "cpu"

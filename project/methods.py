@@ -16,12 +16,14 @@ from .record import Record
 from .robustness.conditions import Condition
 from .schema import Config
 
-MODULES = {"transformer": "project.transformer"}
+MODULES = {"transformer": "project.transformer", "fusion": "project.baselines.fusion",
+           "boosting": "project.baselines.boosting"}
 """The module of each kind of model. It has
 
     fit(config, folder, pipeline, rows, logger) -> dict    learn, and keep what was learned in the run folder; what
                                                            run.json says of it: seconds, the validation scores `val`,
-                                                           steps and forward_samples where there are any
+                                                           steps and forward_samples where there are any, and
+                                                           `perturbation`, what training saw, if its own
     load(config, folder, pipeline, rows) -> Predictor      what was learned; UserError where the folder has none
 """
 

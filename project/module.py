@@ -1,4 +1,4 @@
-"""The LightningModule: a LoRA transformer that learns from the clean text and from its perturbed view."""
+"""The LightningModule: a network, by default a LoRA transformer, learns from the clean view and the perturbed one."""
 
 import importlib.util
 import time
@@ -15,8 +15,9 @@ from . import head
 from .baselines.gradient import freelb
 from .errors import UserError
 from .record import seeded
-from .robustness.scores import SCORES, drop_ratio
-from .schema import Config, Transformer
+from .robustness.panel import summed_up
+from .robustness.scores import SCORES
+from .schema import Config, Fusion, Transformer
 from .target import Target
 
 
@@ -41,7 +42,7 @@ def encoder_path(encoder: str) -> str:
     return encoder
 
 
-def _loaded(load, encoder: str, **options):
+def loaded(load, encoder: str, **options):
     """A model or tokenizer, with one clear line where it is not to be had. Nothing that the hub holds is run."""
     try:
         return load(encoder_path(encoder), **options)
@@ -50,9 +51,9 @@ def _loaded(load, encoder: str, **options):
                         "is cached or reachable, a folder, or an installed package") from error
 
 
-def load_tokenizer(config: Transformer) -> PreTrainedTokenizerBase:
+def load_tokenizer(config: Transformer | Fusion) -> PreTrainedTokenizerBase:
     """The encoder's tokenizer."""
-    return _loaded(AutoTokenizer.from_pretrained, config.encoder)
+    return loaded(AutoTokenizer.from_pretrained, config.encoder)
 
 
 def base_model(config: Transformer, target: Target, seed: int) -> torch.nn.Module:
@@ -66,7 +67,7 @@ def base_model(config: Transformer, target: Target, seed: int) -> torch.nn.Modul
     labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}} if names else {}
     with torch.random.fork_rng():
         torch.manual_seed(int(seeded("weights", seed).integers(2**31)))
-        return _loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=size,
+        return loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=size,
                        use_safetensors=True, **labels)
 
 
@@ -77,8 +78,16 @@ def with_lora(model: torch.nn.Module, config: Transformer) -> PeftModel:
     """
     top = [name for name, part in model.named_children()
            if name != model.base_model_prefix and any(True for _ in part.parameters())]
-    lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=config.lora.r, lora_alpha=config.lora.alpha,
-                      lora_dropout=config.lora.dropout, target_modules=list(config.lora.targets), modules_to_save=top)
+    return adapted(model, config, TaskType.SEQ_CLS, top)
+
+
+def adapted(model: torch.nn.Module, config: Transformer | Fusion, task: TaskType, whole: list[str]) -> PeftModel:
+    """The model with adapters on the layers that config.lora names; the parts `whole` are trained as they are.
+
+    Raises UserError where config.lora names no layer of it.
+    """
+    lora = LoraConfig(task_type=task, r=config.lora.r, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout,
+                      target_modules=list(config.lora.targets), modules_to_save=whole or None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
@@ -94,27 +103,30 @@ def with_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
 
 
 class RobustTransformer(L.LightningModule):
-    """Fine-tunes a LoRA transformer with the loss task(clean) + weight x task(perturbed).
+    """Trains a network with the loss task(clean) + weight x task(perturbed), without `model` the LoRA transformer.
 
     With `perturbation.consistency` the weighted disagreement of the two predictions is added. With kind freelb the loss
     is that of the clean text with its embeddings moved.
 
-    Validation logs val/score (the target's metric averaged over the panel's conditions), val/clean and val/drop_ratio.
+    Called with a view, `model` gives `logits`. Validation logs val/score (the target's metric averaged over the panel's
+    conditions), val/clean and val/drop_ratio.
     """
 
-    strict_loading = False  # checkpoints hold the adapter and the head alone
+    strict_loading = False  # checkpoints hold what is trained, such as the adapter and the head, alone
 
-    def __init__(self, config: Config, target: Target, total_steps: int):
+    def __init__(self, config: Config, target: Target, total_steps: int, model: torch.nn.Module | None = None):
         super().__init__()
         self.config, self.target, self.total_steps = config, target, total_steps
+        if model is None:
+            model = with_lora(base_model(config.model, target, config.seed), config.model)
         # transformers loads in evaluation mode, which Lightning would keep: dropout would never be active.
-        self.model = with_lora(base_model(config.model, target, config.seed), config.model).train()
+        self.model = model.train()
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.forward_samples = 0
         self.scoring_samples, self.scoring_seconds = 0, 0.0
 
     def forward(self, encodings: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits, shape (texts, width of the head)."""
+        """Logits, shape (rows, width of the head)."""
         return self.model(**encodings).logits
 
     def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:
@@ -183,12 +195,8 @@ class RobustTransformer(L.LightningModule):
         score = SCORES[self.target.metric]
         scores = [float(score.of_mean(values[conditions == index].mean().item()))
                   for index in range(int(conditions.max()) + 1)]
-        clean, corrupted = scores[0], scores[1:]
-        self.log("val/score", sum(scores) / len(scores), prog_bar=True)
-        self.log("val/clean", clean)
-        if corrupted:
-            drop = drop_ratio(clean, sum(corrupted) / len(corrupted), score.higher_is_better)
-            self.log("val/drop_ratio", float(drop), prog_bar=True)
+        for name, value in summed_up(scores, self.target.metric).items():
+            self.log(f"val/{name}", value, prog_bar=name != "clean")
 
     def configure_optimizers(self):
         """AdamW on what is trainable; linear warm-up, then linear decay to zero."""
@@ -202,7 +210,7 @@ class RobustTransformer(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the adapter and the head; the base weights are where they came from."""
+        """Keep what is trained; the base weights are where they came from."""
         trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
         checkpoint["forward_samples"] = self.forward_samples

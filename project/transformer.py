@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from . import head
 from .datamodule import TextDataModule
 from .errors import UserError
-from .fitting import fit_module
+from .fitting import device_of, fit_module
 from .methods import Prediction
 from .module import RobustTransformer, base_model, load_tokenizer, with_adapter
 from .pipeline import Pipeline, Trace, compose
@@ -47,7 +47,7 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "Reade
         raise UserError(f"{folder} holds no trained model; train it first: python -m project train "
                         f"experiment={config.experiment} method={config.method} seed={config.seed}")
     model = with_adapter(base_model(config.model, rows.target, config.seed), folder / "adapter")
-    model.to("cuda" if torch.cuda.is_available() and config.trainer.accelerator != "cpu" else "cpu")
+    model.to(device_of(config.trainer))
     return Reader(config, pipeline, rows, model, load_tokenizer(config.model))
 
 

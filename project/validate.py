@@ -21,7 +21,7 @@ from .head import width
 from .image import ZippedImage, archive, pictures, pixels
 from .llm import open_llm
 from .llm.store import Store
-from .loadable import check_encoder, check_experts, check_llm
+from .loadable import check_encoder, check_experts, check_image, check_llm
 from .perturbation.instructions import KINDS
 from .record import Record
 from .robustness.conditions import test_conditions, validation_conditions
@@ -89,7 +89,7 @@ def run(config: Config, args: dict[str, str]) -> int:
         for table in facts(rows):
             console.print(table.title, _printed(table), "", sep="\n")
         found.warnings += check_rows(rows)
-        if config.model.kind == "transformer":
+        if hasattr(config.model, "head"):
             found.of(width, rows.target, config.model.head)
         check_images(rows, data, found)
     tokenizer = None
@@ -203,7 +203,7 @@ def check_models(config: Config, rows: Rows | None, found: Findings) -> Any:
         if tokenizer:
             found.of(check_encoder, config)
     if rows is None or "image" in rows.modalities:
-        found.of(check_experts, config.experts)
+        found.of(check_image, config) if hasattr(config.model, "image") else found.of(check_experts, config.experts)
     if asks_llm(config) and not any(problem.startswith("llm.") for problem in found.problems):
         check_generation(config, found)
     return tokenizer

@@ -39,9 +39,9 @@ def seen(perturbation: str, kind: str, modality: str, corruption: str = "") -> L
     Rules drop words and columns, take modalities away and change their order; instructions let an LLM do the like
     to a text, where a table's columns are no longer apart, and so does all, which draws from them; paraphrases and
     moved embeddings damage nothing. No perturbation of texts adds noise to pixels, so noise on all modalities is seen
-    in part. Of realistic damage, some instructions ask for typing errors, for badly scanned text and for a first half
-    alone; the rules drop words anywhere, which is in part what truncation does. Raises KeyError for another
-    perturbation.
+    in part; fusion may be trained with the tested noise on all modalities, and with modalities missing. Of realistic
+    damage, some instructions ask for typing errors, for badly scanned text and for a first half alone; the rules drop
+    words anywhere, which is in part what truncation does. Raises KeyError for another perturbation.
     """
     told = {"noisy": {"text"}, "missing": None, "order": None, "natural": {"typing", "ocr", "truncation"}}
     trained = {
@@ -51,6 +51,9 @@ def seen(perturbation: str, kind: str, modality: str, corruption: str = "") -> L
         "rules": {"noisy": {"text", "table"}, "missing": None, "order": None, "natural": set()},
         "instructions": told,
         "all": told,
+        "noise": {"noisy": None},
+        "dropped modalities": {"missing": None},
+        "noise and dropped modalities": {"noisy": None, "missing": None},
     }[perturbation]
     if kind not in trained:
         return "unseen"
