@@ -11,13 +11,13 @@ BOUNDS = {
     (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout trainer.warmup "
     "robustness.levels robustness.val_levels",
     (0, float("inf")): "seed data.split.seed robustness.seed robustness.val_seed robustness.orders trainer.epochs "
-    "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
+    "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature model.shots "
     "perturbation.temperature perturbation.weight llm.threads llm.slots llm.retries llm.price_prompt "
     "llm.price_completion store.patience",
     (1, float("inf")): "data.image_size data.limit data.split.max_train data.split.max_val data.split.max_test "
     "experts.max_words experts.caption_tokens experts.batch_size llm.context llm.concurrency llm.batch_size "
     "alignment.words alignment.attempts perturbation.attempts perturbation.rounds model.max_tokens model.lora.r "
-    "model.lora.alpha trainer.batch_size robustness.resamples",
+    "model.lora.alpha model.attempts trainer.batch_size robustness.resamples robustness.attack_draws",
 }
 
 

@@ -99,7 +99,7 @@ def _seed_points(panel: Axes, levels: list[float], estimates: list[Estimate], co
 
 
 def drop_bars(comparison: Comparison) -> Figure | None:
-    """Drop ratio under noise of the middle level, each missing set of modalities and changed order, as bars.
+    """Drop ratio under noise of the middle level, missing modalities, changed order and the attack, as bars.
 
     Whiskers are 95 % intervals, thin points single seeds. None where nothing was tested but clean rows.
     """
@@ -109,6 +109,7 @@ def drop_bars(comparison: Comparison) -> Figure | None:
     rows += [("missing: " + modality[name].replace("+", ", "), [name]) for name in comparison.select("missing")]
     if orders := comparison.select("order"):
         rows.append((f"other order\n(mean of {len(orders)})", orders))
+    rows += [("attack", [name]) for name in comparison.select("attack")]
     if not rows:
         return None
     methods = comparison.methods

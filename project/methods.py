@@ -16,7 +16,11 @@ from .record import Record
 from .robustness.conditions import Condition
 from .schema import Config
 
-MODULES = {"transformer": "project.transformer"}
+MODULES = {
+    "transformer": "project.transformer",
+    "llm": "project.baselines.language_model",
+    "mllm": "project.baselines.multimodal_llm",
+}
 """The module of each kind of model. It has
 
     fit(config, folder, pipeline, rows, logger) -> dict    learn, and keep what was learned in the run folder; what
@@ -24,6 +28,9 @@ MODULES = {"transformer": "project.transformer"}
                                                            steps and forward_samples where there are any
     load(config, folder, pipeline, rows) -> Predictor      what was learned; UserError where the folder has none
 """
+
+UNTRAINED = ("llm", "mllm")
+"""Kinds that learn nothing: they load without a run folder, and all that they do is ask a language model."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Prediction:
     answers: list[str] | list[float]
     probabilities: np.ndarray | None = None
     traces: list[Trace] | None = None
+    unparsed: int | None = None
 
 
 Predictor = Callable[[Sequence[Record], Condition], Prediction]

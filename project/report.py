@@ -128,6 +128,8 @@ def headline_rows(comparison: Comparison) -> list[dict]:
             rows += [_row(comparison, column[name].replace(",", ", ").replace("  ", " "), [name]) for name in names]
             if len(names) > 1:
                 rows.append(_row(comparison, f"mean of {len(names)}", names))
+    if names := comparison.select("attack"):
+        rows += [{"heading": "rewritten against the method"}, _row(comparison, "attack", names)]
     return rows
 
 
@@ -262,6 +264,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     groups = [("clean", ["clean"])]
     groups += [(f"noise {level:g}\n{modality[name]}", [name]) for name in comparison.select("noisy", level=level)]
     groups += [(f"{kind}\n(mean)", names) for kind in ("missing", "order") if (names := comparison.select(kind))]
+    groups += [(name, [name]) for name in comparison.select("attack")]
     table = Table(
         title=f"{comparison.data}: {comparison.rows} test rows, chance {number_text(comparison.chance)}",
         box=SIMPLE_HEAD,

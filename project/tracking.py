@@ -53,7 +53,7 @@ def summary(results: pd.DataFrame, metric: str) -> dict[str, float]:
     flat = {}
     for row in results[results["metric"].isin([metric, "drop_ratio"])].itertuples():
         where = {"clean": "clean", "noisy": f"noisy/{row.modality}/{row.level:g}", "missing": f"missing/{row.modality}",
-                 "order": f"order/{row.order}"}[row.condition]
+                 "order": f"order/{row.order}", "attack": "attack"}[row.condition]
         flat[f"test/{row.metric}/{where}"] = float(row.value)
     return flat
 

@@ -20,8 +20,10 @@ BOOTSTRAP_SEED = 0
 """The same for every run, so that all methods are measured on the same resampled groups."""
 THRESHOLDS = (0.1, 0.2)
 """Drop ratios that count as a breakdown."""
+FEWEST = 5
+"""Rows below which the score of a part of the rows is not told."""
 
-_KINDS = ["clean", "noisy", "missing", "order"]
+_KINDS = ["clean", "noisy", "missing", "order", "attack"]
 _MODALITIES = ["none", *MODALITIES, *map("+".join, combinations(MODALITIES, 2)), "all"]
 
 
@@ -96,11 +98,25 @@ def _further(rows: pd.DataFrame, target: Target, weights: np.ndarray) -> dict[st
                "ece": (_calibration(rows, list(target.classes)), None)}
     if target.kind == "ordinal":
         known = truth.isin(target.classes).to_numpy()
-        indices = [column[known].map(target.classes.index) for column in (truth, found)]
-        size = len(target.classes)
+        size, index = len(target.classes), dict(zip(target.classes, range(len(target.classes)), strict=True))
+        true = truth[known].map(index)
+        # What is no class, as where a language model gave none, counts as the one that is farthest from the truth.
+        said = found[known].map(index).fillna((true < (size - 1) / 2) * (size - 1)).astype(int)
+        indices = true, said
         further["kappa"] = (scores.quadratic_kappa(*indices, size, once[:, known])[0],
                             scores.quadratic_kappa(*indices, size, weights[:, known]))
     return further
+
+
+def _where_llm(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Which rows of a condition a text method answered where the language model's own prediction was right, and where
+    it was wrong; nothing where there is none, or where either part has fewer than FEWEST rows.
+    """
+    if "llm_prediction" not in rows:
+        return {}
+    right = (rows["llm_prediction"] == rows["target"]).to_numpy()
+    parts = {"accuracy_llm_right": right, "accuracy_llm_wrong": rows["llm_prediction"].notna().to_numpy() & ~right}
+    return parts if min(part.sum() for part in parts.values()) >= FEWEST else {}
 
 
 def results_table(
@@ -115,7 +131,9 @@ def results_table(
     """All metrics of one run, in the columns `COLUMNS`.
 
     `predictions` has the columns record, group, condition, kind, modality, level, order, target, prediction and
-    probabilities (a list in the order of the classes, or null where the method gives none, whose `ece` is NaN).
+    probabilities (a list in the order of the classes, or null where the method gives none, whose `ece` is NaN), and may
+    have llm_prediction (null where there is none): classes are then scored apart where it was right and where it was
+    wrong, with the rows of the part as `n`.
     The main score, on which drops are measured, is target.metric. Shares are in [0, 1], errors in the unit that their
     name says (`rmse` in the target's own), drops at most 1, and `breakdown_*` are noise levels (`inf`: not reached at
     any tested level); `r2` is in the unit that is learned. `low` and `high` are the 95 % interval over `resamples`
@@ -144,15 +162,18 @@ def results_table(
 
     found: list[dict] = []
 
-    def add(condition: dict, metric: str, value: float, draws: np.ndarray | None = None) -> None:
+    def add(condition: dict, metric: str, value: float, draws: np.ndarray | None = None, n: int = len(values)) -> None:
         low, high = (float("nan"),) * 2 if draws is None else interval(draws)
-        found.append({**condition, "metric": metric, "value": float(value), "low": low, "high": high})
+        found.append({**condition, "metric": metric, "value": float(value), "low": low, "high": high, "n": n})
 
     for name, condition in conditions.iterrows():
         about = {"condition": condition["kind"], **condition[["modality", "level", "order"]]}
         add(about, target.metric, found_score[name], drawn[name])
         for metric, (value, draws) in _further(by_condition[name], target, weights).items():
             add(about, metric, value, draws)
+        for metric, part in _where_llm(by_condition[name]).items() if target.classes else ():
+            right = values[name].to_numpy()[part]
+            add(about, metric, right.mean(), resampled_mean(right, weights[:, part]), int(part.sum()))
         if name == "clean":
             continue
         pair, drawn_pair = (found_score["clean"], found_score[name]), (drawn["clean"], drawn[name])
@@ -175,5 +196,5 @@ def results_table(
         for threshold in THRESHOLDS:
             add(about, f"breakdown_{threshold:g}", scores.breakdown_level(levels[1:], drops, threshold))
 
-    table = pd.DataFrame(found).assign(method=method, data=data, seed=seed, n=len(values))
+    table = pd.DataFrame(found).assign(method=method, data=data, seed=seed)
     return table[COLUMNS].astype({"level": float, "n": int, "seed": int})
