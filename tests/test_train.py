@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from project import evaluate, train
+from project import llm as engines
 from project.config import load_config
 from project.datamodule import TextDataModule
 from project.errors import UserError
 from project.run_folder import run_folder
+from tests.conftest import data_of, faithful
 
 
 def trained(args):
@@ -103,6 +105,30 @@ def test_modalities_that_the_data_lack_make_no_conditions(tiny_args):
     assert set(pd.read_parquet(folder / "predictions.parquet")["condition"]) == {
         "clean", "noisy(text, 0.5)", "noisy(table, 0.5)", "noisy(all, 0.5)", "missing(text)", "missing(table)",
         "order(table, text)"}
+
+
+def test_what_the_language_model_itself_said_stands_beside_the_predictions(tiny_args, scripted, monkeypatch):
+    monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+
+    def reply(request):
+        return data_of(request) + " blue" if request.stage == "attack" else faithful(request)
+
+    scripted.reply = reply
+    folder = trained([*tiny_args, "method=tamml", "alignment.style=false", "trainer.epochs=1",
+                      "robustness.attack=true"])
+    predictions, results = (pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "results"))
+    attacked = predictions["kind"] == "attack"
+    assert predictions["llm_prediction"].isin(json.loads((folder / "run.json").read_text())["classes"])[~attacked].all()
+    assert attacked.any() and predictions["llm_prediction"][attacked].isna().all()
+    clean = predictions[predictions["kind"] == "clean"]
+    right = clean["llm_prediction"] == clean["target"]
+    told = results[results["condition"] == "clean"].set_index("metric")
+    if min(right.sum(), (~right).sum()) >= 5:
+        hit = clean["prediction"] == clean["target"]
+        assert told["value"]["accuracy_llm_right"] == pytest.approx(hit[right].mean())
+        assert told["n"]["accuracy_llm_wrong"] == (~right).sum()
+    else:
+        assert "accuracy_llm_right" not in told.index
 
 
 def test_evaluating_again_gives_the_same_predictions(finished, tiny_args):

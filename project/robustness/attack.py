@@ -2,7 +2,7 @@
 
 After PromptAttack (Xu et al. 2023, arXiv 2310.13345): the language model is told what the model answers, and to lead it
 away from that while keeping the meaning; what does not pass a fidelity filter is not used. Its instructions are others
-than those of training. It aims away from the model's own clean answer and never sees the true one.
+than those of training. Unlike PromptAttack it aims away from the model's own clean answer, and never sees the true one.
 """
 
 from collections.abc import Sequence
