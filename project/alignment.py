@@ -134,10 +134,10 @@ def reasoning_question(told: Parts, config: Alignment, task: Task) -> Question:
     """
     gate = Gate(longest=3.0)
     source = joined(told)
-    answer = {"type": "string", "enum": list(task.classes)} if task.classes else {"type": "number"}
     schema = {
         "type": "object", "additionalProperties": False, "required": ["explanation", "prediction"],
-        "properties": {"explanation": {"type": "string", "maxLength": 160}, "prediction": answer},
+        "properties": {"explanation": {"type": "string", "maxLength": 160},
+                       "prediction": prediction_schema(task)},
     }
 
     def judge(out: str, end: str) -> tuple[str, ...]:
@@ -154,20 +154,31 @@ def reasoning_question(told: Parts, config: Alignment, task: Task) -> Question:
 
 
 def _reasoned(text: str, task: Task) -> tuple[str, str] | tuple[None, None]:
-    """Explanation and prediction of a completion, or two times None.
+    """Explanation and prediction of a completion, or two times None."""
+    answer = parsed(text) or {}
+    explanation, prediction = answer.get("explanation"), predicted(answer, task)
+    told = prediction is not None and isinstance(explanation, str)
+    return (explanation.strip(), prediction) if told else (None, None)
+
+
+def predicted(answer: dict, task: Task) -> str | None:
+    """The class or number that a parsed completion predicts, or None where it names none.
 
     A class counts in whatever case it is written; a number must be finite, and is told in six digits.
     """
-    answer = parsed(text) or {}
-    explanation, prediction = answer.get("explanation"), str(answer.get("prediction")).strip().casefold()
-    named = [name for name in task.classes if name.casefold() == prediction]
-    if not task.classes:
-        try:
-            number = float(prediction.replace(",", ""))
-        except ValueError:
-            number = math.nan
-        named = [f"{number:.6g}"] if math.isfinite(number) else []
-    return (explanation.strip(), named[0]) if named and isinstance(explanation, str) else (None, None)
+    prediction = str(answer.get("prediction", "")).strip().casefold()
+    if task.classes:
+        return next((name for name in task.classes if name.casefold() == prediction), None)
+    try:
+        number = float(prediction.replace(",", ""))
+    except ValueError:
+        return None
+    return f"{number:.6g}" if math.isfinite(number) else None
+
+
+def prediction_schema(task: Task) -> dict:
+    """The JSON schema of what is predicted."""
+    return {"type": "string", "enum": list(task.classes)} if task.classes else {"type": "number"}
 
 
 def exemplar_from(described: Sequence[Parts], aligned: Sequence[Aligned]) -> Exemplar | None:

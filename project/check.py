@@ -11,7 +11,7 @@ BOUNDS = {
     (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout model.dropout "
     "model.noise model.drop_modality trainer.warmup robustness.levels robustness.natural_levels robustness.val_levels",
     (0, float("inf")): "seed data.split.seed robustness.seed robustness.val_seed robustness.orders trainer.epochs "
-    "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
+    "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature model.shots "
     "perturbation.temperature perturbation.weight perturbation.consistency perturbation.ascent.step_size "
     "perturbation.ascent.radius llm.threads llm.slots llm.retries llm.price_prompt "
     "llm.price_completion store.patience",
@@ -19,7 +19,7 @@ BOUNDS = {
     "experts.max_words experts.caption_tokens experts.batch_size llm.context llm.concurrency llm.batch_size "
     "alignment.words alignment.attempts perturbation.attempts perturbation.rounds perturbation.worst "
     "perturbation.prompts perturbation.ascent.steps model.max_tokens model.lora.r model.lora.alpha model.width "
-    "trainer.batch_size robustness.resamples",
+    "model.attempts trainer.batch_size robustness.resamples robustness.attack_draws",
 }
 
 

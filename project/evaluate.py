@@ -1,6 +1,7 @@
 """evaluate: a finished run under every condition; predictions first, results derived from them."""
 
 import json
+import logging
 import os
 import platform
 import re
@@ -18,16 +19,20 @@ from rich.console import Console
 
 from .config import load_run, require, to_yaml
 from .corrupt import corrupt
+from .errors import UserError
 from .llm import open_llm
-from .methods import Prediction, method_of
+from .methods import Prediction, Predictor, method_of
 from .pipeline import Pipeline, open_pipeline
 from .progress import progress
 from .record import Record
-from .robustness.conditions import Condition, test_conditions
+from .robustness.attack import attack
+from .robustness.conditions import ATTACK, CLEAN, Condition, test_conditions
 from .robustness.results import results_table
 from .run_folder import run_folder
 from .schema import Config
 from .sources import Rows, read_rows
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "lightning", "transformers", "peft", "omegaconf", "numpy", "pandas")
 
@@ -36,6 +41,9 @@ def run(config: Config, args: dict[str, str]) -> None:
     """Evaluate a trained run again and write its results anew."""
     require(config)
     folder = own_folder(config, Path(args["run"])) if "run" in args else run_folder(config)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} holds no run; make it first: python -m project train "
+                        f"experiment={config.experiment} method={config.method} seed={config.seed}")
     rows = read_rows(config.data)
     llm = open_llm(config)
     known = folder / "run.json"
@@ -71,14 +79,20 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     """
     start = time.perf_counter()
     predictor = method_of(config).load(config, folder, pipeline, rows)
-    tables, empty = [], {}
+    tables, empty, unparsed, attacked = [], {}, {}, {}
     conditions = test_conditions(config.robustness, rows.modalities)
     with progress() as bar:
         task = bar.add_task("conditions", total=len(conditions))
         for condition in conditions:
             damaged = (corrupt(record, condition, rows.train) for record in rows.test)
             empty[str(condition)] = float(np.mean([not record.text for record in damaged]))
-            tables.append(_predictions(rows.test, condition, predictor(rows.test, condition)))
+            prediction = predictor(rows.test, condition)
+            tables.append(_predictions(rows.test, condition, prediction))
+            if prediction.unparsed is not None:
+                unparsed[str(condition)] = prediction.unparsed / len(rows.test)
+            if condition == CLEAN and config.robustness.attack and attackable(config, rows, predictor):
+                found, attacked = attack(predictor, prediction, pipeline, rows.target, config.robustness.attack_draws)
+                tables.append(_predictions(rows.test, ATTACK, found))
             bar.advance(task)
     predictions = pd.concat(tables, ignore_index=True)
     results = results_table(
@@ -91,6 +105,7 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
         "constant": rows.target.constant, "modalities": list(rows.modalities),
         "rows": {"train": len(rows.train), "val": len(rows.val), "test": len(rows.test)},
         "llm": pipeline.llm.usage.summary(pipeline.llm.name), "empty_texts": empty,
+        **({"unparsed": unparsed} if unparsed else {}), **({"attack": attacked} if attacked else {}),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "git": revision(), "hardware": hardware(), "wandb": str(folder / "wandb"),
     }
@@ -101,9 +116,27 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     return results
 
 
+def attackable(config: Config, rows: Rows, predictor: Predictor) -> bool:
+    """Whether an attack can be made on the method, which is said where it cannot."""
+    if rows.target.kind == "number":
+        log.warning("robustness.attack: no attack on %s, since a number is no class to be led away from", config.method)
+    elif not hasattr(predictor, "read"):
+        log.warning("robustness.attack: no attack on %s, which reads no texts of the pipeline", config.method)
+    else:
+        return True
+    return False
+
+
 def _predictions(records: list[Record], condition: Condition, prediction: Prediction) -> pd.DataFrame:
-    """One row a record, in the columns of predictions.parquet."""
-    probabilities = prediction.probabilities
+    """One row a record, in the columns of predictions.parquet.
+
+    Of a text method with the reasoning stage, llm_prediction is what the language model itself predicted for the text
+    as it is read; null where it gave nothing, and after an attack, which it did not see.
+    """
+    probabilities, traces = prediction.probabilities, prediction.traces
+    reasoned = any("reasoning" in trace.aligned.answers for trace in traces or ())
+    said = [None if trace.perturbed or trace.aligned.prediction is None else type(answer)(trace.aligned.prediction)
+            for trace, answer in zip(traces, prediction.answers, strict=True)] if reasoned else []
     return pd.DataFrame({
         "record": [record.id for record in records],
         "group": [record.group for record in records],
@@ -117,6 +150,7 @@ def _predictions(records: list[Record], condition: Condition, prediction: Predic
         "target": [record.target for record in records],
         "prediction": prediction.answers,
         "probabilities": [None] * len(records) if probabilities is None else list(probabilities),
+        **({"llm_prediction": said} if reasoned else {}),
     })
 
 

@@ -99,7 +99,7 @@ def _seed_points(panel: Axes, levels: list[float], estimates: list[Estimate], co
 
 
 def drop_bars(comparison: Comparison) -> Figure | None:
-    """Drop ratio under noise of the middle level, missing modalities, changed orders and realistic damage, as bars.
+    """Drop ratio under noise of the middle level, missing modalities, orders, realistic damage and the attack, as bars.
 
     Whiskers are 95 % intervals, thin points single seeds. None where nothing was tested but clean rows.
     """
@@ -112,6 +112,7 @@ def drop_bars(comparison: Comparison) -> Figure | None:
     for target in dict.fromkeys(modality[comparison.select("natural")]):
         names = comparison.select("natural", target)
         rows.append((f"realistic: {target}\n(mean of {len(names)})", names))
+    rows += [("attack", [name]) for name in comparison.select("attack")]
     if not rows:
         return None
     methods = comparison.methods

@@ -16,8 +16,13 @@ from .record import Record
 from .robustness.conditions import Condition
 from .schema import Config
 
-MODULES = {"transformer": "project.transformer", "fusion": "project.baselines.fusion",
-           "boosting": "project.baselines.boosting"}
+MODULES = {
+    "transformer": "project.transformer",
+    "fusion": "project.baselines.fusion",
+    "boosting": "project.baselines.boosting",
+    "llm": "project.baselines.language_model",
+    "mllm": "project.baselines.multimodal_llm",
+}
 """The module of each kind of model. It has
 
     fit(config, folder, pipeline, rows, logger) -> dict    learn, and keep what was learned in the run folder; what
@@ -26,6 +31,9 @@ MODULES = {"transformer": "project.transformer", "fusion": "project.baselines.fu
                                                            `perturbation`, what training saw, if its own
     load(config, folder, pipeline, rows) -> Predictor      what was learned; UserError where the folder has none
 """
+
+UNTRAINED = ("llm", "mllm")
+"""Kinds that learn nothing: they load without a run folder, and all that they do is ask a language model."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Prediction:
     answers: list[str] | list[float]
     probabilities: np.ndarray | None = None
     traces: list[Trace] | None = None
+    unparsed: int | None = None
 
 
 Predictor = Callable[[Sequence[Record], Condition], Prediction]

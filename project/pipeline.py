@@ -22,11 +22,16 @@ from .sources import Rows
 
 EXEMPLAR_ROWS = 8
 """How many training rows are tried for the one-shot example."""
+NOTHING = "Nothing is known of this record."
+"""What is read where a record has no modality left."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One record at every arrow. `perturbed` is None outside training; `parts` is what the model reads."""
+    """One record at every arrow; `parts` is what the model reads.
+
+    `perturbed` is the text as training, or an attack, rewrote it, and None where nothing did.
+    """
 
     record: Record
     corrupted: Record
@@ -108,4 +113,4 @@ def open_pipeline(config: Config, rows: Rows, llm: LanguageModel) -> Pipeline:
 
 def compose(parts: Parts) -> tuple[str, ...]:
     """The pieces that the model reads, in order; a record of which nothing is known says so."""
-    return tuple(text for _, text in parts if text) or ("Nothing is known of this record.",)
+    return tuple(text for _, text in parts if text) or (NOTHING,)

@@ -130,6 +130,8 @@ def headline_rows(comparison: Comparison) -> list[dict]:
             rows += [_row(comparison, column[name].replace(",", ", ").replace("  ", " "), [name]) for name in names]
             if len(names) > 1:
                 rows.append(_row(comparison, f"mean of {len(names)}", names))
+    if names := comparison.select("attack"):
+        rows += [{"heading": "rewritten against the method"}, _row(comparison, "attack", names)]
     return rows + _realistic_rows(comparison)
 
 
@@ -289,6 +291,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     groups += [(f"{label}\n(mean)", names) for kind, label in
                (("missing", "missing"), ("order", "order"), ("natural", "realistic"))
                if (names := comparison.select(kind))]
+    groups += [(name, [name]) for name in comparison.select("attack")]
     table = Table(
         title=f"{comparison.data}: {comparison.rows} test rows, chance {number_text(comparison.chance)}",
         box=SIMPLE_HEAD,

@@ -334,6 +334,22 @@ class Boosting:
 
 
 @dataclass
+class LanguageModel:
+    kind: str = "llm"
+    """Which model answers: the language model itself, with what it predicts in the reasoning stage."""
+
+
+@dataclass
+class MultimodalLLM:
+    kind: str = "mllm"
+    """Which model answers: the language model itself, from the image, the text and the table."""
+    shots: int = 0
+    """Training rows that are shown with their labels before the question, as many of each class as can be."""
+    attempts: int = 2
+    """Draws of one answer before it counts as wrong."""
+
+
+@dataclass
 class Trainer:
     epochs: int = 10
     """Passes over the training rows at most."""
@@ -377,6 +393,10 @@ class Robustness:
     """Seed of the validation corruptions; it must differ from the test's."""
     resamples: int = 2000
     """Bootstrap resamples behind each interval."""
+    attack: bool = False
+    """Have the language model rewrite the test rows' texts against the trained model, for methods that read texts."""
+    attack_draws: int = 4
+    """Rewritings of a text that the attack tries at most."""
 
 
 @dataclass
@@ -417,6 +437,7 @@ KINDS = {
     "data": {"emoji": EmojiData, "table": TableData, "petfinder": PetfinderData, "airbnb": AirbnbData,
              "avito": AvitoData},
     "llm": {"llamacpp": LlamaCpp, "openai": OpenAI, "transformers": Transformers},
-    "model": {"transformer": Transformer, "fusion": Fusion, "boosting": Boosting},
+    "model": {"transformer": Transformer, "fusion": Fusion, "boosting": Boosting, "llm": LanguageModel,
+              "mllm": MultimodalLLM},
 }
 """The groups whose `kind` picks one of several dataclasses."""

@@ -54,7 +54,7 @@ def summary(results: pd.DataFrame, metric: str) -> dict[str, float]:
     for row in results[results["metric"].isin([metric, "drop_ratio"])].itertuples():
         where = {"clean": "clean", "noisy": f"noisy/{row.modality}/{row.level:g}", "missing": f"missing/{row.modality}",
                  "order": f"order/{row.order}", "natural": f"natural/{row.corruption}/{row.level:g}",
-                 "genuine": f"genuine/{row.modality}"}[row.condition]
+                 "genuine": f"genuine/{row.modality}", "attack": "attack"}[row.condition]
         flat[f"test/{row.metric}/{where}"] = float(row.value)
     return flat
 

@@ -22,6 +22,7 @@ from .image import ZippedImage, archive, pictures, pixels
 from .llm import open_llm
 from .llm.store import Store
 from .loadable import check_encoder, check_experts, check_image, check_llm
+from .methods import UNTRAINED
 from .perturbation.instructions import KINDS
 from .record import Record
 from .robustness.conditions import test_conditions, validation_conditions
@@ -212,7 +213,8 @@ def check_models(config: Config, rows: Rows | None, found: Findings) -> Any:
 def asks_llm(config: Config) -> bool:
     """Whether any text of a run comes from the language model."""
     rewritten = config.perturbation.kind in KINDS and config.perturbation.weight > 0
-    return rewritten or any((config.alignment.style, config.alignment.summary, config.alignment.reasoning))
+    aligned = any((config.alignment.style, config.alignment.summary, config.alignment.reasoning))
+    return rewritten or aligned or config.model.kind in UNTRAINED
 
 
 def check_generation(config: Config, found: Findings) -> None:
@@ -247,6 +249,8 @@ def most_calls(config: Config, rows: Rows) -> int:
     rewritten = (perturbation.kind != "rules") * (len(rows.modalities) if described else 1)
     inferring = (len(rows.val) * len(validation_conditions(config.robustness, rows.modalities))
                  + len(rows.test) * len(test_conditions(config.robustness, rows.modalities)))
+    if config.model.kind in UNTRAINED:
+        return inferring * (1 if config.model.kind == "mllm" else aligned)
     return inferring * aligned + len(rows.train) * (aligned + rounds * (rewritten + described * aligned))
 
 

@@ -20,6 +20,7 @@ from project.errors import UserError
 from project.module import RobustTransformer
 from project.robustness.comparison import load_runs
 from project.run_folder import run_folder
+from tests.conftest import data_of, faithful
 
 
 def trained(args):
@@ -128,6 +129,30 @@ def test_realistic_damage_and_what_is_present_are_in_the_results(tiny_args):
     curves = results[(results["condition"] == "natural") & results["level"].isna()]
     assert set(zip(curves["corruption"], curves["modality"], strict=True)) == {
         ("stale", "table"), ("jpeg", "image"), ("typing", "text")}
+
+
+def test_what_the_language_model_itself_said_stands_beside_the_predictions(tiny_args, scripted, monkeypatch):
+    monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+
+    def reply(request):
+        return data_of(request) + " blue" if request.stage == "attack" else faithful(request)
+
+    scripted.reply = reply
+    folder = trained([*tiny_args, "method=tamml", "alignment.style=false", "trainer.epochs=1",
+                      "robustness.attack=true"])
+    predictions, results = (pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "results"))
+    attacked = predictions["kind"] == "attack"
+    assert predictions["llm_prediction"].isin(json.loads((folder / "run.json").read_text())["classes"])[~attacked].all()
+    assert attacked.any() and predictions["llm_prediction"][attacked].isna().all()
+    clean = predictions[predictions["kind"] == "clean"]
+    right = clean["llm_prediction"] == clean["target"]
+    told = results[results["condition"] == "clean"].set_index("metric")
+    if min(right.sum(), (~right).sum()) >= 5:
+        hit = clean["prediction"] == clean["target"]
+        assert told["value"]["accuracy_llm_right"] == pytest.approx(hit[right].mean())
+        assert told["n"]["accuracy_llm_wrong"] == (~right).sum()
+    else:
+        assert "accuracy_llm_right" not in told.index
 
 
 def test_evaluating_again_gives_the_same_predictions(finished, tiny_args):

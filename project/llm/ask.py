@@ -142,7 +142,8 @@ class LanguageModel:
         if missing and self.store.refresh():
             missing = self._lacking(missing)
         if self._dry:
-            self.planned |= missing
+            # Only what is sent needs the images, and a plan may hold thousands.
+            self.planned |= {key: replace(request, pixels=()) for key, request in missing.items()}
         elif missing:
             index, count = self.share
             mine = {key: request for key, request in missing.items() if int(key[:8], 16) % count == index}

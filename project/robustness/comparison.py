@@ -108,10 +108,14 @@ class Comparison:
         return list(chosen.index)
 
     def exposure(self, method: str, condition: str) -> str | None:
-        """Whether training saw this sort of corruption: seen, partly or unseen; None where it is not stated."""
+        """Whether training saw this sort of corruption: seen, partly or unseen; None where it is not stated.
+
+        An attack is no sort of corruption: it is made against the one method.
+        """
         perturbation = self.perturbations[method]
         kind, modality, corruption = self.conditions.loc[condition, ["kind", "modality", "corruption"]]
-        return None if perturbation is None or kind == "clean" else seen(perturbation, kind, modality, corruption)
+        stated = perturbation is not None and kind not in ("clean", "attack")
+        return seen(perturbation, kind, modality, corruption) if stated else None
 
     def _means(self, method: str, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The mean score over some conditions, of each seed and of each resample."""

@@ -43,6 +43,8 @@ class Condition:
 
 
 CLEAN = Condition("clean")
+ATTACK = Condition("attack")
+"""The clean rows, their texts rewritten against the attacked model (attack.py); no corruption of a record makes it."""
 
 
 def noisy(modalities: tuple[str, ...], level: float, seed: int) -> Condition:

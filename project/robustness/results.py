@@ -22,14 +22,13 @@ BOOTSTRAP_SEED = 0
 """The same for every run, so that all methods are measured on the same resampled groups."""
 THRESHOLDS = (0.1, 0.2)
 """Drop ratios that count as a breakdown."""
-
 LEAST_ROWS = 5
-"""Rows that really lack a modality are scored apart where there are so many of them, and as many complete ones."""
+"""Parts of the rows, such as those that really lack a modality, are scored apart where they have so many rows."""
 
 CURVE = ["kind", "corruption", "modality"]
 """What the conditions have in common that differ in their level alone."""
 
-_KINDS = ["clean", "noisy", "missing", "order", "natural"]
+_KINDS = ["clean", "noisy", "missing", "order", "natural", "attack"]
 _MODALITIES = ["none", *MODALITIES, *map("+".join, combinations(MODALITIES, 2)), "all"]
 
 
@@ -129,11 +128,25 @@ def _further(rows: pd.DataFrame, target: Target, weights: np.ndarray) -> dict[st
                "ece": (_calibration(rows, list(target.classes)), None)}
     if target.kind == "ordinal":
         known = truth.isin(target.classes).to_numpy()
-        indices = [column[known].map(target.classes.index) for column in (truth, found)]
-        size = len(target.classes)
+        size, index = len(target.classes), dict(zip(target.classes, range(len(target.classes)), strict=True))
+        true = truth[known].map(index)
+        # What is no class, as where a language model gave none, counts as the one that is farthest from the truth.
+        said = found[known].map(index).fillna((true < (size - 1) / 2) * (size - 1)).astype(int)
+        indices = true, said
         further["kappa"] = (scores.quadratic_kappa(*indices, size, once[:, known])[0],
                             scores.quadratic_kappa(*indices, size, weights[:, known]))
     return further
+
+
+def _where_llm(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Which rows of a condition a text method answered where the language model's own prediction was right, and where
+    it was wrong; nothing where there is none, or where either part has fewer than LEAST_ROWS rows.
+    """
+    if "llm_prediction" not in rows:
+        return {}
+    right = (rows["llm_prediction"] == rows["target"]).to_numpy()
+    parts = {"accuracy_llm_right": right, "accuracy_llm_wrong": rows["llm_prediction"].notna().to_numpy() & ~right}
+    return parts if min(part.sum() for part in parts.values()) >= LEAST_ROWS else {}
 
 
 def results_table(
@@ -149,7 +162,9 @@ def results_table(
 
     `predictions` has the columns record, group, present (the modalities that the row really has, with commas between
     them), condition, kind, corruption, modality, level, order, target, prediction and probabilities (a list in the
-    order of the classes, or null where the method gives none, whose `ece` is NaN).
+    order of the classes, or null where the method gives none, whose `ece` is NaN). It may have llm_prediction (null
+    where there is none): classes are then scored apart where it was right and where it was wrong, with the rows of the
+    part as `n`.
     The main score, on which drops are measured, is target.metric. Shares are in [0, 1], errors in the unit that their
     name says (`rmse` in the target's own), drops at most 1, and `breakdown_*` are levels (`inf`: not reached at any
     tested level); `r2` is in the unit that is learned. Area and breakdown are there for noise on each modality, and for
@@ -190,6 +205,9 @@ def results_table(
         add(about, target.metric, found_score[name], drawn[name])
         for metric, (value, draws) in _further(by_condition[name], target, weights).items():
             add(about, metric, value, draws)
+        for metric, part in _where_llm(by_condition[name]).items() if target.classes else ():
+            right = values[name].to_numpy()[part]
+            add(about, metric, right.mean(), resampled_mean(right, weights[:, part]), int(part.sum()))
         if name == "clean":
             continue
         pair, drawn_pair = (found_score["clean"], found_score[name]), (drawn["clean"], drawn[name])

@@ -5,6 +5,7 @@ import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from project.config import load_config
 from project.errors import UserError
 from project.llm import open_llm
 from project.llm.ask import REDRAW_TEMPERATURE, Cancelled, LanguageModel, Question, canonical, parsed
-from project.llm.engine import Completion, Request
+from project.llm.engine import IMAGE, Completion, Request
 from project.llm.store import Store
 from tests.conftest import Scripted
 
@@ -309,3 +310,10 @@ def test_what_was_written_as_json_is_read_again_and_has_one_canonical_form(value
     assert parsed(f"Here: {json.dumps(value)} Done.") == value
     assert canonical(value) == canonical(dict(reversed(value.items())))
     assert json.loads(canonical(value)) == value
+
+
+def test_a_plan_holds_no_pixels(tmp_path, scripted):
+    dry = LanguageModel("m", Store(tmp_path), lambda: scripted, dry=True)
+    shown = Request("multimodal", (("user", IMAGE),), 0.0, 8, images=("a",), pixels=(np.zeros((2, 2, 3), np.uint8),))
+    dry.ask([Question(shown, lambda out, end: (), "")], 2)
+    assert [(request.images, request.pixels) for request in dry.planned.values()] == [(("a",), ())]

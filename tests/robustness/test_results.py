@@ -260,3 +260,49 @@ def test_ordinal_classes_are_scored_by_kappa_with_an_interval():
     assert (kappa.value, kappa.low, kappa.high) == (1, 1, 1)
     wrong = value(table, "kappa", "noisy", "table", 0.5)
     assert wrong.low <= wrong.value <= wrong.high < 0.1
+
+
+def split_by_llm(right, wrong, silent=0):
+    """Predictions of a model that follows the language model where it was right, and is right a third of the time
+    elsewhere; `silent` rows have no prediction of it."""
+    rows = right + wrong + silent
+    predictions = planted("never", rows=rows)
+    number = predictions["record"].str[1:].astype(int)
+    off = np.array(CLASSES)[(number + 1) % 3]
+    said = predictions["target"].where(number < right, off).where(number < right + wrong, None)
+    found = predictions["target"].where((number < right) | (number % 3 == 0), off)
+    return predictions.assign(llm_prediction=said, prediction=found)
+
+
+def test_the_score_where_the_language_model_was_right_and_where_it_was_wrong():
+    table = table_of(split_by_llm(12, 9, silent=9))
+    right, wrong = (value(table, f"accuracy_llm_{part}", "noisy", "text", 0.5) for part in ("right", "wrong"))
+    assert (right.value, right.n, wrong.value, wrong.n) == (1, 12, pytest.approx(1 / 3), 9)
+    assert wrong.low <= wrong.value <= wrong.high
+    assert set(table[~table.metric.str.startswith("accuracy_llm")].n) == {30}
+
+
+@pytest.mark.parametrize(("right", "wrong", "told"), [(5, 5, True), (4, 20, False), (20, 4, False), (0, 0, False)])
+def test_few_rows_of_a_part_say_nothing(right, wrong, told):
+    table = table_of(split_by_llm(right, wrong, silent=3))
+    assert ("accuracy_llm_right" in set(table.metric)) == ("accuracy_llm_wrong" in set(table.metric)) == told
+
+
+def test_an_answer_that_is_no_class_is_the_farthest_of_ordered_ones():
+    ordered = dict(zip("xyz", "012", strict=True))
+    predictions = planted("noisy(table").replace({"target": ordered, "prediction": ordered})
+    silent = predictions["kind"].eq("noisy") & predictions["record"].isin(["r000", "r002"])
+    opposite = predictions["prediction"].where(~silent, predictions["target"].map({"0": "2", "2": "0"}))
+    tables = [table_of(predictions.assign(prediction=found), kind="ordinal", constant="0", classes=("0", "1", "2"))
+              for found in (predictions["prediction"].where(~silent, ""), opposite)]
+    for metric in ("kappa", "accuracy"):
+        one, other = (table[table.metric == metric] for table in tables)
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_attacked_rows_are_a_condition_of_their_own():
+    predictions = planted("never")
+    clean = predictions[predictions["condition"] == "clean"]
+    both = pd.concat([clean.assign(condition="attack", kind="attack", prediction="z"), predictions])
+    assert value(table_of(both), "drop_ratio", "attack", "none", 0.0).value == pytest.approx(2 / 3)
+    assert conditions_of(both).index[-1] == "attack"
