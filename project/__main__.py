@@ -42,6 +42,10 @@ VERBS = {
     ),
     "train": Verb("train, then evaluate and write the results"),
     "evaluate": Verb("evaluate a finished run again", {"run": RUN}),
+    "analyse": Verb(
+        "measure the texts of finished runs: collapse, what came back of what was removed, how good perturbations are",
+        words="run folders, or patterns of them; without one, the first seed of each run of the experiment",
+    ),
     "report": Verb("write the tables, the figures and the page of an experiment"),
     "store": Verb(
         "look at, check and tend the stored generations",

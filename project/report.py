@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .figures import drop_bars, score_against_noise
+from .report_texts import texts_section
 from .robustness.comparison import Comparison, Estimate, Run, compare, load_runs
 from .robustness.results import THRESHOLDS
 from .schema import Config
@@ -62,6 +63,7 @@ def build_report(experiment_folder: Path, resamples: int = RESAMPLES) -> Path:
                 "sentences": sentences(comparison),
                 "averages": average_rows(comparison),
                 "further": further_rows(comparison, own),
+                "texts": texts_section(own),
                 "figures": figures,
                 "runs": own,
             }

@@ -10,6 +10,7 @@ import pandas as pd
 from ..errors import UserError
 from . import scores
 from .bootstrap import group_weights, interval, resampled_mean
+from .conditions import middle_level
 from .results import BOOTSTRAP_SEED, conditions_of, seen, value_table
 from .scores import SCORES, Score
 
@@ -81,8 +82,7 @@ class Comparison:
     @property
     def middle(self) -> float | None:
         """The tested noise level that is nearest to 0.5, the lower of two; None without noise."""
-        levels = sorted(set(self.conditions["level"][self.conditions["kind"] == "noisy"]))
-        return min(levels, key=lambda level: round(abs(level - 0.5), 9), default=None)  # 0.3 and 0.7 are equally near
+        return middle_level(self.conditions["level"][self.conditions["kind"] == "noisy"])
 
     def select(self, kind: str, modality: str | None = None, level: float | None = None) -> list[str]:
         """Names of the conditions of one kind, and of one modality and level where these are given."""
