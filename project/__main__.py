@@ -45,6 +45,10 @@ VERBS = {
         "evaluate a finished run again, or on the texts of another language model",
         {"run": f"{RUN}; llm=<option> beside it reads that model's texts, and writes to a copy, <name>@<model>"},
     ),
+    "analyse": Verb(
+        "measure the texts of finished runs: collapse, what came back of what was removed, how good perturbations are",
+        words="run folders, or patterns of them; without one, the first seed of each run of the experiment",
+    ),
     "report": Verb("write the tables, the figures and the page of an experiment"),
     "store": Verb(
         "look at, check and tend the stored generations",

@@ -31,6 +31,7 @@ from .robustness.results import results_table
 from .run_folder import run_folder
 from .schema import Config
 from .sources import Rows, read_rows
+from .texts import FILE, kept_conditions, text_rows, text_table, training_rows
 
 log = logging.getLogger(__name__)
 
@@ -75,12 +76,14 @@ def own_folder(config: Config, run: Path) -> Path:
 def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, fitted: dict) -> pd.DataFrame:
     """Predict the test rows under every condition; writes predictions.parquet, run.json and results.parquet, last.
 
-    Returns the results. `fitted` is what the training said of itself, for run.json.
+    A method that reads texts leaves them in texts.parquet. Returns the results. `fitted` is what the training said of
+    itself, for run.json.
     """
     start = time.perf_counter()
     predictor = method_of(config).load(config, folder, pipeline, rows)
-    tables, empty, unparsed, attacked = [], {}, {}, {}
+    tables, empty, unparsed, attacked, texts = [], {}, {}, {}, []
     conditions = test_conditions(config.robustness, rows.modalities)
+    kept = kept_conditions(conditions)
     with progress() as bar:
         task = bar.add_task("conditions", total=len(conditions))
         for condition in conditions:
@@ -90,6 +93,8 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
             tables.append(_predictions(rows.test, condition, prediction))
             if prediction.unparsed is not None:
                 unparsed[str(condition)] = prediction.unparsed / len(rows.test)
+            if prediction.traces is not None and condition in kept:
+                texts += text_rows(prediction.traces, "test", str(condition))
             if condition == CLEAN and config.robustness.attack and attackable(config, rows, predictor):
                 found, attacked = attack(predictor, prediction, pipeline, rows.target, config.robustness.attack_draws)
                 tables.append(_predictions(rows.test, ATTACK, found))
@@ -110,9 +115,12 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
         "git": revision(), "hardware": hardware(), "wandb": str(folder / "wandb"),
     }
     info["seconds"] = {**fitted.get("seconds", {}), "evaluate": round(time.perf_counter() - start, 1)}
-    _write_parquet(predictions, folder / "predictions.parquet")
+    write_parquet(predictions, folder / "predictions.parquet")
+    if texts:  # after the usage was summed up: what is read here again belongs to no method's cost
+        texts += training_rows(pipeline, rows.train, fitted.get("epochs", 0))
+        write_parquet(text_table(texts), folder / FILE)
     (folder / "run.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _write_parquet(results, folder / "results.parquet")
+    write_parquet(results, folder / "results.parquet")
     return results
 
 
@@ -154,7 +162,7 @@ def _predictions(records: list[Record], condition: Condition, prediction: Predic
     })
 
 
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table whole or not at all."""
     aside = path.with_suffix(".part")
     table.to_parquet(aside, index=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import lightning as L
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from . import head
@@ -54,6 +54,12 @@ def loaded(load, encoder: str, **options):
 def load_tokenizer(config: Transformer | Fusion) -> PreTrainedTokenizerBase:
     """The encoder's tokenizer."""
     return loaded(AutoTokenizer.from_pretrained, config.encoder)
+
+
+def base_encoder(config: Transformer) -> torch.nn.Module:
+    """The encoder as it was published, without adapter or head. Only safetensors are read."""
+    transformers_logging.set_verbosity_error()  # else it reports the weights of the head, which it does not need
+    return loaded(AutoModel.from_pretrained, config.encoder, use_safetensors=True).eval()
 
 
 def base_model(config: Transformer, target: Target, seed: int) -> torch.nn.Module:

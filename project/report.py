@@ -13,6 +13,7 @@ from rich.table import Table
 
 from .corruption.natural import NATURAL
 from .figures import drop_bars, score_against_noise
+from .report_texts import texts_section
 from .robustness.comparison import Comparison, Estimate, Run, compare, load_runs
 from .robustness.results import THRESHOLDS
 from .schema import Config
@@ -64,6 +65,7 @@ def build_report(experiment_folder: Path, resamples: int = RESAMPLES) -> Path:
                 "averages": average_rows(comparison),
                 "further": further_rows(comparison, own),
                 "damages": damages(comparison),
+                "texts": texts_section(own),
                 "figures": figures,
                 "runs": own,
             }

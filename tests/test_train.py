@@ -37,9 +37,10 @@ def finished(tiny_args):
 def test_a_run_leaves_exactly_what_explains_it(finished):
     left = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     assert left == {
-        "config.yaml", "data.md", "run.json", "predictions.parquet", "results.parquet", "checkpoints/best.ckpt",
-        "checkpoints/last.ckpt", "adapter/adapter_config.json", "adapter/adapter_model.safetensors",
-        "adapter/README.md", "adapter/tokenizer.json", "adapter/tokenizer_config.json"}
+        "config.yaml", "data.md", "run.json", "predictions.parquet", "results.parquet", "texts.parquet",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors", "adapter/README.md", "adapter/tokenizer.json",
+        "adapter/tokenizer_config.json"}
 
 
 def test_run_json_tells_equal_compute(finished):

@@ -50,16 +50,24 @@ def rewrite(ids: Sequence[str], texts: Sequence[Parts], round: int, config: Pert
     Aligned texts are rewritten as one passage, named perturbed. Descriptions are rewritten one by one and keep their
     names, since alignment reads them next. Where every draw fails the checks, the rules perturb the text instead.
     """
-    units: list[Parts] = []
-    for parts in texts:
-        units.append(parts if config.place == "described" else ((("perturbed", joined(parts)),) if parts else ()))
     sets = sets_of(config)
+    rewritten = [units(parts, config) for parts in texts]
     questions = [
         _question(id, name, text, round, config, sets, classes)
-        for id, parts in zip(ids, units, strict=True) for name, text in parts
+        for id, parts in zip(ids, rewritten, strict=True) for name, text in parts
     ]
     answers = iter(llm.ask(questions, config.attempts))
-    return [tuple((name, next(answers).text) for name, _ in parts) for parts in units]
+    return [tuple((name, next(answers).text) for name, _ in parts) for parts in rewritten]
+
+
+def units(parts: Parts, config: Perturbation) -> Parts:
+    """What of a text is rewritten, each piece by a request of its own."""
+    return parts if config.place == "described" else ((("perturbed", joined(parts)),) if parts else ())
+
+
+def fallback(id: str, part: str, text: str, round: int, config: Perturbation) -> str:
+    """What stands in for the rewriting of a piece where every draw fails: what the rules make of it."""
+    return joined(apply_rules(((part, text),), config.level, id, round)) or text
 
 
 def _question(id: str, part: str, text: str, round: int, config: Perturbation, sets: dict[str, list[str]],
@@ -72,5 +80,4 @@ def _question(id: str, part: str, text: str, round: int, config: Perturbation, s
     # A multiple of 32, so that texts of nearly equal length share the parameters that stand in the key.
     tokens = -(-(2 * len(text.split()) + 30) // 32) * 32
     request = Request("perturb", messages, config.temperature, tokens, round=round)
-    fallback = joined(apply_rules(((part, text),), config.level, id, round)) or text
-    return Question(request, lambda out, end: gate.flags(out, text, end), fallback)
+    return Question(request, lambda out, end: gate.flags(out, text, end), fallback(id, part, text, round, config))

@@ -9,6 +9,8 @@ then the measure of the resampled means goes to `interval`. Because all conditio
 weights, a difference of their resampled measures is paired.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -50,3 +52,15 @@ def interval(draws: ArrayLike, coverage: float = 0.95) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.nanquantile(draws, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def estimated(values: ArrayLike, weights: np.ndarray,
+              of_mean: Callable[[ArrayLike], np.ndarray] = np.asarray) -> tuple[float, float, float]:
+    """A function of the mean over rows, and the ends of its interval; three times NaN where there is no row.
+
+    `values` has shape (rows,); `weights` is from `group_weights`.
+    """
+    values = np.asarray(values, float)
+    if not len(values):
+        return (float("nan"),) * 3
+    return float(of_mean(values.mean())), *interval(of_mean(resampled_mean(values, weights)))

@@ -10,6 +10,7 @@ import pandas as pd
 from ..errors import UserError
 from . import scores
 from .bootstrap import group_weights, interval, resampled_mean
+from .conditions import middle_level
 from .results import BOOTSTRAP_SEED, by_presence, conditions_of, seen, value_table
 from .scores import SCORES, Score
 
@@ -95,8 +96,7 @@ class Comparison:
 
     def middle_of(self, kind: str) -> float | None:
         """The tested level of one kind that is nearest to 0.5, the lower of two; None where the kind is not tested."""
-        levels = sorted(set(self.conditions["level"][self.conditions["kind"] == kind]))
-        return min(levels, key=lambda level: round(abs(level - 0.5), 9), default=None)  # 0.3 and 0.7 are equally near
+        return middle_level(self.conditions["level"][self.conditions["kind"] == kind])
 
     def select(self, kind: str, modality: str | None = None, level: float | None = None) -> list[str]:
         """Names of the conditions of one kind, and of one modality and level where these are given."""

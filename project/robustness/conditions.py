@@ -1,5 +1,6 @@
 """The named corruption set-ups under which a model is evaluated."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
@@ -55,6 +56,12 @@ def noisy(modalities: tuple[str, ...], level: float, seed: int) -> Condition:
 def natural(corruption: str, level: float, seed: int) -> Condition:
     """The realistic damage of that name, of the one modality that it damages, at one level in [0, 1]."""
     return Condition("natural", (NATURAL[corruption].modality,), level, seed=seed, corruption=corruption)
+
+
+def middle_level(levels: Iterable[float]) -> float | None:
+    """The level that is nearest to 0.5, the lower of two; None where there is none."""
+    # Rounded, for 0.3 and 0.7 are equally near.
+    return min(sorted(levels), key=lambda level: round(abs(level - 0.5), 9), default=None)
 
 
 def test_conditions(config: Robustness, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
