@@ -42,7 +42,11 @@ VERBS = {
     ),
     "train": Verb("train, then evaluate and write the results"),
     "evaluate": Verb("evaluate a finished run again", {"run": RUN}),
-    "report": Verb("write the tables, the figures and the page of an experiment"),
+    "report": Verb(
+        "compare finished runs: the tables, the figures and the page",
+        {"log": "true logs the tables and the curves to W&B too, as a run of its own"},
+        words="run folders, or quoted globs of them such as 'outputs/**/seed-*'; without one, the experiment's runs",
+    ),
     "store": Verb(
         "look at, check and tend the stored generations",
         {
