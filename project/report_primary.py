@@ -118,8 +118,8 @@ def _against_reference(comparison: Comparison, method: str) -> str:
         else:
             verdict = f"it loses {'less' if difference.high < 0 else 'more'}"
         judged = f"{difference_text(difference)} under {condition_text(comparison, condition)}: {verdict}; "
-    return (f"{method} against {reference}, drop ratio: {judged}lower in {lower} of {len(drops)} corrupted conditions and "
-            f"higher in {higher}; clean {name_text(comparison.metric)} {difference_text(clean)}.")
+    return (f"{method} against {reference}, drop ratio: {judged}lower in {lower} of {len(drops)} corrupted conditions "
+            f"and higher in {higher}; clean {name_text(comparison.metric)} {difference_text(clean)}.")
 
 
 def _weakest(comparison: Comparison, method: str) -> list[tuple[str, Estimate]]:

@@ -48,10 +48,12 @@ def run_folders(patterns: Iterable[str | Path]) -> list[Path]:
         lacking = {folder: [name for name in FILES if not (folder / name).is_file()] for folder in found}
         finished = [folder for folder in found if not lacking[folder]]
         if not finished:
-            raise UserError(f"no finished run in {pattern}; name run folders, such as 'outputs/demo/*/seed-*'")
+            raise UserError(f"no finished run in {pattern}; make one with python -m project train, or name others, "
+                            "such as 'outputs/**/seed-*'")
         for folder in sorted(set(found) - set(finished)):
             log.warning("%s is left out: it has no %s", folder, ", ".join(lacking[folder]))
-        folders |= {folder.resolve(): folder for folder in finished}
+        for folder in finished:
+            folders.setdefault(folder.resolve(), folder)
     return sorted(folders.values())
 
 
