@@ -49,7 +49,11 @@ VERBS = {
         "measure the texts of finished runs: collapse, what came back of what was removed, how good perturbations are",
         words="run folders, or patterns of them; without one, the first seed of each run of the experiment",
     ),
-    "report": Verb("write the tables, the figures and the page of an experiment"),
+    "report": Verb(
+        "compare finished runs: the tables, the figures and the page",
+        {"log": "true logs the tables and the curves to W&B too, as a run of its own"},
+        words="run folders, or quoted globs of them such as 'outputs/**/seed-*'; without one, the experiment's runs",
+    ),
     "store": Verb(
         "look at, check and tend the stored generations",
         {

@@ -14,8 +14,8 @@ from .evaluate import write_parquet
 from .perturbation.diversity import diversity_table
 from .progress import progress
 from .robustness.collapse import Embedder, collapse_table
-from .robustness.comparison import load_runs
 from .robustness.recovery import recovery_table
+from .robustness.runs import load_runs, of_experiment
 from .schema import Config
 from .texts import FILE
 
@@ -63,7 +63,7 @@ def _of_experiment(config: Config) -> list[Path]:
     """A run of each name, the first seed that holds texts: texts are the same for all seeds."""
     experiment = Path(config.output) / config.experiment
     first: dict[str, Path] = {}
-    for finished in load_runs(experiment):
+    for finished in load_runs(of_experiment(experiment)):
         if (finished.folder / FILE).is_file():
             first.setdefault(finished.info["name"], finished.folder)
     if not first:

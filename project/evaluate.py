@@ -108,6 +108,7 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
         "data": config.data.name, "seed": config.seed,
         "task": rows.target.kind, "metric": rows.target.metric, "classes": list(rows.target.classes),
         "constant": rows.target.constant, "modalities": list(rows.modalities),
+        "corruption_seed": config.robustness.seed,
         "rows": {"train": len(rows.train), "val": len(rows.val), "test": len(rows.test)},
         "llm": pipeline.llm.usage.summary(pipeline.llm.name), "empty_texts": empty,
         **({"unparsed": unparsed} if unparsed else {}), **({"attack": attacked} if attacked else {}),

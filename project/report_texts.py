@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pandas as pd
 
 from .changes import changes
-from .robustness.comparison import Estimate, Run
+from .robustness.comparison import Comparison, Estimate
 from .robustness.results import conditions_of
+from .robustness.runs import Run
 from .robustness.scores import SCORES
+from .section import Section
 from .texts import FILE
 
 CARDS = {"lost": 2, "gained": 1, "kept": 1}
@@ -19,34 +21,34 @@ REMOVED = {"table": "cells of the table", "text": "words of the text", "image": 
 """What a corruption removes, by modality."""
 
 
-def texts_section(runs: list[Run]) -> dict | None:
-    """What report_texts.html.j2 shows of the runs on one data set; None where no run has kept its texts.
+def texts(comparison: Comparison) -> Section | None:
+    """What becomes of the texts, with a CSV of each measured table; None where no run has kept its texts.
 
-    Texts are the same for all seeds, so each name is told by its first run. The tables are there for the runs that
-    `analyse` has measured.
+    Texts are the same for all seeds, so each method is told by the first of its runs that has kept them. The tables are
+    there for the runs that `analyse` has measured.
     """
-    first: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: (run.info["name"], run.info["seed"])):
-        if (run.folder / FILE).is_file():
-            first.setdefault(run.info["name"], run)
+    kept = {method: [run for run in runs if (run.folder / FILE).is_file()] for method, runs in comparison.runs.items()}
+    first = {method: runs[0] for method, runs in kept.items() if runs}
     if not first:
         return None
-    texts = {name: pd.read_parquet(run.folder / FILE) for name, run in first.items()}
-    told = max(texts, key=lambda name: _arrows(texts[name]))
+    read = {name: pd.read_parquet(run.folder / FILE) for name, run in first.items()}
+    told = max(read, key=lambda name: _arrows(read[name]))
     measured = {table: {name: pd.read_parquet(run.folder / f"{table}.parquet") for name, run in first.items()
                         if (run.folder / f"{table}.parquet").is_file()}
                 for table in ("collapse", "recovery", "diversity")}
-    condition = shown_condition(first[told], texts[told])
-    return {
+    condition = shown_condition(first[told], read[told])
+    values = {
         "condition": condition,
-        "collapse": _merged(measured["collapse"], lambda name, table: collapse_rows(table, texts[name], condition)),
-        "recovery": _merged({name: table for name, table in measured["recovery"].items() if _aligns(texts[name])},
+        "collapse": _merged(measured["collapse"], lambda name, table: collapse_rows(table, read[name], condition)),
+        "recovery": _merged({name: table for name, table in measured["recovery"].items() if _aligns(read[name])},
                             lambda name, table: recovery_rows(table)),
         "diversity": _merged(measured["diversity"], lambda name, table: diversity_rows(table)),
         "told": told,
-        "corrupted_cards": corrupted_cards(first[told], texts[told], condition) if condition else [],
-        "perturbed_cards": perturbed_cards(texts[told]),
+        "corrupted_cards": corrupted_cards(first[told], read[told], condition) if condition else [],
+        "perturbed_cards": perturbed_cards(read[told]),
     }
+    tables = {table: pd.concat(own, names=["method"]).reset_index("method") for table, own in measured.items() if own}
+    return Section("report_texts.html.j2", values, tables)
 
 
 def _aligns(texts: pd.DataFrame) -> bool:

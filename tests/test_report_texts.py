@@ -8,9 +8,10 @@ import pytest
 from project.analyse import run as analyse
 from project.config import load_config
 from project.errors import UserError
-from project.report import build_report
-from project.report_texts import corrupted_cards, perturbed_cards, shown_condition, texts_section
-from project.robustness.comparison import Run
+from project.report import run as report
+from project.report_texts import corrupted_cards, perturbed_cards, shown_condition, texts
+from project.robustness.comparison import compare
+from project.robustness.runs import Run
 from project.run_folder import run_folder
 from project.texts import text_table
 from project.train import run as train
@@ -28,8 +29,9 @@ def rows_of(condition, record, described, aligned, round=None, split="test", rea
 def made_run(folder, answers, name="ours", seed=0):
     """A run with texts; `answers` maps a record to its answers to the clean and to the noisy record, target A."""
     predictions = pd.DataFrame([
-        {"record": record, "group": record, "condition": condition, "kind": kind, "modality": modality, "level": level,
-         "order": "image,text,table", "target": "A", "prediction": answer, "probabilities": None}
+        {"record": record, "group": record, "present": "image,text,table", "condition": condition, "kind": kind,
+         "corruption": "", "modality": modality, "level": level, "order": "image,text,table", "target": "A",
+         "prediction": answer, "probabilities": None}
         for record, pair in answers.items()
         for (condition, kind, modality, level), answer in
         zip([("clean", "clean", "none", 0.0), (NOISE, "noisy", "all", 0.5)], pair, strict=True)
@@ -82,10 +84,10 @@ def test_training_records_show_the_instruction_and_the_fallback(tmp_path):
 def test_the_first_seed_tells_for_all_and_runs_without_texts_for_none(tmp_path):
     runs = [made_run(tmp_path / str(seed), ANSWERS, seed=seed) for seed in (1, 0)]
     (tmp_path / "0" / "texts.parquet").rename(tmp_path / "0" / "aside")
-    section = texts_section(runs)
-    assert section["told"] == "ours" and section["collapse"] == []
+    section = texts(compare(runs, 10))
+    assert section.values["told"] == "ours" and section.values["collapse"] == []
     (tmp_path / "1" / "texts.parquet").unlink()
-    assert texts_section(runs) is None
+    assert texts(compare(runs, 10)) is None
 
 
 def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args, table_file, tmp_path, capsys):
@@ -98,7 +100,9 @@ def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args,
         config = load_config([*args, f"method={method}"])
         train(config, {})
     experiment = run_folder(config).parent.parent
-    before = build_report(experiment, 50).read_text(encoding="utf-8")
+    report(config, {})
+    page = experiment / "report" / "index.html"
+    before = page.read_text(encoding="utf-8")
     assert "python -m project analyse" in before and "Records side by side" in before
 
     analyse(config, {})
@@ -107,7 +111,8 @@ def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args,
     assert set(left["collapse"]["arrow"]) == {"described", "aligned", "perturbed"}
     assert (left["recovery"].query("measure == 'outside'")["count"] == 0).all()  # nothing was aligned
     assert not (run_folder(load_config([*args, "method=plain"])) / "diversity.parquet").exists()
-    html = build_report(experiment, 50).read_text(encoding="utf-8")
+    report(config, {})
+    html = page.read_text(encoding="utf-8")
     for text in ("effective rank", "distinct-2", "<del>", "Training record"):
         assert text in html, text
     for text in (before, html):

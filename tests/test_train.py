@@ -18,7 +18,7 @@ from project.config import load_config, load_run
 from project.datamodule import TextDataModule
 from project.errors import UserError
 from project.module import RobustTransformer
-from project.robustness.comparison import load_runs
+from project.robustness.runs import of_experiment
 from project.run_folder import run_folder
 from tests.conftest import data_of, faithful
 
@@ -171,7 +171,7 @@ def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_
     assert main(["evaluate", f"run={folder}", "llm=openai", "llm.model=owner/other", "llm.base_url=http://x"]) == 0
     other = folder.parent.with_name(f"{folder.parent.name}@owner-other") / folder.name
     assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert scripted.asked and len(load_runs(folder.parent.parent)) == 2
+    assert scripted.asked and len(of_experiment(folder.parent.parent)) == 2
     results = pd.read_parquet(other / "results.parquet")
     assert set(results["method"]) == {other.parent.name} and load_run(other).llm.model == "owner/other"
     before, after = (pd.read_parquet(where / "predictions.parquet") for where in (folder, other))
@@ -181,7 +181,7 @@ def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_
     assert main(["evaluate", f"run={other}"]) == 0
     pd.testing.assert_frame_equal(after, pd.read_parquet(other / "predictions.parquet"))
     assert main(["evaluate", f"run={folder}", "llm=smollm2"]) == 0 and scripted.asked == []
-    assert len(load_runs(folder.parent.parent)) == 2
+    assert len(of_experiment(folder.parent.parent)) == 2
 
 
 def test_evaluating_what_was_never_trained_names_the_command(tiny_args):

@@ -76,7 +76,6 @@ def distance(name, before, after):
     return np.mean([before[column] != after[column] for column in before])
 
 
-@settings(deadline=None)
 @given(names, seeds, st.text(max_size=60), tables)
 def test_level_0_is_the_identity(name, seed, text, table):
     record = record_of(text=text, table=table, side=8)
@@ -88,7 +87,6 @@ def test_level_0_is_the_identity(name, seed, text, table):
     assert damaged(record, name, 0.0, seed) is record
 
 
-@settings(deadline=None)
 @given(names, seeds, levels, st.text(max_size=60), tables)
 @example("typing", 0, 1.0, "\x1c\x85 a\u3000İ ß", {})
 @example("swapped", 0, 1.0, "", {"a\x00": "1", "a": "2"})
@@ -116,7 +114,7 @@ def test_the_damage_grows_with_the_level_on_average(name):
     assert found[-1] > found[1]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from(["typing", "units", "swapped", "stale"]), seeds, levels, levels)
 def test_what_is_hurt_at_a_lower_level_is_hurt_alike_at_a_higher_one(name, seed, one, other):
     low, high = sorted([one, other])
@@ -127,7 +125,7 @@ def test_what_is_hurt_at_a_lower_level_is_hurt_alike_at_a_higher_one(name, seed,
     assert all(more[place] == less[place] for place in hurt)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.floats(0.05, 0.9), st.floats(0.05, 0.9), seeds)
 def test_a_closer_crop_lies_within_a_wider_one(one, other, seed):
     down, right = np.mgrid[:128, :128] * 2

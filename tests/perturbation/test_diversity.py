@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from project.perturbation.diversity import distinct, diversity_table
@@ -42,7 +42,6 @@ def test_distinct_by_hand():
     assert np.isnan(distinct([], 1)) and np.isnan(distinct(["!"], 1))
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("ab ", max_size=12), max_size=6), st.integers(1, 3))
 def test_distinct_is_a_share_and_saying_all_twice_halves_it(texts, size):
     value = distinct(texts, size)

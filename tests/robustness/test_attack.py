@@ -14,8 +14,9 @@ from project.config import load_config
 from project.evaluate import attackable
 from project.methods import Prediction
 from project.prompts import instructions
-from project.report import build_report
+from project.report import build_report, compare_all
 from project.robustness.attack import attack
+from project.robustness.runs import load_runs, of_experiment
 from project.run_folder import run_folder
 from project.target import Target
 from project.tracking import summary
@@ -145,7 +146,7 @@ def run(tiny_args, scripted, monkeypatch):
     return trained
 
 
-def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted):
+def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted, tmp_path):
     scripted.reply = lambda request: data_of(request) + " blue red green"
     folder = run()
     info, results = json.loads((folder / "run.json").read_text()), pd.read_parquet(folder / "results.parquet")
@@ -158,7 +159,8 @@ def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted):
     lost = right & (after["prediction"] != after["target"]).reindex(right.index)
     assert info["attack"]["success_rate"] == pytest.approx(lost.sum() / right.sum())
     assert "test/drop_ratio/attack" in summary(results, "accuracy")
-    page = build_report(folder.parent.parent, 50).read_text()
+    comparisons = compare_all(load_runs(of_experiment(folder.parent.parent)), 50)
+    page = build_report(comparisons, tmp_path / "report", "attacked", 50).read_text()
     assert "rewritten against the method" in page and "2 rewritings" in page
 
 

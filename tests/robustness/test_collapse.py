@@ -66,7 +66,7 @@ def test_rank_by_hand():
     assert effective_rank(np.diag([3.0, 1.0])) == pytest.approx((4 / 3) ** 0.75 * 4 ** 0.25)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(ROWS, st.randoms(), st.floats(0.5, 4))
 def test_rank_and_cosine_do_not_see_order_nor_scale(rows, random, scale):
     order = random.sample(range(len(rows)), len(rows))
@@ -75,7 +75,7 @@ def test_rank_and_cosine_do_not_see_order_nor_scale(rows, random, scale):
     assert 1 - 1e-9 <= effective_rank(rows) <= min(rows.shape) + 1e-9
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(ROWS)
 def test_cosine_is_the_mean_over_all_pairs(rows):
     cosine = [rows[a] @ rows[b] / np.linalg.norm(rows[a]) / np.linalg.norm(rows[b])

@@ -9,7 +9,7 @@ from project.robustness.bootstrap import group_weights
 from project.robustness.probe import FOLDS, folds, held_out, lost, reader
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.text(max_size=3), min_size=1, max_size=40), st.randoms())
 def test_folds_hold_whole_groups_wherever_their_rows_stand(groups, random):
     fold = dict(zip(groups, folds(groups).tolist(), strict=True))

@@ -60,7 +60,6 @@ def test_the_four_fates():
     assert fate(value, tokens("made of iron"), others) == "lost"
 
 
-@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_removed_words_are_in_the_one_and_not_in_the_other(before, after):
     for word in removed_words(tokens(before), tokens(after)):
@@ -129,7 +128,7 @@ def test_words_of_a_missing_modality_and_their_guess():
     assert ("missing(image)", "image", "wrong") not in found
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(WORDS, WORDS, WORDS)
 def test_nothing_comes_from_outside_where_the_aligned_text_is_the_corrupted_description(text, left, table):
     rows = [row(name, {"text": text, "table": table}, "x", {"cell": table}) for name in ("a", "b")]
@@ -138,7 +137,7 @@ def test_nothing_comes_from_outside_where_the_aligned_text_is_the_corrupted_desc
     assert not any(line.count for (_, _, measure), line in found.items() if measure in ("outside", "wrong"))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(WORDS, WORDS, WORDS)
 def test_fates_share_out_what_was_removed(text, left, aligned):
     rows = [row(name, {"text": text}, "x") for name in ("a", "b")]

@@ -119,7 +119,7 @@ def test_a_split_may_be_left_without_rows(rows):
 
 
 @given(caps, st.sampled_from([None, 5, 60]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_no_more_is_held_than_twice_what_is_kept(cap, limit):
     held = weakref.WeakSet()
 
