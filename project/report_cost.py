@@ -27,8 +27,9 @@ def cost(comparison: Comparison) -> Section:
     """The costs of all runs, each cost against the primary endpoint's drop ratio, and what the runs were."""
     runs = [(method, run) for method in comparison.methods for run in comparison.runs[method]]
     table = cost_table(comparison)
+    known = primary_condition(comparison) and table[list(COSTS)].notna().any(axis=None)
     figures = {f"cost{suffix}": cost_against_robustness(comparison, table, methods)
-               for suffix, methods in legible(comparison.methods).items() if primary_condition(comparison)}
+               for suffix, methods in legible(comparison.methods).items() if known}
     levels = sorted(comparison.conditions["level"][comparison.select("noisy")].unique())
     told = pd.json_normalize([{"method": method, "folder": str(run.folder)}
                               | {key: run.info.get(key) for key in TOLD} for method, run in runs])

@@ -202,10 +202,22 @@ def test_the_primary_endpoint_is_said_won_lost_and_not_tested(tmp_path):
     assert said.endswith("ours loses less.")
 
 
-def test_a_run_json_with_the_least_keys_is_enough(tmp_path):
-    make_run(tmp_path / "study", bare=True)
+def test_numbers_have_a_page_too_and_a_run_json_with_the_least_keys_is_enough(tmp_path):
+    folder = make_run(tmp_path / "study", bare=True)
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    order = predictions["record"].str[1:].astype(float)
+    predictions = predictions.assign(target=order, prediction=order + 1 + predictions["level"], probabilities=None)
+    predictions.to_parquet(folder / "predictions.parquet")
+    target = Target("number", 20.0)
+    results_table(predictions, method="plain", data="toys", seed=0, target=target, resamples=50).to_parquet(
+        folder / "results.parquet")
+    about = {"method": "plain", "name": "plain", "data": "toys", "seed": 0, "metric": "rmse"}
+    (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
     html = page_of(tmp_path / "study").read_text(encoding="utf-8")
-    assert "Seen and unseen" not in html and "Cost" in html
+    assert "RMSE (unit of the target)" in html and "<h3>Cost</h3>" in html
+    assert "Calibration" not in html and "Seen and unseen" not in html
+    drops = pd.read_csv(tmp_path / "study" / "report" / "conditions-1.csv").set_index("condition")["drop_ratio"]
+    assert drops["noisy(all, 0.5)"] == pytest.approx(1 - 1 / 1.5)
 
 
 def test_two_data_sets_make_two_parts(tmp_path, primary_alone):
