@@ -10,8 +10,8 @@ BOUNDS = {
     (0.001, float("inf")): "llm.timeout",
     (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout trainer.warmup "
     "robustness.levels robustness.val_levels",
-    (0, float("inf")): "seed data.split.seed robustness.seed robustness.val_seed robustness.orders trainer.epochs "
-    "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
+    (0, float("inf")): "seed data.split.seed data.split.fold robustness.seed robustness.val_seed robustness.orders "
+    "trainer.epochs trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
     "perturbation.temperature perturbation.weight llm.threads llm.slots llm.retries llm.price_prompt "
     "llm.price_completion store.patience",
     (1, float("inf")): "data.image_size data.limit data.split.max_train data.split.max_val data.split.max_test "

@@ -73,9 +73,9 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
         "git": revision(), "hardware": hardware(), "wandb": str(folder / "wandb"),
     }
     info["seconds"] = {**fitted.get("seconds", {}), "evaluate": round(time.perf_counter() - start, 1)}
-    _write_parquet(predictions, folder / "predictions.parquet")
+    write_parquet(predictions, folder / "predictions.parquet")
     (folder / "run.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _write_parquet(results, folder / "results.parquet")
+    write_parquet(results, folder / "results.parquet")
     return results
 
 
@@ -96,7 +96,7 @@ def _predictions(records: list[Record], condition: Condition, prediction: Predic
     })
 
 
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table whole or not at all."""
     aside = path.with_suffix(".part")
     table.to_parquet(aside, index=False)

@@ -19,7 +19,7 @@ def _fraction(*parts: object) -> float:
 
 def split_of(record: Record, split: Split) -> str:
     """The split that a record's group belongs to: train, val or test."""
-    share = _fraction(split.seed, record.group)
+    share = (_fraction(split.seed, record.group) - split.fold * split.test) % 1
     return "test" if share < split.test else "val" if share < split.test + split.val else "train"
 
 
