@@ -8,7 +8,6 @@ from .llm import open_llm
 from .pipeline import open_pipeline
 from .plan import Run, Study, choice
 from .prepare import BLOCK, fill
-from .schema import Config
 from .sources import read_rows
 
 
@@ -56,7 +55,7 @@ def remaining(items: list[Item]) -> float | None:
 
 
 def lacking(study: Study) -> tuple[int, float | None]:
-    """How many texts of aligned and perturbed records the store lacks, and their seconds by the averages of their
+    """How many texts that `prepare` would make the store lacks, and their seconds by the averages of their
     stages; None where one is unknown.
 
     The training seed is in no text, so one run of a method stands for all; equal texts are counted once.
@@ -65,8 +64,9 @@ def lacking(study: Study) -> tuple[int, float | None]:
     seen = set()
     for entry, seed in study.steps():
         config = entry.run(seed, ()).config
-        key = repr([config.data, config.experts, config.llm, config.alignment, config.perturbation, config.robustness])
-        if key in seen or not _asks(config):
+        key = repr([config.data, config.experts, config.llm, config.alignment, config.perturbation, config.robustness,
+                    config.model.kind])
+        if key in seen:
             continue
         seen.add(key)
         rows, llm = read_rows(config.data), open_llm(config, dry=True)
@@ -76,13 +76,6 @@ def lacking(study: Study) -> tuple[int, float | None]:
         found |= {key: pace[request.stage][2] if request.stage in pace else None
                   for key, request in llm.planned.items()}
     return len(found), None if None in found.values() else sum(found.values())
-
-
-def _asks(config: Config) -> bool:
-    """Whether the texts of a run come from a language model."""
-    alignment = config.alignment
-    return alignment.style or alignment.summary or alignment.reasoning or config.perturbation.kind not in (
-        "none", "rules")
 
 
 def duration(seconds: float) -> str:
