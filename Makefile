@@ -1,11 +1,12 @@
 # make demo     train, evaluate and report on a laptop, offline
 # make test     the tests; make test-all adds the slow ones
+# make study    the methods compared, for hours; break it off and start it again as you like
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := $(BIN)/python -m project
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo demo-live demo-record test test-all lint
+.PHONY: demo demo-live demo-record study test test-all lint
 
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,6 +33,11 @@ demo-record: .venv/installed
 	$(BIN)/pip install -q -e '.[local-llm]'
 	$(DEMO) prepare experiment=demo store.path=outputs/demo-record store.recorded=null dry_run=true
 	$(DEMO) prepare experiment=demo store.path=outputs/demo-record store.recorded=null
+
+# What it will take: .venv/bin/python -m project study conf/study/emoji.yaml dry_run=true
+study: .venv/installed
+	$(BIN)/pip install -q -e '.[local-llm]'
+	$(DEMO) study conf/study/emoji.yaml
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -10,10 +10,10 @@ BOUNDS = {
     (0.001, float("inf")): "llm.timeout",
     (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout model.dropout "
     "model.noise model.drop_modality trainer.warmup robustness.levels robustness.natural_levels robustness.val_levels",
-    (0, float("inf")): "seed data.split.seed robustness.seed robustness.val_seed robustness.orders trainer.epochs "
-    "trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature model.shots "
-    "perturbation.temperature perturbation.weight perturbation.consistency perturbation.ascent.step_size "
-    "perturbation.ascent.radius llm.threads llm.slots llm.retries llm.price_prompt "
+    (0, float("inf")): "seed data.split.seed data.split.fold robustness.seed robustness.val_seed robustness.orders "
+    "trainer.epochs trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
+    "model.shots perturbation.temperature perturbation.weight perturbation.consistency "
+    "perturbation.ascent.step_size perturbation.ascent.radius llm.threads llm.slots llm.retries llm.price_prompt "
     "llm.price_completion store.patience",
     (1, float("inf")): "data.image_size data.limit data.split.max_train data.split.max_val data.split.max_test "
     "experts.max_words experts.caption_tokens experts.batch_size llm.context llm.concurrency llm.batch_size "

@@ -62,7 +62,7 @@ def load_run(folder: str | Path, args: Iterable[str] = (), root: Path = CONF) ->
             raise UserError(f"{COMMAND_LINE}: {key} cannot be given beside run={folder}, which settles it")
     if not path.is_file():
         raise UserError(f"{folder} is not a run folder: it has no config.yaml")
-    mapping = _mapping(path, yaml.safe_load)
+    mapping = read_mapping(path, yaml.safe_load)
     if llm is None:
         return from_dict(mapping, str(path), args)
     run = Layer(str(path), values={key: _escaped(value) for key, value in flat(mapping | {"llm": {}}).items()})
@@ -93,6 +93,14 @@ def require(config: Config) -> None:
     missing = [key for key, value in flat(to_dict(config)).items() if value == "???"]
     if missing:
         raise UserError("\n".join(f"{key} is not set; give {key}=..." for key in missing))
+
+
+def flag(args: dict[str, str], key: str, default: bool) -> bool:
+    """A verb's own argument that is true or false. Raises UserError."""
+    word = args.get(key, shown(default)).lower()
+    if word not in ("true", "false"):
+        raise UserError(f"{key}={word}: give true or false")
+    return word == "true"
 
 
 def wanted(hint: Any) -> str:
@@ -141,8 +149,7 @@ def _layer(root: Path, file: str, choosable: tuple[str, ...], prefix: str = "") 
     path = root / file
     if not path.is_file():
         raise UserError(f"{path} is missing; the environment variable TCR_CONF names the folder of the configuration")
-    # OmegaConf refuses a key that is written twice, where PyYAML takes the last.
-    values = _mapping(path, lambda text: OmegaConf.to_container(OmegaConf.create(text)))
+    values = read_mapping(path, strict_yaml)
     defaults = values.pop("defaults", None) or []
     if not isinstance(defaults, list) or not all(isinstance(item, dict) and len(item) == 1 for item in defaults):
         raise UserError(f"{path}: defaults must be a list of lines such as `- data: emoji`")
@@ -154,7 +161,13 @@ def _layer(root: Path, file: str, choosable: tuple[str, ...], prefix: str = "") 
     return Layer(str(path), choices, flat(values, prefix))
 
 
-def _mapping(path: Path, parse: Callable[[str], Any]) -> dict:
+def strict_yaml(text: str) -> Any:
+    """Parsed by OmegaConf, which refuses a key that is written twice, where PyYAML takes the last."""
+    return OmegaConf.to_container(OmegaConf.create(text))
+
+
+def read_mapping(path: Path, parse: Callable[[str], Any]) -> dict:
+    """The keys and values of a file. Raises UserError where it cannot be read, with the line where there is one."""
     try:
         mapping = parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:

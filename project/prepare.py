@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .config import require
+from .config import flag, require
 from .errors import UserError
 from .llm import open_llm, side_by_side
 from .llm.ask import LanguageModel
@@ -35,20 +35,18 @@ IDLE = 60.0
 def run(config: Config, args: dict[str, str]) -> None:
     """Generate what the store lacks, or one shard of it; with dry_run=true only tell what it would cost."""
     require(config)
-    dry = args.get("dry_run", "false").lower()
-    if dry not in ("true", "false"):
-        raise UserError(f"dry_run={dry}: give true or false")
+    dry = flag(args, "dry_run", False)
     share = _share(args.get("shard", "0/1"))
     console = Console()
-    if dry == "false":
+    if not dry:
         for sealed in seal_dead(Path(config.store.path), IDLE)[0]:
             console.print(f"took over {sealed}", highlight=False)
     rows = read_rows(config.data)
-    llm = open_llm(config, dry=dry == "true", share=share)
+    llm = open_llm(config, dry=dry, share=share)
     with llm.store:
         pipeline = open_pipeline(config, rows, llm)
         block = BLOCK * side_by_side(config) * share[1]
-        if dry == "true":
+        if dry:
             fill(pipeline, rows, block, lambda count: None)
             console.print(estimate(config, llm), highlight=False)
             return

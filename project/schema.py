@@ -12,6 +12,8 @@ class Split:
     """Share of the groups that is held out for the final evaluation."""
     seed: int = 0
     """Seed of the split; it is apart from the training seed, so that seeds of one study share their rows."""
+    fold: int = 0
+    """Which share of the groups is the test: with test=0.2, the folds 0 to 4 test each group once."""
     max_train: int | None = None
     """Keep at most so many training rows, drawn by a hash of the record id; null keeps all."""
     max_val: int | None = None

@@ -9,7 +9,7 @@ import yaml
 from rich.console import Console
 
 from . import tracking
-from .config import require, to_dict, to_yaml
+from .config import flag, require, to_dict, to_yaml
 from .errors import UserError
 from .evaluate import evaluate_run
 from .llm import open_llm
@@ -24,16 +24,20 @@ from .sources.copies import near_copies
 
 FINISHED = "results.parquet"
 """The last file that a run writes."""
+FITTED = "run.json"
+"""The last file that a run writes which stops before the test rows."""
 
 
 def run(config: Config, args: dict[str, str]) -> None:
-    """Train, evaluate and write the run folder; a finished run is left as it is, a broken-off one goes on."""
+    """Train, evaluate and write the run folder; a finished run is left as it is, a broken-off one goes on.
+
+    test=false stops after fitting: nothing is predicted for a test row, and run.json has the validation scores alone.
+    """
     require(config)
+    test = flag(args, "test", True)
     console = Console()
-    if config.data.kind == "table":
-        config.data = inferred(config.data)  # the run folder names the columns, whoever chose them
     folder = run_folder(config)
-    if same_config(config, folder) and (folder / FINISHED).is_file():
+    if is_finished(config, FINISHED if test else FITTED):
         console.print(f"{folder} is finished and used as it is; delete the folder to train anew", highlight=False)
         return
     rows = read_rows(config.data)
@@ -49,11 +53,32 @@ def run(config: Config, args: dict[str, str]) -> None:
     write_aside(folder / "data.md", card(rows, config.data, copies))
     with llm.store:
         fitted = method_of(config).fit(config, folder, pipeline, rows, logger) | {"near_copies": len(copies.pairs)}
+        if not test:
+            if "best_score" not in (fitted.get("val") or {}):
+                raise UserError(f"method={config.method} has no validation score to choose settings by; train it "
+                                "without test=false, and give it no settings to try in a study file")
+            about = {"method": config.method, "name": config.name, "data": config.data.name, "seed": config.seed}
+            write_aside(folder / FITTED, json.dumps(fitted | about | {"metric": rows.target.metric}, indent=2) + "\n")
+            if logger is not None:
+                logger.experiment.finish()
+            console.print(f"fitted {folder}", highlight=False)
+            return
         console.print(f"evaluating {len(rows.test)} test rows", highlight=False)
         results = evaluate_run(config, folder, pipeline, rows, fitted)
         info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         tracking.finish(logger, config, results, pipeline, rows, info)
     console.print(f"finished {folder}", highlight=False)
+
+
+def is_finished(config: Config, last: str = FINISHED) -> bool:
+    """Whether the run of this configuration, whose columns are inferred first, has its last file.
+
+    Raises UserError where its folder holds a run of another configuration.
+    """
+    if config.data.kind == "table":
+        config.data = inferred(config.data)  # the run folder names the columns, whoever chose them
+    folder = run_folder(config)
+    return same_config(config, folder) and (folder / last).is_file()
 
 
 def same_config(config: Config, folder: Path) -> bool:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .alignment import joined
-from .config import require
+from .config import flag, require
 from .describe import describe
 from .errors import UserError
 from .head import width
@@ -70,9 +70,7 @@ def run(config: Config, args: dict[str, str]) -> int:
     models=false leaves the language model, the encoder and the image expert unlooked-at. Raises UserError where it is
     neither true nor false.
     """
-    models = args.get("models", "true").lower()
-    if models not in ("true", "false"):
-        raise UserError(f"models={models}: give true or false")
+    models = flag(args, "models", True)
     found, console = Findings(), Console(highlight=False, markup=False)
     found.of(require, config)
     found.of(run_folder, config)
@@ -94,7 +92,7 @@ def run(config: Config, args: dict[str, str]) -> int:
             found.of(width, rows.target, config.model.head)
         check_images(rows, data, found)
     tokenizer = None
-    if models == "true":
+    if models:
         tokenizer = check_models(config, rows, found)
     calls = most_calls(config, rows) if rows else 0
     if rows:

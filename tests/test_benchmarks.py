@@ -47,3 +47,10 @@ def test_the_generation_benchmark_compares_three_ways_of_asking():
     _, report = ran("generation.py", "engines=transformers")
     figures = report["engines"]["transformers"]
     assert set(figures["seconds"]) == {"stage", "best", "one_by_one"} and figures["one_by_one/stage"] > 1
+
+
+@pytest.mark.slow
+def test_the_evaluation_benchmark_compares_with_re_running_every_stage():
+    code, report = ran("evaluation.py", "rows=1", "seeds=3")
+    assert code == 0 and report["answers"]["equal"] and report["answers"]["compared"] == 3 * report["conditions"]
+    assert report["ratio"]["language_model"] < 0.4 and report["ratio"]["together"] < 0.6

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -41,6 +42,29 @@ def test_a_run_leaves_exactly_what_explains_it(finished):
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors", "adapter/README.md", "adapter/tokenizer.json",
         "adapter/tokenizer_config.json"}
+
+
+def test_without_the_test_rows_a_run_ends_with_its_validation_scores(tiny_args, finished, tmp_path, monkeypatch):
+    args = [*tiny_args, "method=rules", f"output={tmp_path / 'trial'}"]
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "evaluate_run", None)
+        train.run(load_config(args), {"test": "false"})
+        folder = run_folder(load_config(args))
+        left = {path.name for path in folder.iterdir()}
+        assert left == {"config.yaml", "data.md", "run.json", "checkpoints", "adapter"}
+        info = json.loads((folder / "run.json").read_text())
+        assert 0 <= info["val"]["best_score"] <= 1 and (info["metric"], info["seed"]) == ("accuracy", 0)
+        train.run(load_config(args), {"test": "false"})
+    trained(args)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"),
+                                  pd.read_parquet(finished / "predictions.parquet"))
+
+
+def test_a_method_without_a_validation_score_cannot_stop_before_the_test_rows(tiny_args, monkeypatch):
+    method = SimpleNamespace(fit=lambda *given: {"seconds": {"train": 0.0}})
+    monkeypatch.setattr(train, "method_of", lambda config: method)
+    with pytest.raises(UserError, match="method=rules has no validation score to choose settings by"):
+        train.run(load_config([*tiny_args, "method=rules"]), {"test": "false"})
 
 
 def test_run_json_tells_equal_compute(finished):

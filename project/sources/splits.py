@@ -21,7 +21,7 @@ def split_of(record: Record, split: Split) -> str:
     """The split that a record's group belongs to, train, val or test, unless its source says which."""
     if record.split is not None:
         return record.split
-    share = _fraction(split.seed, record.group)
+    share = (_fraction(split.seed, record.group) - split.fold * split.test) % 1
     return "test" if share < split.test else "val" if share < split.test + split.val else "train"
 
 
