@@ -40,8 +40,7 @@ def texts(comparison: Comparison) -> Section | None:
     values = {
         "condition": condition,
         "collapse": _merged(measured["collapse"], lambda name, table: collapse_rows(table, read[name], condition)),
-        "recovery": _merged({name: table for name, table in measured["recovery"].items() if _aligns(read[name])},
-                            lambda name, table: recovery_rows(table)),
+        "recovery": _merged(measured["recovery"], lambda name, table: recovery_rows(table)),
         "diversity": _merged(measured["diversity"], lambda name, table: diversity_rows(table)),
         "told": told,
         "corrupted_cards": corrupted_cards(first[told], read[told], condition) if condition else [],

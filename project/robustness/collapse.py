@@ -69,7 +69,7 @@ class Embedder:
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """One row a text, shape (texts, width)."""
         batch = pad(encode([(text,) for text in texts], self.tokenizer, self.max_tokens), self.tokenizer)
-        hidden = self.model(**batch).last_hidden_state
+        hidden = self.model(**batch).last_hidden_state.float()  # some encoders are published in half precision
         mask = batch["attention_mask"].unsqueeze(-1)
         mean = (hidden * mask).sum(1) / mask.sum(1)
         return torch.nn.functional.normalize(mean, dim=-1).numpy()
