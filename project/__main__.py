@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 
 from project.config import load_config, load_run, to_yaml, wanted
 from project.errors import UserError, meant
+from project.interruption import EXIT_CODE, Interrupted, heeding, stop_at_once
 from project.run_folder import shown
 from project.schema import KINDS, Config
 
@@ -44,10 +45,10 @@ VERBS = {
     ),
     "train": Verb(
         "train, then evaluate and write the results",
-        {"test": "false stops after training: no test row is predicted, and run.json has the validation scores"},
+        {"evaluate": "false stops after training: no test row is predicted, and run.json has the validation scores"},
     ),
     "evaluate": Verb(
-        "evaluate a finished run again, or on the texts of another language model",
+        "evaluate a trained run, or again, or on the texts of another language model",
         {"run": f"{RUN}; llm=<option> beside it reads that model's texts, and writes to a copy, <name>@<model>"},
     ),
     "study": Verb(
@@ -92,15 +93,19 @@ FLAGS = ("--help", "-h", "--print-config")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 2 after a user's mistake, 130 after an interrupt."""
+    """Run one verb and return the exit code: 0, 2 after a user's mistake, 130 after Ctrl-C, 75 when asked to stop."""
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        with heeding(stop_at_once):
+            return _dispatch(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"interrupted; {error}" if str(error) else "interrupted", file=sys.stderr)
         return 130
+    except Interrupted as error:
+        print(f"asked to stop; {str(error) or 'the same command goes on'}", file=sys.stderr)
+        return EXIT_CODE
 
 
 def usage() -> str:

@@ -7,7 +7,7 @@ from .run_folder import flat, shown
 from .schema import Alignment, Config, Perturbation
 
 BOUNDS = {
-    (0.001, float("inf")): "llm.timeout",
+    (0.001, float("inf")): "llm.timeout trainer.checkpoint_minutes",
     (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout model.dropout "
     "model.noise model.drop_modality trainer.warmup robustness.levels robustness.natural_levels robustness.val_levels",
     (0, float("inf")): "seed data.split.seed data.split.fold robustness.seed robustness.val_seed robustness.orders "
@@ -19,7 +19,8 @@ BOUNDS = {
     "experts.max_words experts.caption_tokens experts.batch_size llm.context llm.concurrency llm.batch_size "
     "alignment.words alignment.attempts perturbation.attempts perturbation.rounds perturbation.worst "
     "perturbation.prompts perturbation.ascent.steps model.max_tokens model.lora.r model.lora.alpha model.width "
-    "model.attempts trainer.batch_size robustness.resamples robustness.attack_draws",
+    "model.attempts trainer.batch_size trainer.device_batch_size trainer.nodes robustness.resamples "
+    "robustness.attack_draws",
 }
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
+from . import tracking
 from .config import load_run, require, to_yaml
 from .corrupt import corrupt
 from .errors import UserError
@@ -39,7 +40,7 @@ PACKAGES = ("torch", "lightning", "transformers", "peft", "omegaconf", "numpy", 
 
 
 def run(config: Config, args: dict[str, str]) -> None:
-    """Evaluate a trained run again and write its results anew."""
+    """Evaluate a trained run, again where it has results, and write them anew; its W&B run goes on."""
     require(config)
     folder = own_folder(config, Path(args["run"])) if "run" in args else run_folder(config)
     if not (folder / "config.yaml").is_file():
@@ -51,7 +52,9 @@ def run(config: Config, args: dict[str, str]) -> None:
     fitted = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
     with llm.store:
         pipeline = open_pipeline(config, rows, llm)
-        evaluate_run(config, folder, pipeline, rows, fitted)
+        results = evaluate_run(config, folder, pipeline, rows, fitted)
+        info = json.loads(known.read_text(encoding="utf-8"))
+        tracking.finish(tracking.start(config, folder), config, results, pipeline, rows, info)
     Console().print(f"evaluated {folder}", highlight=False)
 
 
@@ -120,7 +123,7 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     if texts:  # after the usage was summed up: what is read here again belongs to no method's cost
         texts += training_rows(pipeline, rows.train, fitted.get("epochs", 0))
         write_parquet(text_table(texts), folder / FILE)
-    (folder / "run.json").write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_aside(folder / "run.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     write_parquet(results, folder / "results.parquet")
     return results
 
@@ -167,6 +170,13 @@ def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table whole or not at all."""
     aside = path.with_suffix(".part")
     table.to_parquet(aside, index=False)
+    os.replace(aside, path)
+
+
+def write_aside(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    aside = path.with_suffix(path.suffix + ".part")
+    aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -18,6 +20,7 @@ from .record import seeded
 from .robustness.panel import summed_up
 from .robustness.scores import SCORES
 from .schema import Config, Fusion, Transformer
+from .shares import summed
 from .target import Target
 
 
@@ -125,8 +128,13 @@ class RobustTransformer(L.LightningModule):
         self.config, self.target, self.total_steps = config, target, total_steps
         if model is None:
             model = with_lora(base_model(config.model, target, config.seed), config.model)
+            if config.trainer.activation_checkpointing:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
         # transformers loads in evaluation mode, which Lightning would keep: dropout would never be active.
         self.model = model.train()
+        # By name, and now: FSDP divides the weights, and names the parts.
+        self._kept = {name for name, weight in self.named_parameters() if weight.requires_grad}
+        self._weight = 1.0
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.forward_samples = 0
         self.scoring_samples, self.scoring_seconds = 0, 0.0
@@ -136,8 +144,14 @@ class RobustTransformer(L.LightningModule):
         return self.model(**encodings).logits
 
     def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:
-        """Dropout follows from (seed, step, rank), so that a resumed run draws what an undisturbed one does."""
-        torch.manual_seed(int(seeded("dropout", self.config.seed, self.global_step, self.global_rank).integers(2**31)))
+        """Dropout follows from (seed, step, part of the step): a resumed run draws what an undisturbed one does.
+
+        And so do two devices and two passes of one.
+        """
+        trainer = self._trainer
+        turn = batch_idx % trainer.accumulate_grad_batches * trainer.world_size + self.global_rank if trainer else 0
+        torch.manual_seed(int(seeded("dropout", self.config.seed, self.global_step, turn).integers(2**31)))
+        self._weight = batch.get("weight", 1.0)
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
         """The views one after the other, none padded to the other's length; their losses are logged apart."""
@@ -188,6 +202,10 @@ class RobustTransformer(L.LightningModule):
         self.scoring_seconds += time.perf_counter() - began
         return picked
 
+    def backward(self, loss: torch.Tensor) -> None:
+        """The gradient of the part's share in the step's mean loss."""
+        super().backward(loss * self._weight)
+
     def validation_step(self, batch: dict, batch_idx: int) -> None:
         """Collect what each row adds to the score, by condition."""
         found = head.answers(self(batch["views"][0]).float(), self.target, self.config.model.head)
@@ -195,14 +213,16 @@ class RobustTransformer(L.LightningModule):
         self._seen.append((torch.as_tensor(values), batch["conditions"].cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Scores of the panel. Every choice is made on these, none on the test rows."""
+        """Scores of the panel, of all ranks' rows. Every choice is made on these, none on the test rows."""
         values, conditions = (torch.cat(column) for column in zip(*self._seen, strict=True))
         self._seen.clear()
+        # A row that is read twice, to give all ranks equally many batches, has the condition -1.
+        of = [conditions == index for index in range(1 + len(self.config.robustness.val_levels))]
+        mine = torch.stack([torch.stack([values[rows].double().sum(), rows.sum()]) for rows in of])
         score = SCORES[self.target.metric]
-        scores = [float(score.of_mean(values[conditions == index].mean().item()))
-                  for index in range(int(conditions.max()) + 1)]
-        for name, value in summed_up(scores, self.target.metric).items():
-            self.log(f"val/{name}", value, prog_bar=name != "clean")
+        scores = [float(score.of_mean((total / count).item())) for total, count in summed(mine, self.device) if count]
+        for name, value in summed_up(scores, self.target.metric).items():  # equal on all ranks
+            self.log(f"val/{name}", value, prog_bar=name != "clean", sync_dist=True)
 
     def configure_optimizers(self):
         """AdamW on what is trainable; linear warm-up, then linear decay to zero."""
@@ -217,12 +237,20 @@ class RobustTransformer(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep what is trained; the base weights are where they came from."""
-        trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
-        checkpoint["forward_samples"] = self.forward_samples
-        checkpoint["scoring_samples"] = self.scoring_samples
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items()
+                                    if name in self._kept}
+        counts = summed(torch.tensor([self.forward_samples, self.scoring_samples]), self.device)
+        checkpoint["forward_samples"], checkpoint["scoring_samples"] = counts.tolist()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take up the counts of samples."""
-        self.forward_samples = checkpoint["forward_samples"]
-        self.scoring_samples = checkpoint["scoring_samples"]
+        """Take up the counts of samples, which are all ranks'."""
+        first = rank_zero_only.rank == 0
+        self.forward_samples = checkpoint["forward_samples"] if first else 0
+        self.scoring_samples = checkpoint["scoring_samples"] if first else 0
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        """Clip the norm of the whole gradient; where FSDP holds parts of it, only FSDP can tell it."""
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)

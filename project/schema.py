@@ -356,7 +356,9 @@ class Trainer:
     epochs: int = 10
     """Passes over the training rows at most."""
     batch_size: int = 16
-    """Records per step; each is read in two views."""
+    """Records per optimizer step, over all devices and passes; each is read in two views."""
+    device_batch_size: int | None = None
+    """Most records that a device reads in one pass; with fewer than its share of a step it takes several passes."""
     lr: float = 1e-3
     """Peak learning rate of AdamW."""
     weight_decay: float = 0.01
@@ -370,9 +372,17 @@ class Trainer:
     accelerator: str = "auto"
     """Lightning's accelerator."""
     devices: Any = "auto"
-    """Lightning's devices."""
+    """Lightning's devices, on each node."""
+    nodes: int = 1
+    """Number of nodes."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several devices share the work: ddp keeps a copy of the model on each, fsdp divides its weights."""
     precision: str = "32-true"
     """Lightning's precision."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, a third more time."""
+    checkpoint_minutes: float | None = None
+    """Minutes between checkpoints within an epoch; null saves at the ends of epochs and when asked to stop."""
 
 
 @dataclass

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from transformers import PreTrainedTokenizerBase
 
 from . import head
@@ -36,8 +37,9 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     if module.scoring_samples:
         fitted["scoring_samples"] = module.scoring_samples
         fitted["seconds"]["scoring"] = round(module.scoring_seconds, 1)
-    module.model.save_pretrained(folder / "adapter", safe_serialization=True)
-    tokenizer.save_pretrained(folder / "adapter")
+    if rank_zero_only.rank == 0:
+        module.model.save_pretrained(folder / "adapter", safe_serialization=True)
+        tokenizer.save_pretrained(folder / "adapter")
     return fitted
 
 

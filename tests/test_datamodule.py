@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import lightning as L
 import pytest
@@ -15,6 +16,7 @@ from project.llm import open_llm
 from project.module import RobustTransformer, load_tokenizer
 from project.pipeline import open_pipeline
 from project.sources import read_rows
+from tests.conftest import Scripted
 
 
 @pytest.fixture
@@ -188,3 +190,57 @@ class TestGeneratingAhead:
         assert 0 < len(asked) < len(module.rows.train)
         assert all(module.pipeline.store.get(request.key("m")) for request in asked)
         module.pipeline.perturbed(module.clean_traces(), 1)  # and the rest can be had later
+
+
+class TestSeveralRanks:
+    """Two ranks, as threads that share nothing but the store."""
+
+    OURS = ("method=ours", "alignment.style=false", "llm=smollm2", "store.patience=60", "trainer.batch_size=8")
+
+    @pytest.fixture
+    def ranks(self, data, monkeypatch):
+        """Runs `what` on the data module of each rank, side by side; returns what came out and what each generated."""
+        def run(what, *args):
+            engines_of = {f"rank {rank}": Scripted() for rank in range(2)}
+            monkeypatch.setattr(engines, "_engine", lambda config: engines_of[threading.current_thread().name])
+            found = {}
+
+            def work(rank):
+                module = data(*self.OURS, *args)
+                module.trainer = SimpleNamespace(global_rank=rank, world_size=2, accumulate_grad_batches=1,
+                                                 current_epoch=0, max_epochs=1)
+                module.setup("fit")
+                found[rank] = what(module)
+
+            threads = [threading.Thread(target=work, args=(rank,), name=f"rank {rank}") for rank in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(120)
+            return [found[rank] for rank in range(2)], [engine.asked for engine in engines_of.values()]
+
+        return run
+
+    def test_each_missing_text_is_generated_by_the_rank_that_its_key_falls_to(self, ranks):
+        (first, second), asked = ranks(lambda module: module.train_texts(0))
+        keys = [{request.key("smollm2-135m-instruct-q4_1") for request in mine} for mine in asked]
+        assert not keys[0] & keys[1] and sum(map(len, asked)) == len(keys[0] | keys[1])
+        assert all(int(key[:8], 16) % 2 == rank for rank, mine in enumerate(keys) for key in mine)
+        assert ids(first.clean) == ids(second.clean) and ids(first.second) == ids(second.second)
+
+    def test_together_they_read_what_one_reads_step_by_step(self, ranks, data, scripted, monkeypatch):
+        both, _ = ranks(lambda module: list(module.train_dataloader()))
+        alone = list(data(*self.OURS, "store.engine=false").train_dataloader())
+        assert len(both[0]) == len(both[1]) == len(alone)
+        for first, second, whole in zip(*both, alone, strict=True):
+            assert first["targets"] + second["targets"] == whole["targets"]
+            assert first["weight"] + second["weight"] == pytest.approx(2)
+
+    def test_each_validation_row_is_counted_once(self, ranks, data):
+        """36 texts in batches of 16: one rank reads a batch that is not counted."""
+        both, _ = ranks(lambda module: list(module.val_dataloader()),
+                        "robustness.val_levels=[0.1,0.3,0.5,0.7,0.9]")
+        conditions = torch.cat([batch["conditions"] for mine in both for batch in mine])
+        assert len(both[0]) == len(both[1]) and (conditions < 0).any()
+        rows = len(data(*self.OURS).rows.val)
+        assert torch.bincount(conditions[conditions >= 0]).tolist() == [rows] * 6

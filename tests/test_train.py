@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -39,32 +38,25 @@ def test_a_run_leaves_exactly_what_explains_it(finished):
     left = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     assert left == {
         "config.yaml", "data.md", "run.json", "predictions.parquet", "results.parquet", "texts.parquet",
-        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "adapter/adapter_config.json",
-        "adapter/adapter_model.safetensors", "adapter/README.md", "adapter/tokenizer.json",
-        "adapter/tokenizer_config.json"}
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/before.ckpt",
+        "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/README.md",
+        "adapter/tokenizer.json", "adapter/tokenizer_config.json"}
 
 
-def test_without_the_test_rows_a_run_ends_with_its_validation_scores(tiny_args, finished, tmp_path, monkeypatch):
+def test_without_evaluation_a_run_ends_with_its_validation_scores(tiny_args, finished, tmp_path, monkeypatch):
     args = [*tiny_args, "method=rules", f"output={tmp_path / 'trial'}"]
     with monkeypatch.context() as patched:
         patched.setattr(train, "evaluate_run", None)
-        train.run(load_config(args), {"test": "false"})
+        train.run(load_config(args), {"evaluate": "false"})
         folder = run_folder(load_config(args))
         left = {path.name for path in folder.iterdir()}
         assert left == {"config.yaml", "data.md", "run.json", "checkpoints", "adapter"}
         info = json.loads((folder / "run.json").read_text())
         assert 0 <= info["val"]["best_score"] <= 1 and (info["metric"], info["seed"]) == ("accuracy", 0)
-        train.run(load_config(args), {"test": "false"})
+        train.run(load_config(args), {"evaluate": "false"})
     trained(args)
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"),
                                   pd.read_parquet(finished / "predictions.parquet"))
-
-
-def test_a_method_without_a_validation_score_cannot_stop_before_the_test_rows(tiny_args, monkeypatch):
-    method = SimpleNamespace(fit=lambda *given: {"seconds": {"train": 0.0}})
-    monkeypatch.setattr(train, "method_of", lambda config: method)
-    with pytest.raises(UserError, match="method=rules has no validation score to choose settings by"):
-        train.run(load_config([*tiny_args, "method=rules"]), {"test": "false"})
 
 
 def test_run_json_tells_equal_compute(finished):
@@ -226,7 +218,7 @@ def test_a_run_broken_off_goes_on_and_ends_as_if_undisturbed(tiny_args, tmp_path
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "goes on from its last epoch" in errors
+    assert process.returncode == 130 and "goes on from its last checkpoint" in errors
     assert not (folder / "results.parquet").exists()
     resumed = trained(args)
     for name in ("predictions.parquet", "results.parquet"):
