@@ -1,12 +1,14 @@
 # make demo     train, evaluate and report on a laptop, offline
 # make test     the tests; make test-all adds the slow ones
 # make study    the methods compared, for hours; break it off and start it again as you like
+# make test-slurm     the batch scripts on a SLURM of two nodes on this machine; wants root and Debian's slurm packages
+# make cluster-check  on a login node: what is missing to submit jobs
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := $(BIN)/python -m project
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo demo-live demo-record study test test-all lint
+.PHONY: demo demo-live demo-record study test test-all test-slurm cluster-check lint
 
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -43,7 +45,13 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not slurm and not gpu"
 
 test-all: lint
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not slurm and not gpu"
+
+test-slurm: lint
+	$(BIN)/python -m pytest -m "slurm and not gpu" -rs
+
+cluster-check:
+	@slurm/check.sh

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 
-from project.config import load_config, load_run, meant, to_yaml, wanted
-from project.errors import UserError
+from project.config import load_config, load_run, to_yaml, wanted
+from project.errors import UserError, meant
+from project.interruption import EXIT_CODE, Interrupted, heeding, stop_at_once
 from project.run_folder import shown
 from project.schema import KINDS, Config
 
@@ -44,9 +45,12 @@ VERBS = {
     ),
     "train": Verb(
         "train, then evaluate and write the results",
-        {"test": "false stops after training: no test row is predicted, and run.json has the validation scores"},
+        {"evaluate": "false stops after training: no test row is predicted, and run.json has the validation scores"},
     ),
-    "evaluate": Verb("evaluate a finished run again", {"run": RUN}),
+    "evaluate": Verb(
+        "evaluate a trained run, or again, or on the texts of another language model",
+        {"run": f"{RUN}; llm=<option> beside it reads that model's texts, and writes to a copy, <name>@<model>"},
+    ),
     "study": Verb(
         "make all runs of a study file, one after another, and the report; goes on where it was broken off",
         {
@@ -57,7 +61,15 @@ VERBS = {
         words="a study file, such as conf/study/emoji.yaml; key=value stands over what it says",
         many=True,
     ),
-    "report": Verb("write the tables, the figures and the page of an experiment"),
+    "analyse": Verb(
+        "measure the texts of finished runs: collapse, what came back of what was removed, how good perturbations are",
+        words="run folders, or patterns of them; without one, the first seed of each run of the experiment",
+    ),
+    "report": Verb(
+        "compare finished runs: the tables, the figures and the page",
+        {"log": "true logs the tables and the curves to W&B too, as a run of its own"},
+        words="run folders, or quoted globs of them such as 'outputs/**/seed-*'; without one, the experiment's runs",
+    ),
     "store": Verb(
         "look at, check and tend the stored generations",
         {
@@ -81,15 +93,19 @@ FLAGS = ("--help", "-h", "--print-config")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 2 after a user's mistake, 130 after an interrupt."""
+    """Run one verb and return the exit code: 0, 2 after a user's mistake, 130 after Ctrl-C, 75 when asked to stop."""
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        with heeding(stop_at_once):
+            return _dispatch(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
         print(f"interrupted; {error}" if str(error) else "interrupted", file=sys.stderr)
         return 130
+    except Interrupted as error:
+        print(f"asked to stop; {str(error) or 'the same command goes on'}", file=sys.stderr)
+        return EXIT_CODE
 
 
 def usage() -> str:

@@ -8,7 +8,6 @@ when a later layer chooses another; what debug says there fits any option, unles
 """
 
 import ast
-import difflib
 import os
 import re
 import types
@@ -23,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .check import check
-from .errors import UserError
+from .errors import UserError, meant
 from .run_folder import flat, of_environment, run_name, shown
 from .schema import KINDS, Config
 
@@ -51,15 +50,23 @@ def load_config(args: list[str], root: Path = CONF) -> Config:
     return config
 
 
-def load_run(folder: str | Path, args: Iterable[str] = ()) -> Config:
-    """The configuration of a run folder; args may set the keys that of_environment names. Raises UserError."""
+def load_run(folder: str | Path, args: Iterable[str] = (), root: Path = CONF) -> Config:
+    """The configuration of a run folder. Raises UserError.
+
+    args may set the keys that of_environment names, and choose another option of llm, with its keys.
+    """
     path, command = Path(folder) / "config.yaml", _command_line(args)
+    llm = command.choices.get("llm")
     for key in [*command.choices, *command.values]:
-        if not of_environment(key):
+        if not (of_environment(key) or llm and key.split(".")[0] == "llm"):
             raise UserError(f"{COMMAND_LINE}: {key} cannot be given beside run={folder}, which settles it")
     if not path.is_file():
         raise UserError(f"{folder} is not a run folder: it has no config.yaml")
-    return from_dict(read_mapping(path, yaml.safe_load), str(path), args)
+    mapping = read_mapping(path, yaml.safe_load)
+    if llm is None:
+        return from_dict(mapping, str(path), args)
+    run = Layer(str(path), values={key: _escaped(value) for key, value in flat(mapping | {"llm": {}}).items()})
+    return _typed([_option(root, "llm", llm, (), "llm."), run, command])
 
 
 def from_dict(mapping: dict, where: str = "configuration", args: Iterable[str] = ()) -> Config:
@@ -105,12 +112,6 @@ def wanted(hint: Any) -> str:
     if typing.get_origin(hint) is list:
         return f"list of {wanted(typing.get_args(hint)[0])}"
     return {Any: "any value", str: "text"}.get(hint) or hint.__name__
-
-
-def meant(word: str, there: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing where no name is near."""
-    near = difflib.get_close_matches(word, list(there), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _compose(args: list[str], root: Path) -> Config:

@@ -1,50 +1,144 @@
-"""Lightning at the rim: fit a module to a data module, stop early, keep the best epoch, go on after a break."""
+"""Lightning at the rim: fit a module to a data module on any number of devices, stop early, keep the best epoch, go on
+after a break."""
 
+import copy
 import time
 from pathlib import Path
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.strategies import FSDPStrategy, Strategy
+from lightning.pytorch.utilities import rank_zero_only
 
+from .checkpoints import Checkpoints, SaveAndStop, newest, whole
+from .errors import UserError
+from .interruption import Interrupted, heeding
 from .robustness.scores import SCORES
-from .schema import Config
+from .schema import Config, Trainer
+from .shares import passes, summed
+
+
+class Patience(EarlyStopping):
+    """Early stopping that stays stopped: a run that goes on after its last epoch trains no further one."""
+
+    def on_train_start(self, trainer, module) -> None:
+        """Lightning keeps the count of epochs without a better score, but not that it was reached."""
+        trainer.should_stop = self.wait_count >= self.patience
+
+
+class Told(L.Callback):
+    """What run.json says of a training, over all its breaks: seconds, and the last validation's panel."""
+
+    def __init__(self):
+        self.panel: dict[str, float] = {}
+        self._before, self._since = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training up to now; what a break undid is not among them."""
+        return self._before + time.monotonic() - self._since
+
+    def on_validation_end(self, trainer, module) -> None:
+        """Take the panel."""
+        self.panel = {key.removeprefix("val/"): float(value) for key, value in trainer.callback_metrics.items()
+                      if key.startswith("val/")}
+
+    def state_dict(self) -> dict:
+        """For the checkpoint."""
+        return {"seconds": self.seconds, "panel": self.panel}
+
+    def load_state_dict(self, state: dict) -> None:
+        """From the checkpoint."""
+        self._before, self.panel = state["seconds"], state["panel"]
 
 
 def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.LightningDataModule, logger) -> dict:
-    """Fit, going on from the last epoch where there is one; the module ends with the weights of its best val/score.
+    """Fit, going on from the last checkpoint where there is one; the module ends with the weights of its best score.
 
-    The module has `target` and counts its `forward_samples`. Returns what run.json says of the training. Raises
-    KeyboardInterrupt on Ctrl-C.
+    The module has `target` and counts its `forward_samples`. `data` is used on several devices only where its attribute
+    `shared` says that its loaders give each rank its own batches, equally many, as shares.py makes them; where it has
+    `give_up`, that is called when the run is asked to stop. Returns what run.json says of the training. Raises
+    UserError, KeyboardInterrupt on Ctrl-C, and Interrupted where the run was asked to stop and has saved.
     """
     mode = "max" if SCORES[module.target.metric].higher_is_better else "min"
-    best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor="val/score", mode=mode, save_last=True,
+    checkpoints = folder / "checkpoints"
+    best = ModelCheckpoint(checkpoints, filename="best", monitor="val/score", mode=mode,
                            enable_version_counter=False)
+    saver = SaveAndStop(checkpoints, config.trainer.checkpoint_minutes)
+    told = Told()
     callbacks = [
-        best,
-        EarlyStopping("val/score", mode=mode, patience=config.trainer.patience),
+        told,
+        Patience("val/score", mode=mode, patience=config.trainer.patience),
         RichProgressBar(),
         *([LearningRateMonitor("step")] if logger else []),
+        best,
+        saver,
     ]
     trainer = L.Trainer(
         max_epochs=config.trainer.epochs, accelerator=config.trainer.accelerator, devices=config.trainer.devices,
-        precision=config.trainer.precision, gradient_clip_val=config.trainer.clip, callbacks=callbacks,
-        logger=logger or False, default_root_dir=folder, reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0,
-        log_every_n_steps=1, enable_model_summary=False,
+        num_nodes=config.trainer.nodes, strategy=_strategy(config, module), precision=config.trainer.precision,
+        gradient_clip_val=config.trainer.clip, callbacks=callbacks, plugins=[Checkpoints()], logger=logger or False,
+        default_root_dir=folder, reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0, log_every_n_steps=1,
+        enable_model_summary=False, use_distributed_sampler=False,
     )
-    last = folder / "checkpoints" / "last.ckpt"
-    start = time.perf_counter()
+    # Lightning's own handlers save, and talk to the other ranks, within the signal: see SaveAndStop.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    shared = getattr(data, "shared", False)
+    if trainer.world_size > 1 and not shared:
+        raise UserError(f"method={config.method} trains on one device; give trainer.devices=1 trainer.nodes=1")
+    if shared:
+        trainer.accumulate_grad_batches = passes(config.trainer, trainer.world_size)
+    _say(config, trainer)
+
+    def stop() -> None:
+        saver.ask()
+        getattr(data, "give_up", lambda: None)()
+
+    # FSDP divides the weights of what it trains in place.
+    trained = copy.deepcopy(module) if isinstance(trainer.strategy, FSDPStrategy) else module
     try:
-        trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    except SystemExit as error:
-        if trainer.interrupted:
-            raise KeyboardInterrupt(f"{folder} goes on from its last epoch with the same command") from error
+        with heeding(stop):
+            trainer.fit(trained, data, ckpt_path=newest(checkpoints), weights_only=True)
+    except BaseException as error:
+        goes_on = f"{folder} goes on from its last checkpoint with the same command"
+        if saver.asked:  # whatever gave way: generation, or a collective that another rank has left
+            raise Interrupted(goes_on) from error
+        if isinstance(error, SystemExit) and trainer.interrupted:
+            raise KeyboardInterrupt(goes_on) from error
         raise
-    seconds = time.perf_counter() - start
-    checkpoint = trainer.strategy.load_checkpoint(best.best_model_path, weights_only=True)
-    module.load_state_dict(checkpoint["state_dict"], strict=False)
-    panel = {key.removeprefix("val/"): float(value) for key, value in trainer.callback_metrics.items()
-             if key.startswith("val/")}
+    samples = int(summed(torch.tensor(trained.forward_samples), trainer.strategy.root_device))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # what comes after is the first rank's alone
+    if not whole(Path(best.best_model_path)):
+        raise UserError(f"{best.best_model_path} is torn; delete {folder} to train anew")
+    module.load_state_dict(torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"],
+                           strict=False)
     return {
-        "steps": trainer.global_step, "forward_samples": module.forward_samples, "epochs": trainer.current_epoch,
-        "seconds": {"train": round(seconds, 1)}, "val": {"best_score": float(best.best_model_score), "last": panel},
+        "steps": trainer.global_step, "forward_samples": samples, "epochs": trainer.current_epoch,
+        "devices": trainer.world_size, "passes": trainer.accumulate_grad_batches,
+        "seconds": {"train": round(told.seconds, 1)},
+        "val": {"best_score": float(best.best_model_score), "last": told.panel},
     }
+
+
+def device_of(trainer: Trainer) -> str:
+    """Where a trained model answers: the GPU, if there is one and the configuration does not want the processor."""
+    return "cuda" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "cpu"
+
+
+def _strategy(config: Config, module: L.LightningModule) -> str | Strategy:
+    """Lightning's strategy. FSDP divides each of the encoder's layers, and saves whole checkpoints like the others."""
+    if config.trainer.strategy != "fsdp":
+        return config.trainer.strategy
+    names = set(getattr(getattr(module, "model", None), "_no_split_modules", None) or ())
+    layers = {type(part) for part in module.modules() if type(part).__name__ in names}
+    return FSDPStrategy(auto_wrap_policy=layers or None, state_dict_type="full", use_orig_params=True)
+
+
+def _say(config: Config, trainer: L.Trainer) -> None:
+    """How a step's records are divided, where there is anything to divide."""
+    devices, count = trainer.world_size, trainer.accumulate_grad_batches
+    if devices * count > 1 and rank_zero_only.rank == 0:
+        print(f"a step reads {config.trainer.batch_size} records: {devices} device{'s' * (devices > 1)}, {count} "
+              f"pass{'es' * (count > 1)} each")

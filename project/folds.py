@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 
 from .errors import UserError
-from .evaluate import write_parquet
+from .evaluate import write_aside, write_parquet
 from .robustness.results import results_table
 from .schema import Config
 from .sources import read_rows
-from .train import write_aside
 
 SPENT = ("steps", "forward_samples", "epochs", "seconds", "llm", "near_copies")
 """What run.json counts."""

@@ -12,10 +12,11 @@ from .schema import Config
 # Neither what a run is called nor where it is kept and what it runs on is part of its digest.
 IDENTITY = ("experiment", "method", "name", "output", "seed")
 ENVIRONMENT = (
-    "store", "wandb", "trainer.accelerator", "trainer.devices", "robustness.resamples",
-    "llm.path", "llm.packages", "llm.install", "llm.threads", "llm.slots", "llm.base_url", "llm.served", "llm.key_env",
-    "llm.concurrency", "llm.timeout", "llm.retries", "llm.price_prompt", "llm.price_completion", "llm.batch_size",
-    "llm.device_map",
+    "store", "wandb", "trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy",
+    "trainer.device_batch_size", "trainer.activation_checkpointing", "trainer.checkpoint_minutes",
+    "robustness.resamples", "llm.path", "llm.packages", "llm.install", "llm.threads", "llm.slots", "llm.base_url",
+    "llm.served", "llm.key_env", "llm.concurrency", "llm.timeout", "llm.retries", "llm.price_prompt",
+    "llm.price_completion", "llm.batch_size", "llm.device_map",
 )
 
 

@@ -14,12 +14,13 @@ from pathlib import Path
 from . import report
 from .config import flag
 from .errors import UserError
+from .evaluate import write_aside
 from .folds import pool
 from .outlook import duration, lacking, overview, remaining
 from .plan import Entry, Run, Study, choice, read_study, tuning_table
 from .run_folder import run_folder
 from .schema import Config
-from .train import FINISHED, write_aside
+from .train import FINISHED
 
 MINUTE = 60
 """Seconds between two notes of what was spent."""
@@ -128,7 +129,7 @@ class Session:
         log = self.study.folder / "logs" / (re.sub(r"[^\w.=-]+", "-", run.label) + ".log")
         log.parent.mkdir(exist_ok=True)
         start = time.monotonic()
-        code = self._call(["train", *run.arguments, *(["test=false"] if run.trial else [])], log)
+        code = self._call(["train", *run.arguments, *(["evaluate=false"] if run.trial else [])], log)
         if code == 0 and run.finished:
             self.state["failed"].pop(run.label, None)
             _say(f"  finished in {duration(time.monotonic() - start)}")

@@ -1,17 +1,18 @@
 """train: fit a run, then evaluate it and write its results."""
 
 import json
-import os
 from pathlib import Path
 
 import lightning as L
 import yaml
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from . import tracking
 from .config import flag, require, to_dict, to_yaml
 from .errors import UserError
-from .evaluate import evaluate_run
+from .evaluate import evaluate_run, write_aside
+from .interruption import Interrupted
 from .llm import open_llm
 from .methods import method_of
 from .pipeline import open_pipeline
@@ -31,13 +32,15 @@ FITTED = "run.json"
 def run(config: Config, args: dict[str, str]) -> None:
     """Train, evaluate and write the run folder; a finished run is left as it is, a broken-off one goes on.
 
-    test=false stops after fitting: nothing is predicted for a test row, and run.json has the validation scores alone.
+    Of several ranks all train; the first alone writes and evaluates. With evaluate=false nothing is predicted for a
+    test row: run.json has the validation scores alone, and the verb evaluate goes on from there.
     """
     require(config)
-    test = flag(args, "test", True)
-    console = Console()
+    evaluating = flag(args, "evaluate", True)
+    first = rank_zero_only.rank == 0
+    console = Console(quiet=not first)
     folder = run_folder(config)
-    if is_finished(config, FINISHED if test else FITTED):
+    if is_finished(config, FINISHED if evaluating else FITTED):
         console.print(f"{folder} is finished and used as it is; delete the folder to train anew", highlight=False)
         return
     rows = read_rows(config.data)
@@ -47,21 +50,26 @@ def run(config: Config, args: dict[str, str]) -> None:
     L.seed_everything(config.seed, verbose=False)
     pipeline = open_pipeline(config, rows, llm)
     logger = tracking.start(config, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_aside(folder / "config.yaml", to_yaml(config))
     copies = near_copies(rows)
-    write_aside(folder / "data.md", card(rows, config.data, copies))
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_aside(folder / "config.yaml", to_yaml(config))
+        write_aside(folder / "data.md", card(rows, config.data, copies))
     with llm.store:
-        fitted = method_of(config).fit(config, folder, pipeline, rows, logger) | {"near_copies": len(copies.pairs)}
-        if not test:
-            if "best_score" not in (fitted.get("val") or {}):
-                raise UserError(f"method={config.method} has no validation score to choose settings by; train it "
-                                "without test=false, and give it no settings to try in a study file")
+        try:
+            fitted = method_of(config).fit(config, folder, pipeline, rows, logger) | {"near_copies": len(copies.pairs)}
+        except Interrupted:
+            if first:
+                raise
+            return  # the first rank's exit code speaks for all
+        if not first:
+            return
+        if not evaluating:
             about = {"method": config.method, "name": config.name, "data": config.data.name, "seed": config.seed}
             write_aside(folder / FITTED, json.dumps(fitted | about | {"metric": rows.target.metric}, indent=2) + "\n")
             if logger is not None:
                 logger.experiment.finish()
-            console.print(f"fitted {folder}", highlight=False)
+            console.print(f"trained {folder}; evaluate it: python -m project evaluate run={folder}", highlight=False)
             return
         console.print(f"evaluating {len(rows.test)} test rows", highlight=False)
         results = evaluate_run(config, folder, pipeline, rows, fitted)
@@ -94,10 +102,3 @@ def same_config(config: Config, folder: Path) -> bool:
         raise UserError(f"{folder} holds a run of another configuration ({'; '.join(changed)}); give another name=, "
                         "or delete the folder")
     return True
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_suffix(path.suffix + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

@@ -190,7 +190,7 @@ def test_images_that_no_row_has_are_warned_of_where_they_are_asked_for(images, t
 @pytest.mark.parametrize("args", [
     ["method=ours"], ["method=ours", "alignment.style=false"], ["method=rules"], ["method=tamml"],
     ["method=ours", "perturbation.place=described"], ["method=rules", "perturbation.place=described"],
-    ["method=ours", "perturbation.weight=0"],
+    ["method=ours", "perturbation.weight=0"], ["method=ours_serial"], ["method=ours_all"], ["method=freelb"],
 ])
 def test_a_run_asks_for_no_more_than_the_calls_that_are_told(tiny_args, args):
     config = load_config([*tiny_args, *args, "alignment.exemplar=false"])
