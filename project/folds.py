@@ -51,5 +51,6 @@ def _together(values: list, how: Callable[[list], float]) -> Any:
     """One value of several alike: numbers as `how` says, nested ones too, anything else as in the first."""
     first = values[0]
     if isinstance(first, dict):
-        return {key: _together([value[key] for value in values if key in value], how) for key in first}
+        keys = dict.fromkeys(key for value in values for key in value)
+        return {key: _together([value[key] for value in values if key in value], how) for key in keys}
     return type(first)(how(values)) if isinstance(first, int | float) else first
