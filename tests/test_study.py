@@ -93,8 +93,8 @@ def pretended(monkeypatch):
             self.arguments, self.out = arguments, out
 
         def wait(self, timeout):
-            trial = "test=false" in self.arguments
-            config = load_config([argument for argument in self.arguments[1:] if argument != "test=false"])
+            trial = "evaluate=false" in self.arguments
+            config = load_config([argument for argument in self.arguments[1:] if argument != "evaluate=false"])
             config.data = inferred(config.data)
             self.asked.append(f"{'trial ' if trial else ''}{config.name} {config.seed}")
             if code := self.before(config):
