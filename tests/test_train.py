@@ -235,7 +235,7 @@ def test_a_variant_broken_off_in_its_last_epoch_ends_as_if_undisturbed(tiny_args
         return learn(module, batch, batch_idx)
 
     learn = RobustTransformer.training_step
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="goes on from its last epoch"):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="goes on from its last checkpoint"):
         patched.setattr(RobustTransformer, "training_step", broken)
         trained([*tiny_args, *method])
     resumed = trained([*tiny_args, *method])

@@ -74,6 +74,14 @@ def test_without_models_words_are_counted_and_no_model_is_looked_at(validated):
     assert code == 0 and "│ words" in out
 
 
+@pytest.mark.parametrize("method", ["fusion", "boosting"])
+def test_methods_on_raw_modalities_need_neither_a_captioner_nor_a_language_model(tiny_args, capsys, method):
+    args = [arg for arg in tiny_args if method == "fusion" or not arg.startswith("model.")]
+    config = load_config([*args, f"method={method}", "experts.captioner=/nowhere", "llm.path=/nowhere"])
+    assert validate.run(config, {}) == 0
+    assert ("no limit" in capsys.readouterr().out) == (method == "boosting")
+
+
 def test_the_roles_of_unnamed_columns_are_told(tiny_args, capsys):
     args = [arg for arg in tiny_args if not arg.startswith(("data.image", "data.text", "data.table"))]
     assert validate.run(load_config([*args, "method=rules"]), {"models": "false"}) == 0

@@ -156,6 +156,10 @@ def test_conditions_come_in_reading_order():
         ("all", "missing", "table", "seen"),
         ("freelb", "noisy", "all", "unseen"),
         ("none", "noisy", "all", "unseen"),
+        ("noise", "noisy", "all", "seen"),
+        ("noise", "missing", "text", "unseen"),
+        ("dropped modalities", "missing", "image+text", "seen"),
+        ("noise and dropped modalities", "noisy", "image", "seen"),
     ],
 )
 def test_what_training_has_seen(perturbation, kind, modality, expected):
