@@ -11,6 +11,7 @@ import pandas as pd
 
 from .config import load_config, meant, read_mapping, require, strict_yaml
 from .errors import UserError
+from .methods import UNTRAINED
 from .robustness.scores import SCORES
 from .run_folder import flat, run_folder, shown
 from .schema import Config
@@ -46,24 +47,37 @@ class Run:
     def finished(self) -> bool:
         """Whether all is there, of this configuration."""
         try:
-            return is_finished(self.config, FITTED if self.trial else FINISHED)
+            there = is_finished(self.config, FITTED if self.trial else FINISHED)
         except UserError:
             return False
+        return there and not (self.trial and self.validation is None)
 
     @property
     def problem(self) -> str | None:
-        """What differs where the folder holds a run of another configuration."""
+        """Why it cannot be made: its folder holds a run of another configuration, or a trial gives no score."""
         try:
-            is_finished(self.config)
+            there = is_finished(self.config, FITTED if self.trial else FINISHED)
         except UserError as error:
             return str(error)
+        if there and self.trial and self.validation is None:
+            return (f"{self.folder} has no validation score to choose settings by; give {self.config.method}: {{}} "
+                    "under tune in the study file")
         return None
+
+    @property
+    def validation(self) -> tuple[str, float] | None:
+        """The metric and the best score on the validation rows, where run.json has one."""
+        info = self._info()
+        score = (info.get("val") or {}).get("best_score")
+        return None if score is None else (info["metric"], score)
 
     @property
     def seconds(self) -> float:
         """What the finished run says that it took."""
-        info = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-        return float(sum(info.get("seconds", {}).values()))
+        return float(sum(self._info().get("seconds", {}).values()))
+
+    def _info(self) -> dict:
+        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -202,8 +216,9 @@ def _entries(path: Path, tier: str, said: dict, lines: dict, settings: list[str]
             arguments += _arguments(overrides)
         try:
             entry = Entry(tier, name, (*arguments, *settings), tuple(seeds), (), Path())
-            folder = run_folder(entry.whole(seeds[0])).parent.parent / "study"
-            entry = replace(entry, grid=_grid(said.get("tune") or {}, name, method), folder=folder, folds=folds)
+            whole = entry.whole(seeds[0])
+            grid = () if whole.model.kind in UNTRAINED else _grid(said.get("tune") or {}, name, method)
+            entry = replace(entry, grid=grid, folder=run_folder(whole).parent.parent / "study", folds=folds)
             copies = [entry] if folds is None else [replace(entry, fold=fold) for fold in range(folds)]
             for copy in copies:
                 copy.trials()
@@ -256,7 +271,7 @@ def choice(entry: Entry) -> tuple[str, ...] | None:
     trials = entry.trials()
     if not all(trial.finished for trial in trials):
         return None
-    found = [_validation(trial) for trial in trials]
+    found = [trial.validation for trial in trials]
     better = max if SCORES[found[0][0]].higher_is_better else min
     scores = [score for _, score in found]
     return entry.grid[scores.index(better(scores))]
@@ -269,13 +284,8 @@ def tuning_table(entries: list[Entry]) -> pd.DataFrame:
         chosen = choice(entry)
         for trial, settings in zip(entry.trials(), entry.grid, strict=True):
             if trial.finished:
-                metric, score = _validation(trial)
+                metric, score = trial.validation
                 rows.append({"tier": entry.tier, "name": entry.name, "fold": entry.fold, "settings": " ".join(settings),
                              "metric": metric, "validation": score, "seconds": trial.seconds,
                              "chosen": settings == chosen, "folder": str(trial.folder)})
     return pd.DataFrame(rows)
-
-
-def _validation(trial: Run) -> tuple[str, float]:
-    info = json.loads((trial.folder / "run.json").read_text(encoding="utf-8"))
-    return info["metric"], info["val"]["best_score"]

@@ -135,7 +135,7 @@ class Session:
             _say(f"  finished in {duration(time.monotonic() - start)}")
         else:
             killed = f"killed by signal {-code}; " if code < 0 else ""
-            self._note(run, f"{killed}{_last_word(log) or f'exit code {code}'} ({log})")
+            self._note(run, run.problem or f"{killed}{_last_word(log) or f'exit code {code}'} ({log})")
         self._keep()
         return True
 

@@ -86,7 +86,7 @@ def pretended(monkeypatch):
 
     class Pretended:
         asked: list[str] = []
-        metric = "accuracy"
+        metric, score = "accuracy", "best_score"
         before = staticmethod(lambda config: 0)
 
         def __init__(self, arguments, out):
@@ -103,7 +103,7 @@ def pretended(monkeypatch):
             folder = run_folder(config)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.yaml").write_text(to_yaml(config))
-            info = {"metric": self.metric, "val": {"best_score": config.trainer.lr}, "seconds": {"train": 7200.0}}
+            info = {"metric": self.metric, "val": {self.score: config.trainer.lr}, "seconds": {"train": 7200.0}}
             (folder / "run.json").write_text(json.dumps(info))
             if not trial:
                 (folder / "results.parquet").touch()
@@ -197,6 +197,20 @@ def test_the_choice_knows_whether_a_score_or_an_error_is_measured(study_file, se
     assert main(["study", path, *settings]) == 0
     table = pd.read_csv(folder_of(tmp_path) / "tuning.csv")
     assert set(table["settings"][table["chosen"]]) == {f"trainer.lr={better}"}
+
+
+def test_a_trial_without_a_validation_score_holds_its_method_back_and_says_so(study_file, settings, pretended, capsys):
+    pretended.score = None
+    path = study_file(tiers=ONE, tune={"default": {"trainer.lr": [0.1]}})
+    assert main(["study", path, *settings]) == 1
+    assert len(pretended.asked) == 1 and "give plain: {} under tune" in capsys.readouterr().out
+
+
+def test_what_learns_nothing_has_no_trials(study_file, settings, pretended):
+    tiers = {"A": {"methods": ["llm", "plain"], "seeds": [0]}}
+    settings = [setting for setting in settings if not setting.startswith("model.")]
+    assert main(["study", study_file(tiers=tiers, tune={"default": {"trainer.lr": [0.1, 0.2]}}), *settings]) == 0
+    assert pretended.asked[0] == "llm 0" and len(pretended.asked) == 4
 
 
 def test_a_study_stops_between_runs_when_its_hours_are_spent(study_file, settings, pretended, tmp_path, capsys):
@@ -344,8 +358,8 @@ def test_a_request_to_end_ends_the_run_too_and_keeps_its_last_epoch(study_file, 
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 130 and "the study goes on with the same command" in errors
-    assert "goes on from its last epoch" in "".join(
-        path.read_text() for path in folder_of(tmp_path).glob("logs/*")).replace("\n", " ")
+    logs = "".join(path.read_text() for path in folder_of(tmp_path).glob("logs/*"))
+    assert "goes on from its last checkpoint" in " ".join(logs.split())
     assert json.loads((folder_of(tmp_path) / "state.json").read_text())["seconds"] > 0
     with study._alone(folder_of(tmp_path)):  # no process of it is left
         pass
