@@ -1,5 +1,6 @@
 # make demo     train, evaluate and report on a laptop, offline
 # make test     the tests; make test-all adds the slow ones
+# make study    the methods compared, for hours; break it off and start it again as you like
 # make test-slurm     the batch scripts on a SLURM of two nodes on this machine; wants root and Debian's slurm packages
 # make cluster-check  on a login node: what is missing to submit jobs
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := .venv/bin
 DEMO := $(BIN)/python -m project
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo demo-live demo-record test test-all test-slurm cluster-check lint
+.PHONY: demo demo-live demo-record study test test-all test-slurm cluster-check lint
 
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -35,11 +36,16 @@ demo-record: .venv/installed
 	$(DEMO) prepare experiment=demo store.path=outputs/demo-record store.recorded=null dry_run=true
 	$(DEMO) prepare experiment=demo store.path=outputs/demo-record store.recorded=null
 
+# What it will take: .venv/bin/python -m project study conf/study/emoji.yaml dry_run=true
+study: .venv/installed
+	$(BIN)/pip install -q -e '.[local-llm]'
+	$(DEMO) study conf/study/emoji.yaml
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not slurm and not gpu"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not slurm and not gpu"
 
 test-all: lint
 	$(BIN)/python -m pytest -m "slow and not slurm and not gpu"

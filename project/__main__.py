@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 
-from project.config import load_config, load_run, meant, to_yaml, wanted
-from project.errors import UserError
+from project.config import load_config, load_run, to_yaml, wanted
+from project.errors import UserError, meant
 from project.interruption import EXIT_CODE, Interrupted, heeding, stop_at_once
 from project.run_folder import shown
 from project.schema import KINDS, Config
@@ -20,12 +20,14 @@ RUN = "a run folder; the configuration then comes from it"
 class Verb:
     """A command: its one line of help, its own arguments beside those of the configuration, and its words.
 
-    `words` says what may stand on the command line without an =; "" allows none.
+    `words` says what may stand on the command line without an =; "" allows none. A verb of `many` configurations gets
+    the key=value arguments in place of a configuration.
     """
 
     help: str
     arguments: dict[str, str] = field(default_factory=dict)
     words: str = ""
+    many: bool = False
 
 
 # The verb x is run(config, args) of the module project.x, imported when it is called.
@@ -43,10 +45,31 @@ VERBS = {
     ),
     "train": Verb(
         "train, then evaluate and write the results",
-        {"evaluate": "false leaves the evaluation to the verb evaluate, such as to a job with one GPU; true"},
+        {"evaluate": "false stops after training: no test row is predicted, and run.json has the validation scores"},
     ),
-    "evaluate": Verb("evaluate a trained run, or again", {"run": RUN}),
-    "report": Verb("write the tables, the figures and the page of an experiment"),
+    "evaluate": Verb(
+        "evaluate a trained run, or again, or on the texts of another language model",
+        {"run": f"{RUN}; llm=<option> beside it reads that model's texts, and writes to a copy, <name>@<model>"},
+    ),
+    "study": Verb(
+        "make all runs of a study file, one after another, and the report; goes on where it was broken off",
+        {
+            "dry_run": "true prints the runs, which are finished, and the hours that the others will take",
+            "hours": "compute to spend over all sittings, for what the file says",
+            "tier": "one tier, or several with commas between them; without it, all of them",
+        },
+        words="a study file, such as conf/study/emoji.yaml; key=value stands over what it says",
+        many=True,
+    ),
+    "analyse": Verb(
+        "measure the texts of finished runs: collapse, what came back of what was removed, how good perturbations are",
+        words="run folders, or patterns of them; without one, the first seed of each run of the experiment",
+    ),
+    "report": Verb(
+        "compare finished runs: the tables, the figures and the page",
+        {"log": "true logs the tables and the curves to W&B too, as a run of its own"},
+        words="run folders, or quoted globs of them such as 'outputs/**/seed-*'; without one, the experiment's runs",
+    ),
     "store": Verb(
         "look at, check and tend the stored generations",
         {
@@ -156,8 +179,13 @@ def _dispatch(argv: list[str]) -> int:
             args.setdefault("words", []).append(arg)
         else:
             rest.append(arg)
-    config = load_run(args["run"], rest) if "run" in args else load_config(rest)
+    if verb.many:
+        config = rest
+    else:
+        config = load_run(args["run"], rest) if "run" in args else load_config(rest)
     if "--print-config" in asked:
+        if verb.many:
+            raise UserError(f"{name} has many configurations; each run folder keeps its own")
         print(to_yaml(config), end="")
         return 0
     return importlib.import_module(f"project.{name}").run(config, args) or 0

@@ -1,7 +1,8 @@
 """Descriptions -> summary and reasoning, by a language model.
 
 Style and summary are the two phases of the paper's modality summarization, reasoning is its reasoning augmentation;
-both read the descriptions, and their outputs are read side by side by the downstream model.
+both read the descriptions, or the reasoning reads the summary where it is serial, and their outputs are read side by
+side by the downstream model.
 """
 
 import math
@@ -77,7 +78,8 @@ def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: Alig
         questions = [summary_question(styled[index], config, task, exemplar) for index in asked]
         summaries = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
     if config.reasoning:
-        questions = [reasoning_question(styled[index], config, task) for index in asked]
+        told = [(("summary", summaries[index].text),) if config.serial else styled[index] for index in asked]
+        questions = [reasoning_question(parts, config, task) for parts in told]
         reasonings = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
     return [_merge(parts, styles[index], summaries.get(index), reasonings.get(index), task)
             for index, parts in enumerate(styled)]
@@ -125,46 +127,58 @@ def summary_question(styled: Parts, config: Alignment, task: Task, exemplar: Exe
     return Question(request, lambda out, end: gate.flags(out, source, end), source)
 
 
-def reasoning_question(styled: Parts, config: Alignment, task: Task) -> Question:
+def reasoning_question(told: Parts, config: Alignment, task: Task) -> Question:
     """What is asked for a prediction and its explanation; where every draw fails, nothing is said.
 
     It has no example: a small model copies the example's explanation, and the schema keeps the form anyway.
     """
     gate = Gate(longest=3.0)
-    source = joined(styled)
-    answer = {"type": "string", "enum": list(task.classes)} if task.classes else {"type": "number"}
+    source = joined(told)
     schema = {
         "type": "object", "additionalProperties": False, "required": ["explanation", "prediction"],
-        "properties": {"explanation": {"type": "string", "maxLength": 160}, "prediction": answer},
+        "properties": {"explanation": {"type": "string", "maxLength": 160},
+                       "prediction": prediction_schema(task)},
     }
 
     def judge(out: str, end: str) -> tuple[str, ...]:
         explanation, prediction = _reasoned(out, task)
         return ("not in the schema",) if prediction is None else gate.flags(explanation, source, end)
 
-    told = {"question": task.question, "lines": task.lines, "advice": task.advice}
-    instruction = (prompt("reasoning", classes="; ".join(task.classes), **told) if task.classes
-                   else prompt("reasoning-number", **told))
-    request = Request("reasoning", _messages(instruction, None, labelled(styled)), config.temperature, 120,
+    lines = "" if config.serial else task.lines  # a summary has none of the lines that are explained
+    fields = {"question": task.question, "lines": lines, "advice": task.advice}
+    instruction = (prompt("reasoning", classes="; ".join(task.classes), **fields) if task.classes
+                   else prompt("reasoning-number", **fields))
+    request = Request("reasoning", _messages(instruction, None, labelled(told)), config.temperature, 120,
                       schema=canonical(schema))
     return Question(request, judge, "")
 
 
 def _reasoned(text: str, task: Task) -> tuple[str, str] | tuple[None, None]:
-    """Explanation and prediction of a completion, or two times None.
+    """Explanation and prediction of a completion, or two times None."""
+    answer = parsed(text) or {}
+    explanation, prediction = answer.get("explanation"), predicted(answer, task)
+    told = prediction is not None and isinstance(explanation, str)
+    return (explanation.strip(), prediction) if told else (None, None)
+
+
+def predicted(answer: dict, task: Task) -> str | None:
+    """The class or number that a parsed completion predicts, or None where it names none.
 
     A class counts in whatever case it is written; a number must be finite, and is told in six digits.
     """
-    answer = parsed(text) or {}
-    explanation, prediction = answer.get("explanation"), str(answer.get("prediction")).strip().casefold()
-    named = [name for name in task.classes if name.casefold() == prediction]
-    if not task.classes:
-        try:
-            number = float(prediction.replace(",", ""))
-        except ValueError:
-            number = math.nan
-        named = [f"{number:.6g}"] if math.isfinite(number) else []
-    return (explanation.strip(), named[0]) if named and isinstance(explanation, str) else (None, None)
+    prediction = str(answer.get("prediction", "")).strip().casefold()
+    if task.classes:
+        return next((name for name in task.classes if name.casefold() == prediction), None)
+    try:
+        number = float(prediction.replace(",", ""))
+    except ValueError:
+        return None
+    return f"{number:.6g}" if math.isfinite(number) else None
+
+
+def prediction_schema(task: Task) -> dict:
+    """The JSON schema of what is predicted."""
+    return {"type": "string", "enum": list(task.classes)} if task.classes else {"type": "number"}
 
 
 def exemplar_from(described: Sequence[Parts], aligned: Sequence[Aligned]) -> Exemplar | None:

@@ -8,7 +8,6 @@ when a later layer chooses another; what debug says there fits any option, unles
 """
 
 import ast
-import difflib
 import os
 import re
 import types
@@ -23,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .check import check
-from .errors import UserError
+from .errors import UserError, meant
 from .run_folder import flat, of_environment, run_name, shown
 from .schema import KINDS, Config
 
@@ -51,15 +50,23 @@ def load_config(args: list[str], root: Path = CONF) -> Config:
     return config
 
 
-def load_run(folder: str | Path, args: Iterable[str] = ()) -> Config:
-    """The configuration of a run folder; args may set the keys that of_environment names. Raises UserError."""
+def load_run(folder: str | Path, args: Iterable[str] = (), root: Path = CONF) -> Config:
+    """The configuration of a run folder. Raises UserError.
+
+    args may set the keys that of_environment names, and choose another option of llm, with its keys.
+    """
     path, command = Path(folder) / "config.yaml", _command_line(args)
+    llm = command.choices.get("llm")
     for key in [*command.choices, *command.values]:
-        if not of_environment(key):
+        if not (of_environment(key) or llm and key.split(".")[0] == "llm"):
             raise UserError(f"{COMMAND_LINE}: {key} cannot be given beside run={folder}, which settles it")
     if not path.is_file():
         raise UserError(f"{folder} is not a run folder: it has no config.yaml")
-    return from_dict(_mapping(path, yaml.safe_load), str(path), args)
+    mapping = read_mapping(path, yaml.safe_load)
+    if llm is None:
+        return from_dict(mapping, str(path), args)
+    run = Layer(str(path), values={key: _escaped(value) for key, value in flat(mapping | {"llm": {}}).items()})
+    return _typed([_option(root, "llm", llm, (), "llm."), run, command])
 
 
 def from_dict(mapping: dict, where: str = "configuration", args: Iterable[str] = ()) -> Config:
@@ -88,6 +95,14 @@ def require(config: Config) -> None:
         raise UserError("\n".join(f"{key} is not set; give {key}=..." for key in missing))
 
 
+def flag(args: dict[str, str], key: str, default: bool) -> bool:
+    """A verb's own argument that is true or false. Raises UserError."""
+    word = args.get(key, shown(default)).lower()
+    if word not in ("true", "false"):
+        raise UserError(f"{key}={word}: give true or false")
+    return word == "true"
+
+
 def wanted(hint: Any) -> str:
     """A type in words: `one of a, b`, `int or null`, `list of float`."""
     if typing.get_origin(hint) is typing.Literal:
@@ -97,12 +112,6 @@ def wanted(hint: Any) -> str:
     if typing.get_origin(hint) is list:
         return f"list of {wanted(typing.get_args(hint)[0])}"
     return {Any: "any value", str: "text"}.get(hint) or hint.__name__
-
-
-def meant(word: str, there: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing where no name is near."""
-    near = difflib.get_close_matches(word, list(there), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _compose(args: list[str], root: Path) -> Config:
@@ -140,8 +149,7 @@ def _layer(root: Path, file: str, choosable: tuple[str, ...], prefix: str = "") 
     path = root / file
     if not path.is_file():
         raise UserError(f"{path} is missing; the environment variable TCR_CONF names the folder of the configuration")
-    # OmegaConf refuses a key that is written twice, where PyYAML takes the last.
-    values = _mapping(path, lambda text: OmegaConf.to_container(OmegaConf.create(text)))
+    values = read_mapping(path, strict_yaml)
     defaults = values.pop("defaults", None) or []
     if not isinstance(defaults, list) or not all(isinstance(item, dict) and len(item) == 1 for item in defaults):
         raise UserError(f"{path}: defaults must be a list of lines such as `- data: emoji`")
@@ -153,7 +161,13 @@ def _layer(root: Path, file: str, choosable: tuple[str, ...], prefix: str = "") 
     return Layer(str(path), choices, flat(values, prefix))
 
 
-def _mapping(path: Path, parse: Callable[[str], Any]) -> dict:
+def strict_yaml(text: str) -> Any:
+    """Parsed by OmegaConf, which refuses a key that is written twice, where PyYAML takes the last."""
+    return OmegaConf.to_container(OmegaConf.create(text))
+
+
+def read_mapping(path: Path, parse: Callable[[str], Any]) -> dict:
+    """The keys and values of a file. Raises UserError where it cannot be read, with the line where there is one."""
     try:
         mapping = parse(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:

@@ -1,12 +1,13 @@
 """The LightningDataModule: texts of each epoch, converted and perturbed anew.
 
-Epoch e trains on round e mod rounds. What a row's text is in a round is a pure function of the row and the round, so
-nothing depends on how often a loader was made, nor on whether a run was resumed. With a language model on a server,
-round e+1 is generated in the background of epoch e; one that shares the processor with training would only slow it.
+Epoch e trains on round e mod rounds; where the worst of several is chosen, these are that round and the next ones. What
+a row's text is in a round is a pure function of the row and the round, so nothing depends on how often a loader was
+made, nor on whether a run was resumed. With a language model on a server, what epoch e+1 needs is generated in the
+background of epoch e; one that shares the processor with training would only slow it.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 import lightning as L
@@ -25,20 +26,19 @@ from .tokenize import Encoding, by_length, encode, pad
 
 
 class Texts(Dataset):
-    """Encoded texts with their targets and, for training, the perturbed view beside the clean one."""
+    """Encoded texts with their targets and, for training, the candidates for the second view beside the clean one."""
 
     def __init__(self, clean: list[Encoding], targets: list[str | float], target: Target,
-                 second: list[Encoding] | None = None, groups: list[int] | None = None):
-        self.clean, self.targets, self.target, self.second, self.groups = clean, targets, target, second, groups
+                 candidates: Sequence[list[Encoding]] = (), groups: list[int] | None = None):
+        self.clean, self.targets, self.target, self.candidates, self.groups = clean, targets, target, candidates, groups
 
     def __len__(self) -> int:
         return len(self.clean)
 
     def __getitem__(self, index: int) -> dict:
         target = self.targets[index]
-        item = {"views": [self.clean[index]], "target": target, "label": self.target.label(target)}
-        if self.second is not None:
-            item["views"].append(self.second[index])
+        views = [self.clean[index], *(texts[index] for texts in self.candidates)]
+        item = {"views": views, "target": target, "label": self.target.label(target)}
         if self.groups is not None:
             item["condition"] = self.groups[index]
         return item
@@ -47,6 +47,7 @@ class Texts(Dataset):
 class TextDataModule(L.LightningDataModule):
     """Rows -> texts -> batches. Each training batch has two `views`: the clean texts and the perturbed ones.
 
+    Where the model is to choose the worst of several rounds, each of them is a view; they are padded to one length.
     With several devices each rank reads its part of every step's batch, and generates the missing texts whose key falls
     to it, waiting for the others' by the store alone.
     """
@@ -98,17 +99,21 @@ class TextDataModule(L.LightningDataModule):
         """The training rows as that round perturbs them."""
         return self.pipeline.perturbed(self.clean_traces(), round)
 
+    def rounds_of(self, epoch: int) -> list[int]:
+        """The rounds that an epoch's second views come from; none where their loss has no weight."""
+        config = self.config.perturbation
+        return [(epoch + further) % config.rounds for further in range(config.worst)] if config.weight else []
+
     def train_texts(self, epoch: int) -> Texts:
-        """What epoch `epoch` trains on; the second view is left out where its loss has no weight."""
+        """What epoch `epoch` trains on."""
         clean = self.clean_traces()
-        second = None
-        if self.config.perturbation.weight:
-            round = epoch % self.config.perturbation.rounds
+        rounds = self.rounds_of(epoch)
+        for round in rounds:
             if round not in self._rounds:
                 ahead = self._ahead.pop(round, None)
                 self._rounds[round] = self._encode(ahead.result() if ahead else self.traces_of_round(round))
-            second = self._rounds[round]
-        return Texts(self._clean_encodings, [trace.record.target for trace in clean], self.rows.target, second)
+        return Texts(self._clean_encodings, [trace.record.target for trace in clean], self.rows.target,
+                     [self._rounds[round] for round in rounds])
 
     def train_dataloader(self) -> Batches:
         """Asked for anew before each epoch; its texts are made when its first batch is."""
@@ -121,7 +126,8 @@ class TextDataModule(L.LightningDataModule):
         texts = self.train_texts(epoch)
         if self.trainer and self.config.llm.kind in REMOTE and epoch + 1 < self.trainer.max_epochs:
             self.validation_texts()  # else its first reader would wait for the round
-            self._generate_ahead((epoch + 1) % self.config.perturbation.rounds)
+            for round in self.rounds_of(epoch + 1):
+                self._generate_ahead(round)
         # A perturbed text is often much shorter or longer than its clean one: both count.
         lengths = [sum(len(view["input_ids"]) for view in texts[index]["views"]) for index in range(len(texts))]
         steps = by_length(lengths, self.config.trainer.batch_size, seeded("batches", self.config.seed, epoch))
@@ -132,7 +138,7 @@ class TextDataModule(L.LightningDataModule):
 
     def _generate_ahead(self, round: int) -> None:
         """Have a thread bring a round into the store; its errors are raised where the round is asked for."""
-        if not self.config.perturbation.weight or round in self._rounds or round in self._ahead:
+        if round in self._rounds or round in self._ahead:
             return
         future = self._ahead[round] = Future()
 
@@ -182,15 +188,24 @@ class TextDataModule(L.LightningDataModule):
         return encode([compose(trace.parts) for trace in traces], self.tokenizer, self.config.model.max_tokens)
 
     def _collate(self, items: list[dict], counted: bool = True) -> dict:
-        """`views`: the clean texts and, in training, the second ones, each padded by itself; `labels`: (rows,).
+        """`views`: the clean texts and, in training, the second ones, padded by themselves; `labels`: (rows,).
 
         `targets` are the classes' names, or the numbers in their own unit. What is not `counted` has the condition -1.
         """
+        clean, *candidates = zip(*(item["views"] for item in items), strict=True)
         batch = {
-            "views": [pad(view, self.tokenizer) for view in zip(*(item["views"] for item in items), strict=True)],
+            "views": [pad(clean, self.tokenizer), *self._padded_alike(candidates)],
             "labels": torch.tensor([item["label"] for item in items]),
             "targets": [item["target"] for item in items],
         }
         if "condition" in items[0]:
             batch["conditions"] = torch.tensor([item["condition"] if counted else -1 for item in items])
         return batch
+
+    def _padded_alike(self, views: Sequence[Sequence[Encoding]]) -> list[dict[str, torch.Tensor]]:
+        """Each view's batch, all of one length, so that any row may be taken from any of them."""
+        if not views:
+            return []
+        whole = pad([encoding for view in views for encoding in view], self.tokenizer)
+        parts = zip(*(values.chunk(len(views)) for values in whole.values()), strict=True)
+        return [dict(zip(whole, part, strict=True)) for part in parts]

@@ -1,4 +1,7 @@
-"""The one exception that stands for a user's mistake."""
+"""A user's mistake: the one exception that stands for it, and what may have been meant."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -7,3 +10,9 @@ class UserError(Exception):
     The command line prints the message alone and leaves with exit code 2; any other exception is a bug and
     shows its traceback.
     """
+
+
+def meant(word: str, there: Iterable[str]) -> str:
+    """`; did you mean X?`, or nothing where no name is near."""
+    near = difflib.get_close_matches(word, list(there), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

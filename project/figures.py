@@ -1,146 +1,182 @@
-"""The report's figures. Methods differ in colour, line style, marker and hatch, so that they print in grey too."""
+"""The report's main figures, and the looks of all. Methods differ in line style and marker too, so that they print in
+grey and the colour-blind can tell them apart."""
 
 import math
 
+import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from .modality import REGISTRY
 from .robustness.comparison import Comparison, Estimate
+from .robustness.curves import curve, modalities
+from .section import condition_text, noise_text
 
-# Colours of Okabe and Ito 2008, which colour-blind readers can tell apart.
+# Colours of Okabe and Ito 2008, which colour-blind readers can tell apart; the lines and markers are all different.
 STYLES = [
-    ("#000000", "-", "o", ""),
-    ("#0072B2", "--", "s", "///"),
-    ("#D55E00", "-.", "^", "..."),
-    ("#009E73", ":", "D", "xxx"),
-    ("#CC79A7", (0, (5, 1, 1, 1, 1, 1)), "v", "\\\\\\"),
-    ("#E69F00", (0, (8, 2)), "P", "ooo"),
+    ("#000000", "-", "o"),
+    ("#0072B2", "--", "s"),
+    ("#D55E00", "-.", "^"),
+    ("#009E73", ":", "D"),
+    ("#CC79A7", (0, (5, 1, 1, 1, 1, 1)), "v"),
+    ("#E69F00", (0, (8, 2)), "P"),
+    ("#56B4E9", (0, (3, 1, 1, 1)), "X"),
+    ("#000000", (0, (1, 2)), "*"),
+    ("#0072B2", (0, (10, 3, 2, 3)), "<"),
+    ("#D55E00", (0, (4, 4)), ">"),
+    ("#009E73", (0, (6, 1, 1, 1)), "h"),
+    ("#CC79A7", (0, (2, 1)), "p"),
 ]
+MOST = len(STYLES)
+"""Lines in a panel at most."""
+LIGHT_TO_DARK = ListedColormap(colormaps["Blues"](np.linspace(0, 0.85, 256)))
+"""A single hue that rises in darkness, so that it is a scale in grey too."""
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """The text without the meaning that matplotlib gives to dollar signs."""
     return text.replace("$", r"\$")
 
 
-def _style(index: int) -> tuple:
-    return STYLES[index % len(STYLES)]
+def style(comparison: Comparison, method: str) -> tuple:
+    """Colour, line style and marker of a method, the same in all figures; different within a part of `legible`."""
+    index = comparison.methods.index(method)
+    return STYLES[1 + (index - 1) % (MOST - 1)] if index else STYLES[0]
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def legend(figure: Figure, axes: Axes) -> None:
+    """One legend above all panels."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=min(3, len(labels)), frameon=False, fontsize=10)
 
 
-def score_against_noise(comparison: Comparison) -> Figure | None:
+def legible(methods: list[str]) -> dict[str, list[str]]:
+    """The methods in parts of at most MOST, the first of all in each; by the suffix of a figure's name: "", _2, ..."""
+    first, *others = methods
+    starts = range(0, max(len(others), 1), MOST - 1)
+    return {f"_{number}" if number > 1 else "": [first, *others[start : start + MOST - 1]]
+            for number, start in enumerate(starts, start=1)}
+
+
+def tidy(panel: Axes) -> None:
+    """A light grid, and no frame where nothing is read."""
+    panel.grid(alpha=0.25)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def score_against_noise(comparison: Comparison) -> dict[str, Figure]:
     """The score over noise level, a panel per corrupted modality; bands are 95 % intervals, thin points single seeds.
 
-    None where nothing was tested under noise.
+    By suffix, a figure for each part of `legible`. Empty where nothing was tested under noise.
     """
-    conditions = comparison.conditions
-    targets = list(dict.fromkeys(conditions["modality"][conditions["kind"] == "noisy"]))
-    if not targets:
-        return None
+    if not modalities(comparison):
+        return {}
+    return {suffix: _curves(comparison, methods) for suffix, methods in legible(comparison.methods).items()}
+
+
+def _curves(comparison: Comparison, methods: list[str]) -> Figure:
+    targets = modalities(comparison)
     rows = math.ceil(len(targets) / 2)
-    figure = Figure(figsize=(7.2, 0.7 + 3.1 * rows), layout="constrained")
+    height = 0.5 + 0.22 * math.ceil((len(methods) + 1) / 3) + 3.1 * rows
+    figure = Figure(figsize=(7.2, height), layout="constrained")
     panels = figure.subplots(rows, min(2, len(targets)), squeeze=False, sharey=True).ravel()
     for panel, target in zip(panels, targets, strict=False):
-        names = ["clean", *comparison.select("noisy", target)]
-        levels = conditions["level"][names].to_list()
-        for index, method in enumerate(comparison.methods):
-            colour, line, marker, _ = _style(index)
+        names, levels = curve(comparison, target)
+        for method in methods:
+            colour, line, marker = style(comparison, method)
             estimates = [comparison.value(method, [name]) for name in names]
             low, high = [estimate.low for estimate in estimates], [estimate.high for estimate in estimates]
-            panel.fill_between(levels, low, high, color=colour, alpha=0.12, linewidth=0)
-            panel.plot(
-                levels,
-                [estimate.value for estimate in estimates],
-                color=colour,
-                linestyle=line,
-                marker=marker,
-                markersize=5,
-                label=_plain(method),
-            )
-            _seed_points(panel, levels, estimates, colour, marker)
+            # With many methods the bands would hide each other; the table has all intervals.
+            if len(methods) <= 4:
+                panel.fill_between(levels, low, high, color=colour, alpha=0.12, linewidth=0)
+            panel.plot(levels, [estimate.value for estimate in estimates], color=colour, linestyle=line, marker=marker,
+                       markersize=5, label=plain_text(method))
+            for level, estimate in zip(levels, estimates, strict=True):
+                _seed_points(panel, [level] * len(estimate.seeds), estimate.seeds, colour, marker)
         if not math.isnan(comparison.chance):
             panel.axhline(comparison.chance, color="0.35", linestyle=(0, (1, 3)), linewidth=1.2, label="chance")
-        panel.set_title(f"noise on {'all modalities' if target == 'all' else target}", fontsize=11)
+        panel.set_title(f"noise on {noise_text(target)}", fontsize=11)
         unit = REGISTRY[target].unit if target in REGISTRY else "on all modalities at once"
         panel.set_xlabel(f"noise level\n({unit})")
         panel.set_xticks(levels)
         panel.set_xlim(-0.03, max(levels) + 0.03)
         if comparison.metric == "accuracy":
             panel.set_ylim(0, 1)
-        panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
+        tidy(panel)
     for panel in panels[len(targets) :]:
         panel.set_visible(False)
     for panel in panels[::2]:
         panel.set_ylabel(comparison.score.label)
-    _legend(figure, panels[0])
+    legend(figure, panels[0])
     return figure
 
 
-def _seed_points(panel: Axes, levels: list[float], estimates: list[Estimate], colour: str, marker: str) -> None:
-    for level, estimate in zip(levels, estimates, strict=True):
-        if len(estimate.seeds) > 1:
-            panel.plot(
-                [level] * len(estimate.seeds),
-                estimate.seeds,
-                linestyle="",
-                marker=marker,
-                markersize=3,
-                markerfacecolor="none",
-                markeredgecolor=colour,
-                markeredgewidth=0.5,
-                alpha=0.7,
-            )
+def _seed_points(panel: Axes, x: list[float], y: tuple[float, ...], colour: str, marker: str) -> None:
+    """Single seeds, small and open; nothing where there is one, which is the value itself."""
+    if len(y) > 1:
+        panel.plot(x, y, linestyle="", marker=marker, markersize=3, markerfacecolor="none", markeredgecolor=colour,
+                   markeredgewidth=0.5, alpha=0.7)
 
 
-def drop_bars(comparison: Comparison) -> Figure | None:
-    """Drop ratio under noise of the middle level, each missing set of modalities and changed order, as bars.
-
-    Whiskers are 95 % intervals, thin points single seeds. None where nothing was tested but clean rows.
-    """
-    level = comparison.middle
-    modality = comparison.conditions["modality"]
-    rows = [(f"noise {level:g}: {modality[name]}", [name]) for name in comparison.select("noisy", level=level)]
-    rows += [("missing: " + modality[name].replace("+", ", "), [name]) for name in comparison.select("missing")]
-    if orders := comparison.select("order"):
-        rows.append((f"other order\n(mean of {len(orders)})", orders))
-    if not rows:
-        return None
+def clean_beside_robust(comparison: Comparison, condition: str) -> Figure:
+    """A line a method: its score clean (filled) and under the condition (open), and its drop ratio, with intervals."""
     methods = comparison.methods
-    figure = Figure(figsize=(7.2, 1.2 + len(rows) * (0.2 + 0.17 * len(methods))), layout="constrained")
-    panel = figure.subplots()
-    height = 0.82 / len(methods)
-    for index, method in enumerate(methods):
-        colour, _, marker, hatch = _style(index)
-        estimates = [comparison.drop(method, names) for _, names in rows]
-        places = [row + (index - (len(methods) - 1) / 2) * height for row in range(len(rows))]
-        panel.barh(
-            places,
-            [estimate.value for estimate in estimates],
-            height=height,
-            facecolor="0.8" if index == 0 else "white",
-            edgecolor=colour,
-            hatch=hatch,
-            linewidth=0.8,
-            label=_plain(method),
-        )
-        low, high = [estimate.low for estimate in estimates], [estimate.high for estimate in estimates]
-        panel.hlines(places, low, high, color="0.1", linewidth=1.4)
-        for place, estimate in zip(places, estimates, strict=True):
-            if len(estimate.seeds) > 1:
-                panel.plot(estimate.seeds, [place] * len(estimate.seeds), "o", ms=2.5, mfc="white", mec="0.1", mew=0.5)
-    panel.set_yticks(range(len(rows)), [label for label, _ in rows])
-    panel.set_ylim(len(rows) - 0.5, -0.5)
-    panel.axvline(0, color="0.1", linewidth=0.8)
+    figure = Figure(figsize=(7.2, 1.3 + 0.42 * len(methods)), layout="constrained")
+    scores, drops = figure.subplots(1, 2, sharey=True)
+    for row, method in enumerate(methods):
+        clean, corrupted = (comparison.value(method, [name]) for name in ("clean", condition))
+        _whiskered(scores, clean, row - 0.14, "black", "clean" if row == 0 else "")
+        _whiskered(scores, corrupted, row + 0.14, "white", condition_text(comparison, condition) if row == 0 else "")
+        _whiskered(drops, comparison.drop(method, [condition]), row, "0.6", "")
+    if not math.isnan(comparison.chance):
+        scores.axvline(comparison.chance, color="0.35", linestyle=(0, (1, 3)), linewidth=1.2, label="chance")
+    drops.axvline(0, color="0.1", linewidth=0.8)
+    scores.set_yticks(range(len(methods)), [plain_text(method) for method in methods])
+    scores.set_ylim(len(methods) - 0.5, -0.5)
+    scores.set_xlabel(comparison.score.label)
     formula = "corrupted / clean" if comparison.score.higher_is_better else "clean / corrupted"
-    panel.set_xlabel(f"drop ratio (1 - {formula} {comparison.metric}; lower is better)")
-    panel.grid(axis="x", alpha=0.25)
-    panel.spines[["top", "right", "left"]].set_visible(False)
-    panel.tick_params(axis="y", length=0)
-    _legend(figure, panel)
+    drops.set_xlabel(f"drop ratio (1 − {formula};\nlower is better)")
+    for panel in (scores, drops):
+        tidy(panel)
+        panel.tick_params(axis="y", length=0)
+    legend(figure, scores)
+    return figure
+
+
+def _whiskered(panel: Axes, estimate: Estimate, place: float, fill: str, label: str) -> None:
+    panel.hlines(place, estimate.low, estimate.high, color="0.1", linewidth=1.3)
+    if len(estimate.seeds) > 1:
+        panel.plot(estimate.seeds, [place] * len(estimate.seeds), linestyle="", marker="|", color="0.1", markersize=6,
+                   markeredgewidth=0.7)
+    panel.plot([estimate.value], [place], linestyle="", marker="o", markersize=6.5, markerfacecolor=fill,
+               markeredgecolor="0.1", label=label)
+
+
+def heat_map(comparison: Comparison) -> Figure:
+    """Drop ratio of each method (columns) under each condition (rows), the number in its cell; darker loses more."""
+    names, methods = comparison.corrupted, comparison.methods
+    drops = np.array([[comparison.drop(method, [name]).value for method in methods] for name in names])
+    highest = max(0.5, float(np.nanmax(drops, initial=0)))
+    # Tall enough for its lines, wide enough for its numbers.
+    figure = Figure(figsize=(max(7.2, 3 + 0.55 * len(methods)), 1.8 + 0.26 * len(names)), layout="constrained")
+    panel = figure.subplots()
+    image = panel.imshow(np.ma.masked_invalid(drops), cmap=LIGHT_TO_DARK, vmin=0, vmax=highest, aspect="auto")
+    for row, column in np.ndindex(drops.shape):
+        drop = drops[row, column]
+        text = "–" if math.isnan(drop) else f"{drop:.2f}".replace("-", "−")
+        panel.text(column, row, text, ha="center", va="center", fontsize=8.5,
+                   color="white" if drop > 0.6 * highest else "black")
+    panel.set_xticks(range(len(methods)), [plain_text(method) for method in methods], rotation=40, ha="left",
+                     rotation_mode="anchor")
+    panel.xaxis.tick_top()
+    panel.set_yticks(range(len(names)), [plain_text(condition_text(comparison, name)) for name in names])
+    kinds = comparison.conditions.loc[names, ["kind", "modality"]]
+    kinds = kinds["kind"].where(kinds["kind"] != "noisy", kinds["modality"]).to_list()
+    for row in range(1, len(names)):
+        if kinds[row] != kinds[row - 1]:
+            panel.axhline(row - 0.5, color="0.1", linewidth=0.9)
+    panel.tick_params(length=0)
+    figure.colorbar(image, ax=panel, label="drop ratio (0 or less is white)", shrink=min(1, 8 / len(names)), aspect=15)
     return figure

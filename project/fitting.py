@@ -15,7 +15,7 @@ from .checkpoints import Checkpoints, SaveAndStop, newest, whole
 from .errors import UserError
 from .interruption import Interrupted, heeding
 from .robustness.scores import SCORES
-from .schema import Config
+from .schema import Config, Trainer
 from .shares import passes, summed
 
 
@@ -120,6 +120,11 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
         "seconds": {"train": round(told.seconds, 1)},
         "val": {"best_score": float(best.best_model_score), "last": told.panel},
     }
+
+
+def device_of(trainer: Trainer) -> str:
+    """Where a trained model answers: the GPU, if there is one and the configuration does not want the processor."""
+    return "cuda" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "cpu"
 
 
 def _strategy(config: Config, module: L.LightningModule) -> str | Strategy:

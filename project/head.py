@@ -19,18 +19,38 @@ def width(target: Target, head: str) -> int:
     return 1 if target.kind == "number" else len(target.classes) - (head == "ordinal")
 
 
-def loss(logits: torch.Tensor, labels: torch.Tensor, target: Target, head: str) -> torch.Tensor:
-    """The mean loss of a batch; logits (rows, width), labels (rows,) of Target.label.
+def loss(logits: torch.Tensor, labels: torch.Tensor, target: Target, head: str, each: bool = False) -> torch.Tensor:
+    """The mean loss of a batch, or with `each` every row's, shape (rows,).
+
+    Logits have shape (rows, width), labels (rows,) as Target.label gives them.
 
     Cross-entropy of classes. An ordinal head has a logit for each "above class k", with binary cross-entropy: Frank and
     Hall 2001, "A Simple Approach to Ordinal Classification". A number's loss is the squared error, standardised.
     """
+    reduction = "none" if each else "mean"
     if target.kind == "number":
-        return mse_loss(logits.squeeze(-1), labels.to(logits.dtype))
+        return mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction=reduction)
     if head == "ordinal":
         above = labels[:, None] > torch.arange(logits.shape[-1], device=logits.device)
-        return binary_cross_entropy_with_logits(logits, above.to(logits.dtype))
-    return cross_entropy(logits, labels.long())
+        found = binary_cross_entropy_with_logits(logits, above.to(logits.dtype), reduction=reduction)
+        return found.mean(-1) if each else found
+    return cross_entropy(logits, labels.long(), reduction=reduction)
+
+
+def disagreement(first: torch.Tensor, second: torch.Tensor, target: Target, head: str) -> torch.Tensor:
+    """How far the predictions from two views of the same rows are apart, the mean of the rows; logits (rows, width).
+
+    Half the sum of both Kullback-Leibler divergences, as in R-Drop (Liang et al. 2021, arXiv 2106.14448). That sum is
+    the sum over the classes of (p - q)(log p - log q), in which logits may stand for the logarithms: these differ from
+    them by what is the same for every class, and p - q adds up to 0. An ordinal head's is the mean over its thresholds,
+    a number's the squared difference, standardised.
+    """
+    first, second = first.float(), second.float()
+    if target.kind == "number":
+        return mse_loss(first, second)
+    if head == "ordinal":
+        return ((first.sigmoid() - second.sigmoid()) * (first - second)).mean() / 2
+    return ((first.softmax(-1) - second.softmax(-1)) * (first - second)).sum(-1).mean() / 2
 
 
 def probabilities(logits: torch.Tensor, target: Target, head: str) -> np.ndarray | None:

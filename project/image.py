@@ -45,6 +45,13 @@ def pixels(picture: Image.Image | Path | ZippedImage) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
+def png(values: np.ndarray) -> bytes:
+    """The image, shape (height, width, 3), as a PNG file, which loses nothing."""
+    file = BytesIO()
+    Image.fromarray(values).save(file, "PNG")
+    return file.getvalue()
+
+
 def digest(values: np.ndarray) -> str:
     """What names the content of an image, shape (height, width, 3), whatever file it came from."""
     return f"{values.shape} {hashlib.sha256(values.tobytes()).hexdigest()}"

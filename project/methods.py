@@ -16,14 +16,24 @@ from .record import Record
 from .robustness.conditions import Condition
 from .schema import Config
 
-MODULES = {"transformer": "project.transformer"}
+MODULES = {
+    "transformer": "project.transformer",
+    "fusion": "project.baselines.fusion",
+    "boosting": "project.baselines.boosting",
+    "llm": "project.baselines.language_model",
+    "mllm": "project.baselines.multimodal_llm",
+}
 """The module of each kind of model. It has
 
     fit(config, folder, pipeline, rows, logger) -> dict    learn, and keep what was learned in the run folder; what
                                                            run.json says of it: seconds, the validation scores `val`,
-                                                           steps and forward_samples where there are any
+                                                           steps and forward_samples where there are any, and
+                                                           `perturbation`, what training saw, if its own
     load(config, folder, pipeline, rows) -> Predictor      what was learned; UserError where the folder has none
 """
+
+UNTRAINED = ("llm", "mllm")
+"""Kinds that learn nothing: they load without a run folder, and all that they do is ask a language model."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,7 @@ class Prediction:
     answers: list[str] | list[float]
     probabilities: np.ndarray | None = None
     traces: list[Trace] | None = None
+    unparsed: int | None = None
 
 
 Predictor = Callable[[Sequence[Record], Condition], Prediction]

@@ -1,6 +1,7 @@
-"""The LightningModule: a LoRA transformer that learns from the clean text and from its perturbed view."""
+"""The LightningModule: a network, by default a LoRA transformer, learns from the clean view and the perturbed one."""
 
 import importlib.util
+import time
 import warnings
 from pathlib import Path
 
@@ -9,14 +10,16 @@ import torch
 from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from . import head
+from .baselines.gradient import freelb
 from .errors import UserError
 from .record import seeded
-from .robustness.scores import SCORES, drop_ratio
-from .schema import Config, Transformer
+from .robustness.panel import summed_up
+from .robustness.scores import SCORES
+from .schema import Config, Fusion, Transformer
 from .shares import summed
 from .target import Target
 
@@ -42,7 +45,7 @@ def encoder_path(encoder: str) -> str:
     return encoder
 
 
-def _loaded(load, encoder: str, **options):
+def loaded(load, encoder: str, **options):
     """A model or tokenizer, with one clear line where it is not to be had. Nothing that the hub holds is run."""
     try:
         return load(encoder_path(encoder), **options)
@@ -51,9 +54,15 @@ def _loaded(load, encoder: str, **options):
                         "is cached or reachable, a folder, or an installed package") from error
 
 
-def load_tokenizer(config: Transformer) -> PreTrainedTokenizerBase:
+def load_tokenizer(config: Transformer | Fusion) -> PreTrainedTokenizerBase:
     """The encoder's tokenizer."""
-    return _loaded(AutoTokenizer.from_pretrained, config.encoder)
+    return loaded(AutoTokenizer.from_pretrained, config.encoder)
+
+
+def base_encoder(config: Transformer) -> torch.nn.Module:
+    """The encoder as it was published, without adapter or head. Only safetensors are read."""
+    transformers_logging.set_verbosity_error()  # else it reports the weights of the head, which it does not need
+    return loaded(AutoModel.from_pretrained, config.encoder, use_safetensors=True).eval()
 
 
 def base_model(config: Transformer, target: Target, seed: int) -> torch.nn.Module:
@@ -67,7 +76,7 @@ def base_model(config: Transformer, target: Target, seed: int) -> torch.nn.Modul
     labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}} if names else {}
     with torch.random.fork_rng():
         torch.manual_seed(int(seeded("weights", seed).integers(2**31)))
-        return _loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=size,
+        return loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=size,
                        use_safetensors=True, **labels)
 
 
@@ -78,8 +87,16 @@ def with_lora(model: torch.nn.Module, config: Transformer) -> PeftModel:
     """
     top = [name for name, part in model.named_children()
            if name != model.base_model_prefix and any(True for _ in part.parameters())]
-    lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=config.lora.r, lora_alpha=config.lora.alpha,
-                      lora_dropout=config.lora.dropout, target_modules=list(config.lora.targets), modules_to_save=top)
+    return adapted(model, config, TaskType.SEQ_CLS, top)
+
+
+def adapted(model: torch.nn.Module, config: Transformer | Fusion, task: TaskType, whole: list[str]) -> PeftModel:
+    """The model with adapters on the layers that config.lora names; the parts `whole` are trained as they are.
+
+    Raises UserError where config.lora names no layer of it.
+    """
+    lora = LoraConfig(task_type=task, r=config.lora.r, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout,
+                      target_modules=list(config.lora.targets), modules_to_save=whole or None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
@@ -95,28 +112,35 @@ def with_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
 
 
 class RobustTransformer(L.LightningModule):
-    """Fine-tunes a LoRA transformer with the loss task(clean) + weight x task(perturbed).
+    """Trains a network with the loss task(clean) + weight x task(perturbed), without `model` the LoRA transformer.
 
-    Validation logs val/score (the target's metric averaged over the panel's conditions), val/clean and val/drop_ratio.
+    With `perturbation.consistency` the weighted disagreement of the two predictions is added. With kind freelb the loss
+    is that of the clean text with its embeddings moved.
+
+    Called with a view, `model` gives `logits`. Validation logs val/score (the target's metric averaged over the panel's
+    conditions), val/clean and val/drop_ratio.
     """
 
-    strict_loading = False  # checkpoints hold the adapter and the head alone
+    strict_loading = False  # checkpoints hold what is trained, such as the adapter and the head, alone
 
-    def __init__(self, config: Config, target: Target, total_steps: int):
+    def __init__(self, config: Config, target: Target, total_steps: int, model: torch.nn.Module | None = None):
         super().__init__()
         self.config, self.target, self.total_steps = config, target, total_steps
+        if model is None:
+            model = with_lora(base_model(config.model, target, config.seed), config.model)
+            if config.trainer.activation_checkpointing:
+                model.gradient_checkpointing_enable({"use_reentrant": False})
         # transformers loads in evaluation mode, which Lightning would keep: dropout would never be active.
-        self.model = with_lora(base_model(config.model, target, config.seed), config.model).train()
-        if config.trainer.activation_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model = model.train()
         # By name, and now: FSDP divides the weights, and names the parts.
         self._kept = {name for name, weight in self.named_parameters() if weight.requires_grad}
         self._weight = 1.0
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.forward_samples = 0
+        self.scoring_samples, self.scoring_seconds = 0, 0.0
 
     def forward(self, encodings: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits, shape (texts, width of the head)."""
+        """Logits, shape (rows, width of the head)."""
         return self.model(**encodings).logits
 
     def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:
@@ -131,17 +155,52 @@ class RobustTransformer(L.LightningModule):
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
         """The views one after the other, none padded to the other's length; their losses are logged apart."""
-        labels = batch["labels"]
-        logits = [self(view) for view in batch["views"]]
+        labels, perturbation = batch["labels"], self.config.perturbation
+        view, *candidates = batch["views"]
+        if perturbation.kind == "freelb":
+            loss = freelb(self.model, view, lambda logits: self._loss(logits, labels), perturbation.ascent)
+            self.forward_samples += len(labels) * perturbation.ascent.steps
+            self.log("train/loss", loss, prog_bar=True)
+            return loss
+        views = [view, self.worst(candidates, labels)] if candidates else [view]
+        logits = [self(view) for view in views]
         self.forward_samples += len(labels) * len(logits)
-        loss = clean = head.loss(logits[0], labels, self.target, self.config.model.head)
+        loss = clean = self._loss(logits[0], labels)
         self.log("train/loss_clean", clean, prog_bar=True)
         if len(logits) > 1:
-            perturbed = head.loss(logits[1], labels, self.target, self.config.model.head)
+            perturbed = self._loss(logits[1], labels)
             self.log("train/loss_perturbed", perturbed, prog_bar=True)
-            loss = clean + self.config.perturbation.weight * perturbed
+            loss = clean + perturbation.weight * perturbed
+        if perturbation.consistency:
+            apart = head.disagreement(*logits, self.target, self.config.model.head)
+            self.log("train/disagreement", apart)
+            loss = loss + perturbation.consistency * apart
         self.log("train/loss", loss)
         return loss
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, each: bool = False) -> torch.Tensor:
+        return head.loss(logits, labels, self.target, self.config.model.head, each)
+
+    @torch.no_grad()
+    def worst(self, candidates: list[dict[str, torch.Tensor]], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Of each row's candidates, all padded to one length, the one with the highest loss: the min-max step's max.
+
+        The loss is the current weights' own, without dropout, so that no mask decides. What it costs is counted in
+        scoring_samples and scoring_seconds, apart from the forward samples that are learned from.
+        """
+        if len(candidates) == 1:
+            return candidates[0]
+        began, training = time.perf_counter(), self.model.training
+        self.model.eval()
+        losses = torch.stack([self._loss(self(view), labels, each=True) for view in candidates])
+        self.model.train(training)
+        chosen, rows = losses.argmax(0), torch.arange(len(labels), device=losses.device)
+        picked = {name: torch.stack([view[name] for view in candidates])[chosen, rows] for name in candidates[0]}
+        read = picked["attention_mask"].any(0)  # what only the others needed is cut off
+        picked = {name: values[:, read] for name, values in picked.items()}
+        self.scoring_samples += losses.numel()
+        self.scoring_seconds += time.perf_counter() - began
+        return picked
 
     def backward(self, loss: torch.Tensor) -> None:
         """The gradient of the part's share in the step's mean loss."""
@@ -162,12 +221,8 @@ class RobustTransformer(L.LightningModule):
         mine = torch.stack([torch.stack([values[rows].double().sum(), rows.sum()]) for rows in of])
         score = SCORES[self.target.metric]
         scores = [float(score.of_mean((total / count).item())) for total, count in summed(mine, self.device) if count]
-        clean, corrupted = scores[0], scores[1:]
-        self.log("val/score", sum(scores) / len(scores), prog_bar=True, sync_dist=True)  # equal on all ranks
-        self.log("val/clean", clean, sync_dist=True)
-        if corrupted:
-            drop = drop_ratio(clean, sum(corrupted) / len(corrupted), score.higher_is_better)
-            self.log("val/drop_ratio", float(drop), prog_bar=True, sync_dist=True)
+        for name, value in summed_up(scores, self.target.metric).items():  # equal on all ranks
+            self.log(f"val/{name}", value, prog_bar=name != "clean", sync_dist=True)
 
     def configure_optimizers(self):
         """AdamW on what is trainable; linear warm-up, then linear decay to zero."""
@@ -181,14 +236,17 @@ class RobustTransformer(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the adapter and the head; the base weights are where they came from."""
+        """Keep what is trained; the base weights are where they came from."""
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items()
                                     if name in self._kept}
-        checkpoint["forward_samples"] = int(summed(torch.tensor(self.forward_samples), self.device))
+        counts = summed(torch.tensor([self.forward_samples, self.scoring_samples]), self.device)
+        checkpoint["forward_samples"], checkpoint["scoring_samples"] = counts.tolist()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take up the count of forward samples, which is all ranks'."""
-        self.forward_samples = checkpoint["forward_samples"] if rank_zero_only.rank == 0 else 0
+        """Take up the counts of samples, which are all ranks'."""
+        first = rank_zero_only.rank == 0
+        self.forward_samples = checkpoint["forward_samples"] if first else 0
+        self.scoring_samples = checkpoint["scoring_samples"] if first else 0
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         """Clip the norm of the whole gradient; where FSDP holds parts of it, only FSDP can tell it."""

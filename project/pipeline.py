@@ -14,6 +14,7 @@ from .describe import describe
 from .llm.ask import LanguageModel
 from .llm.store import Store
 from .perturbation import perturb
+from .perturbation.instructions import sets_of
 from .record import Record
 from .robustness.conditions import CLEAN, Condition
 from .schema import Config
@@ -21,11 +22,16 @@ from .sources import Rows
 
 EXEMPLAR_ROWS = 8
 """How many training rows are tried for the one-shot example."""
+NOTHING = "Nothing is known of this record."
+"""What is read where a record has no modality left."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One record at every arrow. `perturbed` is None outside training; `parts` is what the model reads."""
+    """One record at every arrow; `parts` is what the model reads.
+
+    `perturbed` is the text as training, or an attack, rewrote it, and None where nothing did.
+    """
 
     record: Record
     corrupted: Record
@@ -41,7 +47,8 @@ class Trace:
 
 @dataclass
 class Pipeline:
-    """What the arrows need besides the record. `train` are the training rows, whose outputs give the exemplar.
+    """What the arrows need besides the record. `train` are the training rows: the exemplar is the output of one of
+    them, and stale cells are theirs.
 
     One arrow is walked at a time: a second thread waits, for the store and the counts of the language model serve one.
     """
@@ -64,7 +71,7 @@ class Pipeline:
         with self._lock:
             config, classes = self.config.perturbation, self.task.classes
             ids = [trace.record.id for trace in traces]
-            if config.place == "aligned" or config.kind == "none":
+            if config.place == "aligned" or config.kind in ("none", "freelb"):
                 texts = perturb(ids, [trace.aligned.parts for trace in traces], round, config, self.llm, classes)
             else:
                 described = perturb(ids, [trace.described for trace in traces], round, config, self.llm, classes)
@@ -75,7 +82,8 @@ class Pipeline:
     def inferred(self, records: Sequence[Record], condition: Condition = CLEAN) -> list[Trace]:
         """Validation and test rows under a condition: the same path, never perturbed, with the one-shot example."""
         with self._lock:
-            return self._aligned(records, [corrupt(record, condition) for record in records], self.exemplar)
+            corrupted = [corrupt(record, condition, self.train) for record in records]
+            return self._aligned(records, corrupted, self.exemplar)
 
     @property
     def exemplar(self) -> Exemplar | None:
@@ -97,11 +105,12 @@ class Pipeline:
 
 
 def open_pipeline(config: Config, rows: Rows, llm: LanguageModel) -> Pipeline:
-    """The pipeline of a configuration, on its rows."""
+    """The pipeline of a configuration, on its rows. Raises UserError where a set of instructions is too small."""
+    sets_of(config.perturbation)  # told before anything is generated
     task = Task(config.data.question, rows.target.classes, config.data.lines, config.data.advice)
     return Pipeline(config, task, llm.store, llm, rows.train)
 
 
 def compose(parts: Parts) -> tuple[str, ...]:
     """The pieces that the model reads, in order; a record of which nothing is known says so."""
-    return tuple(text for _, text in parts if text) or ("Nothing is known of this record.",)
+    return tuple(text for _, text in parts if text) or (NOTHING,)

@@ -1,4 +1,7 @@
-"""prepare: fill the store with every text that a run will ask for, before or instead of training."""
+"""prepare: fill the store with every text that a run will ask for, before or instead of training.
+
+What an attack at test time asks depends on what the trained model answers, so it cannot be asked ahead.
+"""
 
 import re
 import time
@@ -9,14 +12,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .config import require
+from .config import flag, require
 from .errors import UserError
 from .llm import open_llm, side_by_side
 from .llm.ask import LanguageModel
 from .llm.upkeep import seal_dead
+from .methods import UNTRAINED, method_of
 from .pipeline import Pipeline, open_pipeline
 from .progress import progress
 from .robustness.conditions import test_conditions, validation_conditions
+from .run_folder import run_folder
 from .schema import Config
 from .sources import Rows, read_rows
 
@@ -30,20 +35,18 @@ IDLE = 60.0
 def run(config: Config, args: dict[str, str]) -> None:
     """Generate what the store lacks, or one shard of it; with dry_run=true only tell what it would cost."""
     require(config)
-    dry = args.get("dry_run", "false").lower()
-    if dry not in ("true", "false"):
-        raise UserError(f"dry_run={dry}: give true or false")
+    dry = flag(args, "dry_run", False)
     share = _share(args.get("shard", "0/1"))
     console = Console()
-    if dry == "false":
+    if not dry:
         for sealed in seal_dead(Path(config.store.path), IDLE)[0]:
             console.print(f"took over {sealed}", highlight=False)
     rows = read_rows(config.data)
-    llm = open_llm(config, dry=dry == "true", share=share)
+    llm = open_llm(config, dry=dry, share=share)
     with llm.store:
         pipeline = open_pipeline(config, rows, llm)
         block = BLOCK * side_by_side(config) * share[1]
-        if dry == "true":
+        if dry:
             fill(pipeline, rows, block, lambda count: None)
             console.print(estimate(config, llm), highlight=False)
             return
@@ -68,10 +71,10 @@ def _share(shard: str) -> tuple[int, int]:
 
 def _steps(config: Config, rows: Rows) -> int:
     """How often fill() advances: once for each row and condition or round."""
-    rounds = config.perturbation.rounds if config.perturbation.weight else 0
+    views = 1 + (config.perturbation.rounds if config.perturbation.weight else 0)
     panels = [(rows.val, validation_conditions), (rows.test, test_conditions)]
     inferred = sum(len(records) * len(panel(config.robustness, rows.modalities)) for records, panel in panels)
-    return inferred + len(rows.train) * (1 + rounds)
+    return inferred + (0 if config.model.kind in UNTRAINED else len(rows.train) * views)
 
 
 def _pace(llm: LanguageModel, seconds: float) -> str:
@@ -84,18 +87,23 @@ def _pace(llm: LanguageModel, seconds: float) -> str:
 def fill(pipeline: Pipeline, rows: Rows, block: int, advance: Callable[[int], None]) -> None:
     """Ask for every text of a run, `block` rows at a time: validation, training, then the test rows.
 
+    A method that learns nothing asks nothing about training rows, and what it asks about the others is its own.
     `advance` is told how many texts of rows are done.
     """
     config = pipeline.config
     rounds = range(config.perturbation.rounds) if config.perturbation.weight else ()
+    untrained = config.model.kind in UNTRAINED
+    asks = method_of(config).load(config, run_folder(config), pipeline, rows) if untrained else pipeline.inferred
 
     def inferred(records, conditions):
         for start in range(0, len(records), block):
+            part = records[start : start + block]
             for condition in conditions:
-                advance(len(pipeline.inferred(records[start : start + block], condition)))
+                asks(part, condition)
+                advance(len(part))
 
     inferred(rows.val, validation_conditions(config.robustness, rows.modalities))
-    for start in range(0, len(rows.train), block):
+    for start in range(0, 0 if untrained else len(rows.train), block):
         traces = pipeline.clean(rows.train[start : start + block])
         advance(len(traces))
         for round in rounds:
@@ -120,6 +128,8 @@ def estimate(config: Config, llm: LanguageModel) -> str:
     lines = [f"{len(planned)} calls to generate ({told}), besides redraws; {llm.usage.hits.total()} texts are in the "
              f"store. About {prompt:,.0f} prompt and {written:,.0f} completion tokens."]
     unknown = sorted(set(calls) - set(pace))
+    if any(request.images and request.stage in unknown for request in planned):
+        lines.append("What pictures take in prompt tokens depends on the model, and is not in this.")
     if unknown:
         lines.append(f"Time: unknown, since the store has no generation of this model for {', '.join(unknown)}; try a "
                      "few rows first, with data.limit=20.")

@@ -18,7 +18,8 @@ class Record:
     """One row of a data set. A modality that is None is absent; an empty text or table counts as absent too.
 
     A missing cell of a table is None. `order` is the order in which the present modalities are read. `target` is the
-    name of a class or a number, and None where it is unknown.
+    name of a class or a number, and None where it is unknown. `split` is the split that it must be in, where its source
+    says so.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Record:
     table: dict[str, Cell] | None = None
     target: str | float | None = None
     order: tuple[str, ...] = MODALITIES
+    split: str | None = None
 
     def __post_init__(self):
         if sorted(self.order) != sorted(MODALITIES):

@@ -1,257 +1,102 @@
-"""The verb `report`: all finished runs of an experiment in one page, figures and a table on the terminal."""
+"""The verb `report`: finished runs compared in one page, with its figures and tables as files, and on the terminal."""
 
 import base64
 import io
-import math
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from .figures import drop_bars, score_against_noise
-from .robustness.comparison import Comparison, Estimate, Run, compare, load_runs
-from .robustness.results import THRESHOLDS
+from . import section, tracking
+from .errors import UserError
+from .report_calibration import calibration
+from .report_conditions import cell_row, conditions, further_kinds
+from .report_cost import cost
+from .report_curves import curves
+from .report_primary import endpoint_sentence, primary, sentences
+from .report_texts import texts
+from .robustness.comparison import Comparison, compare
+from .robustness.endpoint import endpoint
+from .robustness.runs import Run, load_runs, of_experiment, run_folders
 from .schema import Config
+from .section import Section, bounds_text, difference_text, name_text, number_text
 
-RESAMPLES = 2000
-"""Bootstrap resamples where the caller gives none."""
+SECTIONS = (primary, conditions, curves, calibration, texts, cost)
+"""The parts of the page, in its order: each is a function of a comparison, which may give None, and a template."""
 WIDTH = 100
 """Widest table on the terminal, in characters."""
 
 
-def run(config: Config, args: dict[str, str]) -> None:
-    """Writes `<output>/<experiment>/report/index.html` and its figures, and prints the table and the paths."""
-    folder = Path(config.output) / config.experiment
-    runs = load_runs(folder)
-    for comparison in _compare_all(runs, config.robustness.resamples):
-        print_table(comparison)
-    page = build_report(folder, config.robustness.resamples)
-    tracked = [max(paths) for run in runs if (paths := sorted((run.folder / "wandb").glob("*run-*")))]
-    for title, paths in (("report", [page]), ("figures", sorted(page.parent.glob("*.png"))), ("W&B", tracked)):
-        print("\n".join(f"{title:<8}{path}" for path in paths))
+def run(config: Config, args: dict) -> None:
+    """Write the page of the runs that `words` name, else of the experiment's; print the tables and the paths.
 
-
-def build_report(experiment_folder: Path, resamples: int = RESAMPLES) -> Path:
-    """Writes the page and its figures into `experiment_folder`/report and returns the page's path.
-
-    Raises UserError where there is no finished run, or the runs on one data set share no test row.
+    The page is `<output>/report/index.html`, else `<output>/<experiment>/report/index.html`. Raises UserError where
+    there is no finished run, or the runs on one data set cannot be compared.
     """
-    runs = load_runs(experiment_folder)
-    folder = experiment_folder / "report"
-    folder.mkdir(exist_ok=True)
-    for stale in folder.glob("*.png"):
-        stale.unlink()
-    sections = []
-    for number, comparison in enumerate(_compare_all(runs, resamples), start=1):
-        own = [run for run in runs if run.info["data"] == comparison.data]
-        figures = {}
-        for name, draw in [(comparison.metric, score_against_noise), ("drop", drop_bars)]:
-            if (figure := draw(comparison)) is not None:
-                buffer = io.BytesIO()
-                figure.savefig(buffer, format="png", dpi=160)
-                (folder / f"{name}-{number}.png").write_bytes(buffer.getvalue())
-                figures[draw.__name__] = base64.b64encode(buffer.getvalue()).decode()
-        sections.append(
-            {
-                "comparison": comparison,
-                "rows": headline_rows(comparison),
-                "primary": primary_rows(comparison),
-                "sentences": sentences(comparison),
-                "averages": average_rows(comparison),
-                "further": further_rows(comparison, own),
-                "figures": figures,
-                "runs": own,
-            }
-        )
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"name": name_text, "number": number_text, "bounds": bounds_text, "signed": signed_text}
-    page = environment.get_template("report.html.j2").render(
-        experiment=experiment_folder.name, sections=sections, resamples=resamples
-    )
-    (folder / "index.html").write_text(page, encoding="utf-8")
-    return folder / "index.html"
+    if args.get("log", "false") not in ("true", "false"):
+        raise UserError(f"log={args['log']}: give true or false")
+    words = args.get("words", [])
+    folder = Path(config.output) if words else Path(config.output) / config.experiment
+    runs = load_runs(run_folders(words) if words else of_experiment(folder))
+    comparisons = compare_all(runs, config.robustness.resamples)
+    for comparison in comparisons:
+        print_table(comparison)
+    title = f"{len(runs)} runs" if words else config.experiment
+    page = build_report(comparisons, folder / "report", title, config.robustness.resamples)
+    if args.get("log") == "true":
+        tracking.log_report(config, page.parent, comparisons)
+    tracked = [max(paths) for run in runs if (paths := sorted((run.folder / "wandb").glob("*run-*")))]
+    parts = [(name, page.parent.glob(f"*.{end}")) for name, end in (("figures", "png"), ("tables", "csv"))]
+    for name, paths in (("report", [page]), *parts, ("W&B", tracked)):
+        print("\n".join(f"{name:<8}{path}" for path in sorted(paths)))
 
 
-def _compare_all(runs: list[Run], resamples: int) -> list[Comparison]:
+def compare_all(runs: list[Run], resamples: int) -> list[Comparison]:
     """One comparison for each data set, in the order of their names."""
     names = sorted({run.info["data"] for run in runs})
     return [compare([run for run in runs if run.info["data"] == name], resamples) for name in names]
 
 
-def number_text(value: float, digits: int = 3) -> str:
-    """A number with fixed digits and a true minus sign; a dash for NaN, and "not reached" for infinity."""
-    if math.isnan(value):
-        return "–"
-    return "not reached" if math.isinf(value) else f"{value:.{digits}f}".replace("-", "−")
+def build_report(comparisons: list[Comparison], folder: Path, title: str, resamples: int) -> Path:
+    """Write the page, the PNG of its figures and the CSV of its tables into `folder`, and return the page's path.
 
-
-def name_text(metric: str) -> str:
-    """A metric's name in prose."""
-    names = {"rmse": "RMSE", "rmse_log": "RMSE (log)", "r2": "R²", "macro_f1": "macro F1", "ece": "ECE"}
-    return names.get(metric, metric)
-
-
-def signed_text(value: float) -> str:
-    """A difference with its sign."""
-    return ("+" if value > 0 else "") + number_text(value)
-
-
-def bounds_text(estimate: Estimate, digits: int = 2) -> str:
-    """The interval in brackets, or nothing where it is not known."""
-    if math.isnan(estimate.low):
-        return ""
-    return f"[{number_text(estimate.low, digits)}, {number_text(estimate.high, digits)}]"
-
-
-def difference_text(estimate: Estimate) -> str:
-    """A difference with its interval, in digits enough to see on which side of 0 it ends."""
-    return f"{signed_text(estimate.value)} {bounds_text(estimate, 3)}".strip()
-
-
-def headline_rows(comparison: Comparison) -> list[dict]:
-    """Rows of the large table: a `heading` each, or a `label` with a `cells` entry per method."""
-    rows: list[dict] = [_row(comparison, "clean", ["clean"])]
-    modalities = comparison.conditions["modality"]
-    for modality in dict.fromkeys(modalities[comparison.select("noisy")]):
-        rows.append({"heading": f"noise on {'all modalities' if modality == 'all' else modality}"})
-        for name in comparison.select("noisy", modality):
-            rows.append(_row(comparison, f"level {comparison.conditions['level'][name]:g}", [name]))
-    for kind, heading in [("missing", "missing at test time"), ("order", "another order")]:
-        if names := comparison.select(kind):
-            rows.append({"heading": heading})
-            column = modalities.str.replace("+", ", ") if kind == "missing" else comparison.conditions["order"]
-            rows += [_row(comparison, column[name].replace(",", ", ").replace("  ", " "), [name]) for name in names]
-            if len(names) > 1:
-                rows.append(_row(comparison, f"mean of {len(names)}", names))
-    return rows
-
-
-def _row(comparison: Comparison, label: str, names: list[str]) -> dict:
-    cells = []
-    for method in comparison.methods:
-        exposures = {comparison.exposure(method, name) for name in names}
-        cells.append(
-            {
-                "method": method,
-                "score": comparison.value(method, names),
-                "drop": None if names == ["clean"] else comparison.drop(method, names),
-                "difference": None if method == comparison.reference else comparison.difference(method, names),
-                "exposure": exposures.pop() if len(exposures) == 1 else None,
-            }
-        )
-    return {"label": label, "cells": cells}
-
-
-def primary_endpoint(comparison: Comparison) -> str | None:
-    """The condition that methods are judged by: noise on all modalities at the tested level nearest to 0.5.
-
-    Data with a single modality have noise on that one. None where nothing was tested under noise.
+    A file is named by its part and the number of its comparison. Those of an earlier report are deleted.
     """
-    found = comparison.select("noisy", "all", comparison.middle) or comparison.select("noisy", level=comparison.middle)
-    return found[0] if len(found) == 1 else None
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in [*folder.glob("*.png"), *folder.glob("*.csv")]:
+        stale.unlink()
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    for name in ("name", "number", "bounds", "signed", "level", "p"):
+        environment.filters[name] = getattr(section, f"{name}_text")
+    parts = []
+    for number, comparison in enumerate(comparisons, start=1):
+        found = [each for build in SECTIONS if (each := build(comparison))]
+        html = [_written(each, comparison, folder, number, environment) for each in found]
+        parts.append({"comparison": comparison, "html": html})
+    page = environment.get_template("report.html.j2").render(title=title, parts=parts, resamples=resamples)
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    return folder / "index.html"
 
 
-def primary_rows(comparison: Comparison) -> list[dict]:
-    """The primary endpoint of each method: drop ratio, and its paired difference from the reference."""
-    endpoint = primary_endpoint(comparison)
-    if endpoint is None:
-        return []
-    return [
-        {
-            "method": method,
-            "clean": comparison.value(method, ["clean"]),
-            "corrupted": comparison.value(method, [endpoint]),
-            "drop": comparison.drop(method, [endpoint]),
-            "difference": None if method == comparison.reference else comparison.drop_difference(method, [endpoint]),
-        }
-        for method in comparison.methods
-    ]
-
-
-def sentences(comparison: Comparison) -> list[str]:
-    """What the numbers say, won or lost: the primary endpoint, the clean score, and the count of conditions."""
-    found = []
-    reference, corrupted = comparison.reference, comparison.corrupted
-    if primary := primary_rows(comparison):
-        drop = primary[0]["drop"]
-        found.append(
-            f"Primary endpoint, {primary_endpoint(comparison)}: {reference} has a drop ratio of "
-            f"{number_text(drop.value)} {bounds_text(drop)}."
-        )
-    for row in primary[1:]:
-        difference = row["difference"]
-        if math.isnan(difference.low):
-            verdict = "its interval is not known."
-        elif not difference.excludes_zero:
-            verdict = f"the interval contains 0, so no difference from {reference} is shown."
-        elif difference.high < 0:
-            verdict = f"the interval lies below 0: it loses less than {reference}."
-        else:
-            verdict = f"the interval lies above 0: it loses more than {reference}."
-        found.append(
-            f"{row['method']} has {number_text(row['drop'].value)} {bounds_text(row['drop'])}; the paired difference "
-            f"is {difference_text(difference)}, {verdict}"
-        )
-    for method in comparison.methods[1:]:
-        clean = comparison.difference(method, ["clean"])
-        drops = [comparison.drop_difference(method, [name]) for name in corrupted]
-        better = [drop for drop in drops if drop.value < 0]
-        worse = [drop for drop in drops if drop.value > 0]
-        sure = [sum(drop.excludes_zero for drop in side) for side in (better, worse)]
-        found.append(
-            f"{method} against {reference}: clean {name_text(comparison.metric)} {difference_text(clean)}; of "
-            f"{len(drops)} corrupted conditions it has a lower drop ratio in {len(better)} (interval without 0 in "
-            f"{sure[0]}) and a higher one in {len(worse)} (interval without 0 in {sure[1]})."
-        )
-    return found
-
-
-def average_rows(comparison: Comparison) -> list[dict]:
-    """Per method, the mean drop ratio over the conditions of a sort that training saw, and over the unseen ones."""
-    rows = []
-    for method in comparison.methods:
-        if comparison.perturbations[method] is None:
-            continue
-        row: dict = {"method": method, "perturbation": comparison.perturbations[method]}
-        for exposure in ("seen", "unseen"):
-            names = [name for name in comparison.corrupted if comparison.exposure(method, name) == exposure]
-            row[exposure] = {
-                "count": len(names),
-                "drop": comparison.drop(method, names) if names else None,
-                "difference": comparison.drop_difference(method, names)
-                if names and method != comparison.reference
-                else None,
-            }
-        rows.append(row)
-    return rows
-
-
-FURTHER = ("kappa", "macro_f1", "ece", "rmse", "r2")
-"""Metrics beside the main one that the report shows under noise, where a run has them."""
-
-
-def further_rows(comparison: Comparison, runs: list[Run]) -> list[dict]:
-    """Per method and noisy modality: area under the curve, breakdown levels, further metrics; means over seeds."""
-    rows = []
-    for method in comparison.methods:
-        results = pd.concat([run.results for run in runs if run.info["name"] == method])
-        noisy = results[results["condition"] == "noisy"]
-        curves = noisy[noisy["level"].isna()].groupby(["modality", "metric"])["value"].mean()
-        points = noisy[noisy["level"] == comparison.middle].groupby(["modality", "metric"])["value"].mean()
-        for modality in dict.fromkeys(noisy["modality"]):
-            row = {
-                "area": curves.get((modality, "area_under_curve"), math.nan),
-                "breakdown": [curves.get((modality, f"breakdown_{level:g}"), math.nan) for level in THRESHOLDS],
-                "further": {name_text(metric): points.get((modality, metric), math.nan) for metric in FURTHER
-                            if metric != comparison.metric and metric in set(results["metric"])},
-            }
-            rows.append({"method": method, "modality": modality, **row})
-    return rows
+def _written(each: Section, comparison: Comparison, folder: Path, number: int, environment: Environment) -> Markup:
+    """The section's HTML; its figures and tables become files in the folder."""
+    figures, files = {}, []
+    for name, figure in each.figures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=160)
+        files.append(f"{name}-{number}.png")
+        (folder / files[-1]).write_bytes(buffer.getvalue())
+        figures[name] = base64.b64encode(buffer.getvalue()).decode()
+    for name, table in each.tables.items():
+        files.append(f"{name}-{number}.csv")
+        table.to_csv(folder / files[-1], index=False)
+    template = environment.get_template(each.template)
+    return Markup(template.render(each.values, c=comparison, figures=figures, files=files))
 
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
@@ -261,7 +106,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     modality = comparison.conditions["modality"]
     groups = [("clean", ["clean"])]
     groups += [(f"noise {level:g}\n{modality[name]}", [name]) for name in comparison.select("noisy", level=level)]
-    groups += [(f"{kind}\n(mean)", names) for kind in ("missing", "order") if (names := comparison.select(kind))]
+    groups += [(f"{kind}\n(mean)", comparison.select(kind)) for kind in further_kinds(comparison)]
     table = Table(
         title=f"{comparison.data}: {comparison.rows} test rows, chance {number_text(comparison.chance)}",
         box=SIMPLE_HEAD,
@@ -276,7 +121,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     for label, names in groups:
         # A condition of two lines labels the first methods' rows, so that the column stays narrow.
         labels = label.split("\n")
-        for index, cell in enumerate(_row(comparison, label, names)["cells"]):
+        for index, cell in enumerate(cell_row(comparison, label, names)["cells"]):
             drop, difference = cell["drop"], cell["difference"]
             table.add_row(
                 labels[index] if index < len(labels) else "",
@@ -287,5 +132,5 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
                 end_section=index == len(comparison.methods) - 1,
             )
     console.print(table)
-    for sentence in sentences(comparison):
+    for sentence in [endpoint_sentence(comparison, endpoint(comparison)), *sentences(comparison)]:
         console.print(sentence, markup=False, highlight=False)

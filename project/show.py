@@ -1,13 +1,12 @@
 """show: one record at every arrow of the pipeline, with what each arrow changed marked."""
 
-import difflib
-
 from rich.console import Console
 from rich.text import Text
 
 from .alignment import Parts, joined
-from .config import meant, require
-from .errors import UserError
+from .changes import changes
+from .config import require
+from .errors import UserError, meant
 from .llm import open_llm
 from .modality import REGISTRY
 from .pipeline import Trace, compose, open_pipeline
@@ -99,18 +98,13 @@ def lines(parts: Parts) -> str:
     return "\n".join(f"{name}: {text}" for name, text in parts)
 
 
+STYLES = {"kept": "", "gone": "red strike", "new": "green underline"}
+
+
 def marked(before: str, after: str) -> Text:
     """The text after, word by word, with what went struck out and what came underlined."""
-    old, new = before.split(), after.split()
     text = Text()
-    for kind, a, b, c, d in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
-        if kind == "equal":
-            text.append(" ".join(new[c:d]) + " ")
-            continue
-        if a < b:
-            text.append(" ".join(old[a:b]), style="red strike")
-            text.append(" ")
-        if c < d:
-            text.append(" ".join(new[c:d]), style="green underline")
-            text.append(" ")
+    for kind, words in changes(before, after):
+        text.append(words, style=STYLES[kind])
+        text.append(" ")
     return text

@@ -6,8 +6,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from .config import meant
-from .errors import UserError
+from .errors import UserError, meant
 from .llm.card import export
 from .llm.upkeep import compact, distinct, files, listing, merge, seal_dead, stats, verify
 from .schema import Config

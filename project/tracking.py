@@ -10,6 +10,8 @@ from lightning.pytorch.loggers import WandbLogger
 
 from .alignment import joined
 from .pipeline import Pipeline
+from .robustness.comparison import Comparison
+from .robustness.curves import curve, modalities
 from .schema import Config
 from .sources import Rows
 
@@ -49,11 +51,12 @@ def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, pi
 
 
 def summary(results: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Scores and drop ratios under flat names: test/accuracy/clean, test/drop_ratio/noisy/image/0.3."""
+    """Scores and drop ratios under flat names: test/accuracy/clean, test/drop_ratio/noisy/image/0.3, and so on."""
     flat = {}
     for row in results[results["metric"].isin([metric, "drop_ratio"])].itertuples():
         where = {"clean": "clean", "noisy": f"noisy/{row.modality}/{row.level:g}", "missing": f"missing/{row.modality}",
-                 "order": f"order/{row.order}"}[row.condition]
+                 "order": f"order/{row.order}", "natural": f"natural/{row.corruption}/{row.level:g}",
+                 "genuine": f"genuine/{row.modality}", "attack": "attack"}[row.condition]
         flat[f"test/{row.metric}/{where}"] = float(row.value)
     return flat
 
@@ -72,3 +75,25 @@ def _curves(results: pd.DataFrame, metric: str) -> dict:
     values = [[clean, *rows["value"].tolist()] for rows in lines.values()]
     return {"robustness/curves": wandb.plot.line_series(levels, values, keys=list(lines), xname="noise level",
                                                         title=metric)}
+
+
+def log_report(config: Config, folder: Path, comparisons: list[Comparison]) -> None:
+    """Log a report's CSV files as tables, and its curves as line plots, to a run of its own; nothing where disabled."""
+    if config.wandb.mode == "disabled":
+        return
+    import wandb
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    run = wandb.init(project=config.wandb.project, entity=config.wandb.entity, mode=config.wandb.mode, dir=folder,
+                     name=f"report of {config.experiment}", group=config.experiment, job_type="report")
+    logged: dict = {f"report/{path.stem}": wandb.Table(dataframe=pd.read_csv(path), allow_mixed_types=True)
+                    for path in sorted(folder.glob("*.csv"))}
+    for comparison in comparisons:
+        for modality in modalities(comparison):
+            names, levels = curve(comparison, modality)
+            values = [[comparison.value(method, [name]).value for name in names] for method in comparison.methods]
+            logged[f"report/{comparison.data}/{modality}"] = wandb.plot.line_series(
+                [levels] * len(values), values, keys=comparison.methods, xname="noise level",
+                title=f"{comparison.data}: {comparison.metric}, noise on {modality}")
+    run.log(logged)
+    run.finish()

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from . import tracking
-from .config import require, to_dict, to_yaml
+from .config import flag, require, to_dict, to_yaml
 from .errors import UserError
 from .evaluate import evaluate_run, write_aside
 from .interruption import Interrupted
@@ -25,22 +25,22 @@ from .sources.copies import near_copies
 
 FINISHED = "results.parquet"
 """The last file that a run writes."""
+FITTED = "run.json"
+"""The last file that a run writes which stops before the test rows."""
 
 
 def run(config: Config, args: dict[str, str]) -> None:
     """Train, evaluate and write the run folder; a finished run is left as it is, a broken-off one goes on.
 
-    Of several ranks all train; the first alone writes and evaluates. With evaluate=false the run is left for that verb.
+    Of several ranks all train; the first alone writes and evaluates. With evaluate=false nothing is predicted for a
+    test row: run.json has the validation scores alone, and the verb evaluate goes on from there.
     """
     require(config)
-    if args.get("evaluate", "true") not in ("true", "false"):
-        raise UserError(f"evaluate={args['evaluate']}: give true or false")
+    evaluating = flag(args, "evaluate", True)
     first = rank_zero_only.rank == 0
     console = Console(quiet=not first)
-    if config.data.kind == "table":
-        config.data = inferred(config.data)  # the run folder names the columns, whoever chose them
     folder = run_folder(config)
-    if same_config(config, folder) and (folder / FINISHED).is_file():
+    if is_finished(config, FINISHED if evaluating else FITTED):
         console.print(f"{folder} is finished and used as it is; delete the folder to train anew", highlight=False)
         return
     rows = read_rows(config.data)
@@ -64,8 +64,11 @@ def run(config: Config, args: dict[str, str]) -> None:
             return  # the first rank's exit code speaks for all
         if not first:
             return
-        if args.get("evaluate") == "false":
-            write_aside(folder / "run.json", json.dumps(fitted, indent=2) + "\n")
+        if not evaluating:
+            about = {"method": config.method, "name": config.name, "data": config.data.name, "seed": config.seed}
+            write_aside(folder / FITTED, json.dumps(fitted | about | {"metric": rows.target.metric}, indent=2) + "\n")
+            if logger is not None:
+                logger.experiment.finish()
             console.print(f"trained {folder}; evaluate it: python -m project evaluate run={folder}", highlight=False)
             return
         console.print(f"evaluating {len(rows.test)} test rows", highlight=False)
@@ -73,6 +76,17 @@ def run(config: Config, args: dict[str, str]) -> None:
         info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         tracking.finish(logger, config, results, pipeline, rows, info)
     console.print(f"finished {folder}", highlight=False)
+
+
+def is_finished(config: Config, last: str = FINISHED) -> bool:
+    """Whether the run of this configuration, whose columns are inferred first, has its last file.
+
+    Raises UserError where its folder holds a run of another configuration.
+    """
+    if config.data.kind == "table":
+        config.data = inferred(config.data)  # the run folder names the columns, whoever chose them
+    folder = run_folder(config)
+    return same_config(config, folder) and (folder / last).is_file()
 
 
 def same_config(config: Config, folder: Path) -> bool:

@@ -14,14 +14,16 @@ from rich.console import Console
 from rich.table import Table
 
 from .alignment import joined
-from .config import require
+from .config import flag, require
 from .describe import describe
 from .errors import UserError
 from .head import width
 from .image import ZippedImage, archive, pictures, pixels
 from .llm import open_llm
 from .llm.store import Store
-from .loadable import check_encoder, check_experts, check_llm
+from .loadable import check_encoder, check_experts, check_image, check_llm
+from .methods import UNTRAINED
+from .perturbation.instructions import KINDS
 from .record import Record
 from .robustness.conditions import test_conditions, validation_conditions
 from .run_folder import run_folder
@@ -68,9 +70,7 @@ def run(config: Config, args: dict[str, str]) -> int:
     models=false leaves the language model, the encoder and the image expert unlooked-at. Raises UserError where it is
     neither true nor false.
     """
-    models = args.get("models", "true").lower()
-    if models not in ("true", "false"):
-        raise UserError(f"models={models}: give true or false")
+    models = flag(args, "models", True)
     found, console = Findings(), Console(highlight=False, markup=False)
     found.of(require, config)
     found.of(run_folder, config)
@@ -88,11 +88,11 @@ def run(config: Config, args: dict[str, str]) -> int:
         for table in facts(rows):
             console.print(table.title, _printed(table), "", sep="\n")
         found.warnings += check_rows(rows)
-        if config.model.kind == "transformer":
+        if hasattr(config.model, "head"):
             found.of(width, rows.target, config.model.head)
         check_images(rows, data, found)
     tokenizer = None
-    if models == "true":
+    if models:
         tokenizer = check_models(config, rows, found)
     calls = most_calls(config, rows) if rows else 0
     if rows:
@@ -202,7 +202,7 @@ def check_models(config: Config, rows: Rows | None, found: Findings) -> Any:
         if tokenizer:
             found.of(check_encoder, config)
     if rows is None or "image" in rows.modalities:
-        found.of(check_experts, config.experts)
+        found.of(check_image, config) if hasattr(config.model, "image") else found.of(check_experts, config.experts)
     if asks_llm(config) and not any(problem.startswith("llm.") for problem in found.problems):
         check_generation(config, found)
     return tokenizer
@@ -210,8 +210,9 @@ def check_models(config: Config, rows: Rows | None, found: Findings) -> Any:
 
 def asks_llm(config: Config) -> bool:
     """Whether any text of a run comes from the language model."""
-    rewritten = config.perturbation.kind in ("paraphrase", "instructions") and config.perturbation.weight > 0
-    return rewritten or any((config.alignment.style, config.alignment.summary, config.alignment.reasoning))
+    rewritten = config.perturbation.kind in KINDS and config.perturbation.weight > 0
+    aligned = any((config.alignment.style, config.alignment.summary, config.alignment.reasoning))
+    return rewritten or aligned or config.model.kind in UNTRAINED
 
 
 def check_generation(config: Config, found: Findings) -> None:
@@ -246,6 +247,8 @@ def most_calls(config: Config, rows: Rows) -> int:
     rewritten = (perturbation.kind != "rules") * (len(rows.modalities) if described else 1)
     inferring = (len(rows.val) * len(validation_conditions(config.robustness, rows.modalities))
                  + len(rows.test) * len(test_conditions(config.robustness, rows.modalities)))
+    if config.model.kind in UNTRAINED:
+        return inferring * (1 if config.model.kind == "mllm" else aligned)
     return inferring * aligned + len(rows.train) * (aligned + rounds * (rewritten + described * aligned))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image, ImageDraw
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub is first imported: no test waits for a network
@@ -22,6 +23,9 @@ from project.llm.store import Store
 from project.pipeline import Pipeline
 from project.record import Record
 
+# Laws are not about time, and a busy machine is slow; with CI set, the drawn examples are the same on every run.
+settings.register_profile("laws", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("laws")
 torch.set_num_threads(1)  # the models are tiny, and threads would wait for each other
 
 CLASSES = ("Fruit", "Tool", "Vehicle")
@@ -146,7 +150,9 @@ def tiny_encoder(tmp_path_factory):
     tokenizer.save_pretrained(folder)
     config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
                         intermediate_size=64, max_position_embeddings=64)
-    BertModel(config).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # the same encoder in every session
+        BertModel(config).save_pretrained(folder)
     return folder
 
 

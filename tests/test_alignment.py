@@ -80,6 +80,25 @@ def test_the_summary_and_the_reasoning_read_the_styled_descriptions(aligned, scr
     assert all("text: Notably: A heavy" in request.messages[-1][1] for request in later)
 
 
+def test_a_serial_reasoning_reads_the_summary_and_nothing_else(llm, scripted, task):
+    scripted.reply = answering("summary", "A heavy wooden hammer handle that drives nails, weight 41.")
+    told = replace(task, lines="The line text tells it.")
+    for serial in (False, True):
+        scripted.asked.clear()
+        align([PARTS, ()], llm, replace(ALL, serial=serial), told)
+        request, = (request for request in scripted.asked if request.stage == "reasoning")
+        read = "summary: A heavy wooden hammer handle that drives nails, weight 41." if serial else labelled(PARTS)
+        assert request.messages[-1][1] == as_data(read)
+        assert ("The line text tells it." in request.messages[0][1]) != serial
+
+
+def test_a_serial_reasoning_reads_what_stands_in_for_a_failed_summary(aligned, scripted):
+    scripted.reply = answering("summary", "Sorry.", "")
+    result, = aligned(PARTS, config=replace(ALL, serial=True))
+    request, = (request for request in scripted.asked if request.stage == "reasoning")
+    assert result.answers["summary"].fallback and request.messages[-1][1] == as_data(f"summary: {joined(PARTS)}")
+
+
 def test_a_record_without_descriptions_stays_empty_and_unasked(aligned, scripted):
     empty, full, last = aligned((), PARTS, ())
     assert empty == last == Aligned((), (), {}) and full.parts

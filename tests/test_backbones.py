@@ -24,10 +24,13 @@ from transformers import (
     XLMRobertaModel,
 )
 
+from project import head
 from project.__main__ import main
+from project.baselines.gradient import displaced, freelb
 from project.config import load_config
-from project.module import load_tokenizer
-from project.schema import Transformer
+from project.module import base_model, load_tokenizer, with_lora
+from project.schema import Ascent, Transformer
+from project.target import Target
 from project.tokenize import encode, pad, shared
 
 TEXTS = ["красный велосипед с корзиной и звонком, почти новый", "синяя лампа для чтения, работает от сети",
@@ -154,6 +157,26 @@ def test_a_backbone_trains_from_raw_rows_to_results_and_evaluates_alike_again(na
     before = pd.read_parquet(folder / "predictions.parquet")
     assert main(["evaluate", *args]) == 0
     pd.testing.assert_frame_equal(before, pd.read_parquet(folder / "predictions.parquet"))
+
+
+@every_backbone
+def test_freelb_moves_the_embeddings_of_every_backbone(name, encoder_of):
+    """Also where texts are padded, and where the model lengthens its input itself."""
+    config = load_config([f"model={name}", f"model.encoder={encoder_of(name)}"]).model
+    target = Target("class", KINDS[0], tuple(KINDS))
+    model, tokenizer = with_lora(base_model(config, target, seed=0), config), load_tokenizer(config)
+    view = pad(encode([(TEXTS[0], TEXTS[4]), (TEXTS[2][:9],)], tokenizer, 48), tokenizer)
+    embedding, mask = model.get_input_embeddings(), view["attention_mask"]
+    delta = torch.randn(*mask.shape, embedding.embedding_dim)
+    with torch.no_grad():
+        clean = model(**view).logits
+        for where, moves in ((mask, True), (1 - mask, False)):
+            with displaced(embedding, delta * where.unsqueeze(-1)):
+                moved = model(**view).logits
+            assert torch.allclose(moved, clean, atol=1e-5) != moves
+    labels = torch.tensor([0, 1])
+    freelb(model.train(), view, lambda logits: head.loss(logits, labels, target, "class"), Ascent()).backward()
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
 @every_backbone

@@ -224,7 +224,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(VALUES)
 def test_every_value_round_trips_through_the_command_line(pair):
     key, value = pair
@@ -232,13 +232,13 @@ def test_every_value_round_trips_through_the_command_line(pair):
     assert flat(to_dict(again))[key] == value
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TEXT)
 def test_an_argument_is_split_at_its_first_equals_sign(value):
     assert from_dict(to_dict(BASE), args=[f"data.question=x={value}"]).data.question == f"x={value}"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @example(question="a\x85b", targets=[], lr=0.0, limit=None)
 @given(
     question=ANY_TEXT,
@@ -354,6 +354,27 @@ def test_a_value_that_makes_no_sense_is_refused(arg):
     assert arg.split("=")[0].split(".")[-1] in mistake([arg])
 
 
+@pytest.mark.parametrize(("args", "told"), [
+    (["alignment.serial=true", "alignment.summary=false"], "alignment.serial=true has the reasoning read the summary"),
+    (["alignment.serial=true", "alignment.reasoning=false"], "alignment.reasoning=true"),
+    (["method=freelb", "perturbation.weight=1"], "perturbation.weight=1.0 must be 0 with perturbation.kind=freelb"),
+    (["method=ours_worst", "perturbation.rounds=1"], "perturbation.worst=2 must be at most perturbation.rounds=1"),
+    (["method=ours_worst", "perturbation.weight=0"], "perturbation.worst=2 wants a perturbed text"),
+    (["method=ours_consistency", "perturbation.weight=0"], "perturbation.consistency=1.0 wants a perturbed text"),
+    (["perturbation.prompts=0"], "perturbation.prompts=0 must be at least 1"),
+    (["perturbation.ascent.steps=0"], "perturbation.ascent.steps=0 must be at least 1"),
+])
+def test_values_that_do_not_go_together_are_refused(args, told):
+    assert told in mistake(args)
+
+
+@pytest.mark.parametrize("method", ["ours_worst", "freelb"])
+def test_a_whole_method_survives_the_choice_of_another_model_and_the_quick_look(method):
+    config = load_config(["experiment=demo", f"method={method}", "model=deberta-v3"])
+    assert (config.perturbation.kind == "freelb") == (method == "freelb")
+    assert load_config(["debug=fast", f"method={method}"]).perturbation.worst == 1
+
+
 def test_every_bound_is_of_a_key_that_exists():
     picks = [{group: kind} for group, kinds in KINDS.items() for kind in kinds.values()]
     known = {key for picked in picks for key in module._hints(Config, picked)}
@@ -435,6 +456,19 @@ def test_a_runs_configuration_yields_to_the_environment_alone(tmp_path):
         load_run(tmp_path / "nothing")
 
 
+def test_a_run_may_be_read_with_another_language_model(tmp_path):
+    trained = load_config(["method=ours", "llm=smollm2", "llm.threads=3", "seed=4"])
+    (tmp_path / "config.yaml").write_text(to_yaml(trained), encoding="utf-8")
+    other = load_run(tmp_path, ["llm=openai", "llm.model=m", "store.engine=false"])
+    assert (other.llm.kind, other.llm.model, other.store.engine) == ("openai", "m", False)
+    kept = to_dict(trained) | {key: to_dict(other)[key] for key in ("llm", "store")}
+    assert to_dict(other) == kept
+    with pytest.raises(UserError, match="llm.model cannot be given"):
+        load_run(tmp_path, ["llm.model=m"])
+    with pytest.raises(UserError, match="alignment cannot be given"):
+        load_run(tmp_path, ["llm=openai", "alignment=none"])
+
+
 # The files of the project
 
 
@@ -460,6 +494,10 @@ def test_the_default_options_say_what_the_schema_says():
         ("tamml", True, "none"),
         ("rules", False, "rules"),
         ("paraphrase", True, "paraphrase"),
+        ("freelb", False, "freelb"),
+        ("perturb_only", False, "instructions"),
+        *((f"ours_{name}", True, "instructions") for name in ("worst", "consistency", "serial", "described")),
+        ("ours_all", True, "all"),
     ],
 )
 def test_a_method_is_an_alignment_and_a_perturbation(method, aligned, kind):

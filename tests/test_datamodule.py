@@ -38,27 +38,27 @@ def test_epochs_take_the_rounds_in_turn(data):
     module = data("method=rules", "perturbation.rounds=2")
     first, second, third = (module.train_texts(epoch) for epoch in range(3))
     assert ids(first.clean) == ids(second.clean)
-    assert ids(first.second) != ids(second.second)
-    assert ids(first.second) == ids(third.second)
+    assert ids(first.candidates[0]) != ids(second.candidates[0])
+    assert ids(first.candidates[0]) == ids(third.candidates[0])
 
 
 def test_texts_do_not_depend_on_which_epoch_was_asked_for_first(data):
-    assert ids(data("method=rules").train_texts(1).second) == ids(_after_epoch_0(data("method=rules")))
+    assert ids(data("method=rules").train_texts(1).candidates[0]) == ids(_after_epoch_0(data("method=rules")))
 
 
 def _after_epoch_0(module):
     module.train_texts(0)
-    return module.train_texts(1).second
+    return module.train_texts(1).candidates[0]
 
 
 def test_without_perturbation_the_second_view_is_the_clean_text(data):
     texts = data("method=plain").train_texts(0)
-    assert ids(texts.second) == ids(texts.clean)
+    assert ids(texts.candidates[0]) == ids(texts.clean)
 
 
 def test_weight_zero_leaves_the_second_view_out(data):
     module = data("method=rules", "perturbation.weight=0")
-    assert module.train_texts(0).second is None
+    assert module.train_texts(0).candidates == []
     batch = next(iter(module.train_dataloader()))
     assert [len(view["input_ids"]) for view in batch["views"]] == [len(batch["labels"])]
 
@@ -80,6 +80,31 @@ def test_validation_reads_the_panel_clean_first(data):
     batches = list(module.val_dataloader())
     conditions = torch.cat([batch["conditions"] for batch in batches])
     assert conditions.tolist() == [index for index in range(3) for _ in module.rows.val]
+
+
+class TestWorst:
+    """Where the worst of several rounds is chosen, each of them is a view."""
+
+    ARGS = ("method=rules", "perturbation.rounds=3", "perturbation.worst=2")
+
+    def test_an_epoch_has_its_round_and_the_next_ones_as_candidates(self, data):
+        module, single = data(*self.ARGS), data("method=rules", "perturbation.rounds=3")
+        rounds = [ids(single.train_texts(epoch).candidates[0]) for epoch in range(3)]
+        for epoch in range(4):
+            found = [ids(texts) for texts in module.train_texts(epoch).candidates]
+            assert found == [rounds[epoch % 3], rounds[(epoch + 1) % 3]]
+
+    def test_the_candidates_of_a_batch_have_one_length_and_are_their_rows_texts(self, data):
+        module = data(*self.ARGS)
+        texts = module.train_texts(0)
+        batch = module._collate([texts[index] for index in (3, 0, 5)])
+        clean, *candidates = batch["views"]
+        assert len(candidates) == 2 and len({view["input_ids"].shape for view in candidates}) == 1
+        for view, there in zip(batch["views"], [texts.clean, *texts.candidates], strict=True):
+            read = [[id for id, there in zip(*row, strict=True) if there]
+                    for row in zip(view["input_ids"].tolist(), view["attention_mask"].tolist(), strict=True)]
+            assert read == [there[index]["input_ids"] for index in (3, 0, 5)]
+        assert clean["attention_mask"].sum(1).max() == clean["input_ids"].shape[1]
 
 
 class TestGeneratingAhead:
@@ -118,11 +143,16 @@ class TestGeneratingAhead:
         _, whose = fitted()
         assert whose == {0: {threading.current_thread().name}, 1: {"round 1"}, 2: {"round 2"}}
 
+    def test_the_candidates_of_the_next_epoch_come_from_threads_of_their_own(self, fitted):
+        _, whose = fitted((*self.REMOTE, "perturbation.worst=2"))
+        here = {threading.current_thread().name}
+        assert whose == {0: here, 1: here, 2: {"round 2"}}
+
     def test_the_texts_are_the_same_as_without(self, fitted, data):
         module, _ = fitted()
         plain = data(*self.REMOTE, "store.engine=false")
         for epoch in range(3):
-            assert ids(plain.train_texts(epoch).second) == ids(module.train_texts(epoch).second)
+            assert ids(plain.train_texts(epoch).candidates[0]) == ids(module.train_texts(epoch).candidates[0])
 
     def test_a_model_that_shares_the_processor_generates_before_the_epoch(self, fitted):
         _, whose = fitted((*self.OURS, "llm=smollm2"))
@@ -196,7 +226,7 @@ class TestSeveralRanks:
         keys = [{request.key("smollm2-135m-instruct-q4_1") for request in mine} for mine in asked]
         assert not keys[0] & keys[1] and sum(map(len, asked)) == len(keys[0] | keys[1])
         assert all(int(key[:8], 16) % 2 == rank for rank, mine in enumerate(keys) for key in mine)
-        assert ids(first.clean) == ids(second.clean) and ids(first.second) == ids(second.second)
+        assert ids(first.clean) == ids(second.clean) and [*map(ids, first.candidates)] == [*map(ids, second.candidates)]
 
     def test_together_they_read_what_one_reads_step_by_step(self, ranks, data, scripted, monkeypatch):
         both, _ = ranks(lambda module: list(module.train_dataloader()))

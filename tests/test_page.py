@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from project.config import load_config
-from project.report import build_report
+from project.report import run as report
 from project.run_folder import run_folder
 from project.train import run as train
 
@@ -21,7 +21,8 @@ def test_the_page_opens_from_disk_and_fits_its_window(tiny_args, tmp_path, width
     for method in ("plain", "rules"):
         config = load_config([*tiny_args, f"method={method}"])
         train(config, {})
-    page = build_report(run_folder(config).parent.parent, 50)
+    report(config, {})
+    page = run_folder(config).parent.parent / "report" / "index.html"
     picture = tmp_path / "page.png"
     browser = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
                "--disable-background-networking", "--disable-component-update", "--disable-sync",

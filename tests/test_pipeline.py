@@ -17,7 +17,7 @@ from project.schema import EmojiData
 MARKER = "ZQX-marker"
 METHODS = [("method=ours",), ("method=ours", "perturbation.place=described"), ("method=paraphrase",),
            ("method=rules",), ("method=rules", "alignment=default", "perturbation.place=described"),
-           ("method=tamml", "alignment.style=false"), ("method=plain",)]
+           ("method=tamml", "alignment.style=false"), ("method=plain",), ("method=ours_serial",), ("method=ours_all",)]
 SMALL = ("robustness.levels=[0.5]", "robustness.missing=single", "robustness.orders=1")
 BACKWARDS = Condition("order", order=("table", "text", "image"))
 

@@ -26,6 +26,12 @@ def test_a_condition_marks_what_was_taken_away(shown):
     assert "corrupted" in shown(condition="missing(text)")
 
 
+def test_realistic_damage_is_shown_like_any_condition(tiny_args, capsys):
+    config = load_config([*tiny_args, "method=plain", "robustness.natural=[truncation]"])
+    show.run(config, {"condition": "natural(truncation, 0.5)"})
+    assert "corrupted" in capsys.readouterr().out
+
+
 def test_a_round_shows_the_perturbed_text(shown, tiny_args):
     row = read_rows(load_config([*tiny_args, "method=rules"]).data).train[0]
     assert "perturbed" in shown(id=row.id, round="1")

@@ -12,14 +12,14 @@ TOKENIZER = load_tokenizer(Transformer())
 WORDS = st.lists(st.sampled_from("owl bird wise night feathers a the 12 ü 鸟".split()), max_size=40).map(" ".join)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(WORDS, min_size=1, max_size=4), st.integers(8, 64))
 def test_no_text_is_longer_than_the_model_reads(pieces, max_tokens):
     encoding = encode([pieces], TOKENIZER, max_tokens)[0]
     assert len(encoding["input_ids"]) <= max_tokens
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(WORDS.filter(bool), min_size=2, max_size=4))
 def test_what_is_cut_off_does_not_depend_on_the_order(pieces):
     forth, back = shared(pieces, TOKENIZER, 24), shared(pieces[::-1], TOKENIZER, 24)

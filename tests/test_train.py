@@ -12,10 +12,15 @@ import pytest
 import torch
 
 from project import evaluate, train
-from project.config import load_config
+from project import llm as engines
+from project.__main__ import main
+from project.config import load_config, load_run
 from project.datamodule import TextDataModule
 from project.errors import UserError
+from project.module import RobustTransformer
+from project.robustness.runs import of_experiment
 from project.run_folder import run_folder
+from tests.conftest import data_of, faithful
 
 
 def trained(args):
@@ -32,16 +37,41 @@ def finished(tiny_args):
 def test_a_run_leaves_exactly_what_explains_it(finished):
     left = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     assert left == {
-        "config.yaml", "data.md", "run.json", "predictions.parquet", "results.parquet", "checkpoints/best.ckpt",
-        "checkpoints/last.ckpt", "checkpoints/before.ckpt", "adapter/adapter_config.json",
-        "adapter/adapter_model.safetensors", "adapter/README.md", "adapter/tokenizer.json",
-        "adapter/tokenizer_config.json"}
+        "config.yaml", "data.md", "run.json", "predictions.parquet", "results.parquet", "texts.parquet",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/before.ckpt",
+        "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/README.md",
+        "adapter/tokenizer.json", "adapter/tokenizer_config.json"}
+
+
+def test_without_evaluation_a_run_ends_with_its_validation_scores(tiny_args, finished, tmp_path, monkeypatch):
+    args = [*tiny_args, "method=rules", f"output={tmp_path / 'trial'}"]
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "evaluate_run", None)
+        train.run(load_config(args), {"evaluate": "false"})
+        folder = run_folder(load_config(args))
+        left = {path.name for path in folder.iterdir()}
+        assert left == {"config.yaml", "data.md", "run.json", "checkpoints", "adapter"}
+        info = json.loads((folder / "run.json").read_text())
+        assert 0 <= info["val"]["best_score"] <= 1 and (info["metric"], info["seed"]) == ("accuracy", 0)
+        train.run(load_config(args), {"evaluate": "false"})
+    trained(args)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"),
+                                  pd.read_parquet(finished / "predictions.parquet"))
 
 
 def test_run_json_tells_equal_compute(finished):
     info = json.loads((finished / "run.json").read_text())
     assert info["forward_samples"] == 2 * info["rows"]["train"] * info["epochs"]
     assert info["perturbation"] == "rules" and info["llm"]["calls"] == 0
+
+
+@pytest.mark.parametrize(("method", "scored"), [(("method=freelb",), 0), (("method=rules", "perturbation.worst=2"), 2)])
+def test_variants_learn_from_as_many_samples_and_tell_the_cost_of_a_choice_apart(tiny_args, method, scored):
+    info = json.loads((trained([*tiny_args, *method]) / "run.json").read_text())
+    each = info["rows"]["train"] * info["epochs"]
+    assert info["forward_samples"] == 2 * each
+    assert info.get("scoring_samples", 0) == scored * each
+    assert ("scoring" in info["seconds"]) == (scored > 0)
 
 
 def test_predictions_have_one_row_a_record_and_condition(finished):
@@ -106,10 +136,68 @@ def test_modalities_that_the_data_lack_make_no_conditions(tiny_args):
         "order(table, text)"}
 
 
+def test_realistic_damage_and_what_is_present_are_in_the_results(tiny_args):
+    folder = trained([*tiny_args, "method=plain", "trainer.epochs=1", "robustness.natural=[stale,jpeg,typing]",
+                      "robustness.natural_levels=[0.4,0.8]"])
+    predictions, results = (pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "results"))
+    assert set(predictions["present"]) == {"image,text,table"}
+    assert set(predictions[predictions["kind"] == "natural"]["corruption"]) == {"stale", "jpeg", "typing"}
+    assert (predictions[predictions["kind"] != "natural"]["corruption"] == "").all()
+    curves = results[(results["condition"] == "natural") & results["level"].isna()]
+    assert set(zip(curves["corruption"], curves["modality"], strict=True)) == {
+        ("stale", "table"), ("jpeg", "image"), ("typing", "text")}
+
+
+def test_what_the_language_model_itself_said_stands_beside_the_predictions(tiny_args, scripted, monkeypatch):
+    monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+
+    def reply(request):
+        return data_of(request) + " blue" if request.stage == "attack" else faithful(request)
+
+    scripted.reply = reply
+    folder = trained([*tiny_args, "method=tamml", "alignment.style=false", "trainer.epochs=1",
+                      "robustness.attack=true"])
+    predictions, results = (pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "results"))
+    attacked = predictions["kind"] == "attack"
+    assert predictions["llm_prediction"].isin(json.loads((folder / "run.json").read_text())["classes"])[~attacked].all()
+    assert attacked.any() and predictions["llm_prediction"][attacked].isna().all()
+    clean = predictions[predictions["kind"] == "clean"]
+    right = clean["llm_prediction"] == clean["target"]
+    told = results[results["condition"] == "clean"].set_index("metric")
+    if min(right.sum(), (~right).sum()) >= 5:
+        hit = clean["prediction"] == clean["target"]
+        assert told["value"]["accuracy_llm_right"] == pytest.approx(hit[right].mean())
+        assert told["n"]["accuracy_llm_wrong"] == (~right).sum()
+    else:
+        assert "accuracy_llm_right" not in told.index
+
+
 def test_evaluating_again_gives_the_same_predictions(finished, tiny_args):
     before = pd.read_parquet(finished / "predictions.parquet")
     evaluate.run(load_config([*tiny_args, "method=rules"]), {})
     pd.testing.assert_frame_equal(before, pd.read_parquet(finished / "predictions.parquet"))
+
+
+def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_args, scripted, monkeypatch):
+    monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+    folder = trained([*tiny_args, "method=tamml", "alignment.style=false", "llm=smollm2"])
+    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    scripted.asked.clear()
+    faithful, scripted.reply = scripted.reply, lambda request: " ".join(reversed(faithful(request).split()))
+    assert main(["evaluate", f"run={folder}", "llm=openai", "llm.model=owner/other", "llm.base_url=http://x"]) == 0
+    other = folder.parent.with_name(f"{folder.parent.name}@owner-other") / folder.name
+    assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert scripted.asked and len(of_experiment(folder.parent.parent)) == 2
+    results = pd.read_parquet(other / "results.parquet")
+    assert set(results["method"]) == {other.parent.name} and load_run(other).llm.model == "owner/other"
+    before, after = (pd.read_parquet(where / "predictions.parquet") for where in (folder, other))
+    assert list(before["record"]) == list(after["record"])
+    assert not before["probabilities"].map(tuple).equals(after["probabilities"].map(tuple))
+    scripted.asked.clear()
+    assert main(["evaluate", f"run={other}"]) == 0
+    pd.testing.assert_frame_equal(after, pd.read_parquet(other / "predictions.parquet"))
+    assert main(["evaluate", f"run={folder}", "llm=smollm2"]) == 0 and scripted.asked == []
+    assert len(of_experiment(folder.parent.parent)) == 2
 
 
 def test_evaluating_what_was_never_trained_names_the_command(tiny_args):
@@ -135,6 +223,25 @@ def test_a_run_broken_off_goes_on_and_ends_as_if_undisturbed(tiny_args, tmp_path
     resumed = trained(args)
     for name in ("predictions.parquet", "results.parquet"):
         pd.testing.assert_frame_equal(pd.read_parquet(undisturbed / name), pd.read_parquet(resumed / name))
+
+
+@pytest.mark.parametrize("method", [("method=freelb",), ("method=rules", "perturbation.worst=2")], ids=" ".join)
+def test_a_variant_broken_off_in_its_last_epoch_ends_as_if_undisturbed(tiny_args, tmp_path, monkeypatch, method):
+    undisturbed = trained([*tiny_args, *method, f"output={tmp_path / 'undisturbed'}"])
+
+    def broken(module, batch, batch_idx):
+        if module.current_epoch == 2 and batch_idx == 1:
+            raise KeyboardInterrupt
+        return learn(module, batch, batch_idx)
+
+    learn = RobustTransformer.training_step
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="goes on from its last checkpoint"):
+        patched.setattr(RobustTransformer, "training_step", broken)
+        trained([*tiny_args, *method])
+    resumed = trained([*tiny_args, *method])
+    pd.testing.assert_frame_equal(*(pd.read_parquet(run / "predictions.parquet") for run in (undisturbed, resumed)))
+    first, second = (json.loads((run / "run.json").read_text()) for run in (undisturbed, resumed))
+    assert all(first.get(key) == second.get(key) for key in ("steps", "forward_samples", "scoring_samples", "val"))
 
 
 def test_a_wandb_run_is_written_offline_under_an_id_of_its_own(tiny_args, tmp_path):

@@ -74,6 +74,14 @@ def test_without_models_words_are_counted_and_no_model_is_looked_at(validated):
     assert code == 0 and "│ words" in out
 
 
+@pytest.mark.parametrize("method", ["fusion", "boosting"])
+def test_methods_on_raw_modalities_need_neither_a_captioner_nor_a_language_model(tiny_args, capsys, method):
+    args = [arg for arg in tiny_args if method == "fusion" or not arg.startswith("model.")]
+    config = load_config([*args, f"method={method}", "experts.captioner=/nowhere", "llm.path=/nowhere"])
+    assert validate.run(config, {}) == 0
+    assert ("no limit" in capsys.readouterr().out) == (method == "boosting")
+
+
 def test_the_roles_of_unnamed_columns_are_told(tiny_args, capsys):
     args = [arg for arg in tiny_args if not arg.startswith(("data.image", "data.text", "data.table"))]
     assert validate.run(load_config([*args, "method=rules"]), {"models": "false"}) == 0
@@ -190,7 +198,7 @@ def test_images_that_no_row_has_are_warned_of_where_they_are_asked_for(images, t
 @pytest.mark.parametrize("args", [
     ["method=ours"], ["method=ours", "alignment.style=false"], ["method=rules"], ["method=tamml"],
     ["method=ours", "perturbation.place=described"], ["method=rules", "perturbation.place=described"],
-    ["method=ours", "perturbation.weight=0"],
+    ["method=ours", "perturbation.weight=0"], ["method=ours_serial"], ["method=ours_all"], ["method=freelb"],
 ])
 def test_a_run_asks_for_no_more_than_the_calls_that_are_told(tiny_args, args):
     config = load_config([*tiny_args, *args, "alignment.exemplar=false"])

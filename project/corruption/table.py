@@ -1,11 +1,91 @@
-"""Damage of tables."""
+"""Damage of tables. A cell that is missing stays missing."""
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
 
 import numpy as np
 
-from ..record import Cell
+from ..record import Cell, Record
+
+UNITS = {
+    "kg": ("g", "1000"), "g": ("kg", "0.001"), "mg": ("g", "0.001"), "km": ("m", "1000"), "m": ("cm", "100"),
+    "cm": ("mm", "10"), "mm": ("cm", "0.1"), "l": ("ml", "1000"), "ml": ("l", "0.001"),
+    "year": ("months", "12"), "years": ("months", "12"), "month": ("days", "30"), "months": ("days", "30"),
+    "week": ("days", "7"), "weeks": ("days", "7"), "day": ("hours", "24"), "days": ("hours", "24"),
+    "hour": ("minutes", "60"), "hours": ("minutes", "60"), "minute": ("seconds", "60"), "minutes": ("seconds", "60"),
+    "dollar": ("cents", "100"), "dollars": ("cents", "100"), "euro": ("cents", "100"), "euros": ("cents", "100"),
+    "ringgit": ("sen", "100"), "percent": ("per mille", "10"), "%": ("per mille", "10"),
+    "кг": ("г", "1000"), "г": ("кг", "0.001"), "км": ("м", "1000"), "м": ("см", "100"), "см": ("мм", "10"),
+    "руб": ("коп", "100"),
+}
+"""The other unit that a quantity is told in, and how many of it make one; a month counts as 30 days."""
+
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_QUANTITY = re.compile(rf"(?<![\w.,])({_NUMBER.pattern})\s?({'|'.join(sorted(UNITS, key=len, reverse=True))})(?!\w)")
 
 
 def column_dropout(table: dict[str, Cell], level: float, rng: np.random.Generator) -> dict[str, Cell]:
     """Each cell of the row goes missing with probability `level`; all of them may."""
     draws = zip(table.items(), rng.random(len(table)), strict=True)
     return {name: value if draw >= level else None for (name, value), draw in draws}
+
+
+def unit_changes(table: dict[str, Cell], level: float, rng: np.random.Generator) -> dict[str, Cell]:
+    """Each cell is told in another unit with probability `level`, as when data come from another supplier.
+
+    A quantity that names its unit is converted, and means the same: 2 kg becomes 2000 g. A plain number does not say
+    its unit, so a change of it goes unsaid: it becomes 1000 times greater or smaller, equally often. Other cells stay.
+    """
+    draws = zip(table.items(), rng.random((len(table), 2)), strict=True)
+    return {name: _in_other_unit(value, way < 0.5) if hit < level else value for (name, value), (hit, way) in draws}
+
+
+def swapped_cells(table: dict[str, Cell], level: float, rng: np.random.Generator) -> dict[str, Cell]:
+    """The columns that have a value are paired at random, and each pair exchanges its values with probability `level`;
+    of an odd number of columns one is in no pair.
+    """
+    columns = [name for name, value in table.items() if value is not None]
+    order = rng.permutation(len(columns))
+    pairs = [(columns[one], columns[other]) for one, other in zip(order[::2], order[1::2], strict=False)]
+    swapped = dict(table)
+    for (one, other), draw in zip(pairs, rng.random(len(pairs)), strict=True):
+        if draw < level:
+            swapped[one], swapped[other] = table[other], table[one]
+    return swapped
+
+
+def stale_cells(table: dict[str, Cell], level: float, rng: np.random.Generator,
+                donors: Sequence[Record]) -> dict[str, Cell]:
+    """Each cell is, with probability `level`, that of another row, drawn anew for each column; it may be the same.
+
+    `donors` are the rows that cells are taken from; those without the cell, and the row itself, are passed over.
+    """
+    draws = zip(table.items(), rng.random(len(table)), rng.integers(len(donors), size=len(table)), strict=True)
+    return {name: _of_another(name, value, table, donors, start) if value is not None and draw < level else value
+            for (name, value), draw, start in draws}
+
+
+def _in_other_unit(value: Cell, greater: bool) -> Cell:
+    if isinstance(value, int | float):
+        return value * 1000 if greater else value / 1000
+    if value is None:
+        return None
+    if _NUMBER.fullmatch(value):
+        return _times(value, "1000" if greater else "0.001")
+    return _QUANTITY.sub(lambda match: f"{_times(match[1], UNITS[match[2]][1])} {UNITS[match[2]][0]}", value)
+
+
+def _times(number: str, factor: str) -> str:
+    """The exact product in plain digits, without zeros at the end of a fraction."""
+    product = f"{Decimal(number) * Decimal(factor):f}"
+    return product.rstrip("0").rstrip(".") if "." in product else product
+
+
+def _of_another(column: str, value: Cell, table: dict[str, Cell], donors: Sequence[Record], start: int) -> Cell:
+    """The cell of the first row from `start` on that is another one and has the cell, else `value`."""
+    for step in range(len(donors)):
+        other = donors[(start + step) % len(donors)].table
+        if other is not None and other is not table and other.get(column) is not None:
+            return other[column]
+    return value

@@ -48,12 +48,23 @@ _PREPARE = v2.Compose([
 def classify(images: list[np.ndarray], top_k: int) -> list[list[tuple[str, float]]]:
     """For each uint8 RGB image, shape (height, width, 3), up to top_k pairs of class name and probability."""
     network, names = _classifier()
-    batch = torch.stack([_PREPARE(image.copy()) for image in images])
-    best = network(batch).softmax(-1).topk(top_k)
+    best = network(_prepared(images, network)).softmax(-1).topk(top_k)
     return [
         [(names[index], value) for index, value in zip(indices, values, strict=True) if value >= _LIKELY]
         for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
+
+
+@torch.inference_mode()
+def features(images: list[np.ndarray], device: str) -> np.ndarray:
+    """What the classifier's last layer reads of uint8 RGB images, shape (images, 1280), float32."""
+    network = _classifier()[0].to(device)
+    return network.extract_features(_prepared(images, network)).mean((2, 3)).cpu().numpy()
+
+
+def _prepared(images: list[np.ndarray], network: torch.nn.Module) -> torch.Tensor:
+    """A batch as the classifier was trained on them, where the classifier is."""
+    return torch.stack([_PREPARE(image.copy()) for image in images]).to(next(network.parameters()).device)
 
 
 def attributes(image: np.ndarray) -> str:

@@ -45,7 +45,8 @@ class Answer:
 class Usage:
     """What a run asked of its language model.
 
-    Tokens and seconds are of all generations used, stored ones included; `written` counts the tokens of new ones.
+    Tokens and seconds are of all generations used (`seen`), stored ones included; `written` counts the tokens of new
+    ones.
     """
 
     texts: Counter = field(default_factory=Counter)
@@ -71,6 +72,7 @@ class Usage:
         """The totals, for run.json and W&B."""
         return {
             "model": model, "texts": self.texts.total(), "calls": self.calls.total(), "hits": self.hits.total(),
+            "generations": len(self.seen),
             "prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens,
             "seconds": round(self.seconds, 1), "fallbacks": self.fallbacks.total(),
             "by_stage": {stage: {"texts": self.texts[stage], "fallbacks": self.fallbacks[stage]}
@@ -142,7 +144,8 @@ class LanguageModel:
         if missing and self.store.refresh():
             missing = self._lacking(missing)
         if self._dry:
-            self.planned |= missing
+            # Only what is sent needs the images, and a plan may hold thousands.
+            self.planned |= {key: replace(request, pixels=()) for key, request in missing.items()}
         elif missing:
             index, count = self.share
             mine = {key: request for key, request in missing.items() if int(key[:8], 16) % count == index}

@@ -84,10 +84,14 @@ class LlamaCppEngine:
         self._server = _server(xllamacpp, path, config.context, self.threads, self.slots)
 
     def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
-        """Answers as they come, begun in the order of the requests. Raises RuntimeError where llama.cpp fails.
+        """Answers as they come, begun in the order of the requests.
 
+        Raises RuntimeError where llama.cpp fails, and UserError where a request shows an image: it reads text alone.
         Closing the iterator waits for the requests under way, which cannot be cancelled, and begins no other.
         """
+        if any(request.images for request in requests):
+            raise UserError("llm.kind=llamacpp reads no images; choose a model that does, with llm=openai, llm=vllm or "
+                            "llm=transformers")
         pool = ThreadPoolExecutor(self.slots)
         try:
             futures = {pool.submit(_answer, self._server, request, seed): index

@@ -5,10 +5,14 @@ import json
 import os
 import random
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from ..errors import UserError
+from ..image import png
 from ..schema import OpenAI
 from .engine import Completion, Request
 
@@ -100,7 +104,7 @@ class OpenAIEngine:
     def _body(self, request: Request, seed: int) -> dict:
         body = {
             "model": self._config.served or self._config.model,
-            "messages": [{"role": role, "content": content} for role, content in request.messages],
+            "messages": [{"role": role, "content": _content(pieces)} for role, pieces in request.pieces()],
             "temperature": request.temperature, "max_tokens": request.max_tokens, "seed": seed,
         }
         if request.schema and self._config.structured == "json_schema":
@@ -147,6 +151,15 @@ def _completion(answer, seconds: float) -> Completion:
         completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
         seconds=seconds,
     )
+
+
+def _content(pieces: list[str | np.ndarray]) -> str | list[dict]:
+    """A message's content as the protocol has it: plain text, or parts where there are images among it, as PNG."""
+    if len(pieces) == 1 and isinstance(pieces[0], str):
+        return pieces[0]
+    return [{"type": "text", "text": piece} if isinstance(piece, str) else
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{b64encode(png(piece)).decode()}"}}
+            for piece in pieces]
 
 
 def _line(text: str) -> str:

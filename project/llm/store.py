@@ -163,11 +163,9 @@ class Store:
 
         Returns the row that a look-up finds. Raises UserError where it cannot be written, with all before it kept.
         """
-        prompt = json.dumps({"messages": request.messages, "temperature": request.temperature,
-                             "max_tokens": request.max_tokens, "schema": request.schema, "round": request.round,
-                             "attempt": request.attempt}, ensure_ascii=False)
         row = Row(
-            key=request.key(model), stage=request.stage, prompt=prompt, completion=completion.text,
+            key=request.key(model), stage=request.stage, prompt=json.dumps(request.settings, ensure_ascii=False),
+            completion=completion.text,
             finish=completion.finish, prompt_tokens=completion.prompt_tokens,
             completion_tokens=completion.completion_tokens, seconds=completion.seconds, model=model,
             flags=",".join(flags), created=time.time(), writer=self.writer,

@@ -1,4 +1,4 @@
-"""Causal language models of the Hugging Face hub, or of a folder, in this process."""
+"""Causal and vision-language models of the Hugging Face hub, or of a folder, in this process."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,6 +6,7 @@ from itertools import groupby
 
 import torch
 from jinja2 import TemplateError
+from PIL import Image
 
 from ..errors import UserError
 from ..schema import Transformers
@@ -20,20 +21,36 @@ class TransformersEngine:
 
     def __init__(self, config: Transformers):
         """Raises UserError where the model cannot be loaded, or its tokenizer has no chat template."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers import (
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoModelForImageTextToText,
+            AutoProcessor,
+            AutoTokenizer,
+            GenerationConfig,
+        )
+        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
         self._config, self._batch_size = config, config.batch_size
+        self._processor = None
         options = {"revision": config.revision, "trust_remote_code": False}
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(config.path, padding_side="left", **options)
-            self._model = AutoModelForCausalLM.from_pretrained(
+            # What is made for both loads with its eyes; they answer without an image too.
+            sees = type(AutoConfig.from_pretrained(config.path, **options)) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+            if sees:
+                self._processor = AutoProcessor.from_pretrained(config.path, **options)
+                self._tokenizer = self._processor.tokenizer
+                self._tokenizer.padding_side = "left"
+            else:
+                self._tokenizer = AutoTokenizer.from_pretrained(config.path, padding_side="left", **options)
+            self._model = (AutoModelForImageTextToText if sees else AutoModelForCausalLM).from_pretrained(
                 config.path, dtype=getattr(torch, config.dtype), device_map=config.device_map, use_safetensors=True,
                 quantization_config=_quantization(config), **options).eval()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             raise UserError(f"llm.path={config.path} (revision {config.revision or 'main'}) cannot be loaded: "
                             f"{str(error).splitlines()[0]}; give a hub id that is reachable or in the cache, or a "
                             "folder with safetensors") from error
-        if not self._tokenizer.chat_template:
+        if not (self._processor or self._tokenizer).chat_template:
             raise UserError(f"llm.path={config.path} has no chat template; take an instruction-tuned model")
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
@@ -45,29 +62,34 @@ class TransformersEngine:
     def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Answers batch by batch, the longest prompts of each setting first.
 
-        Raises UserError where a prompt is longer than the model's context, or one prompt alone exceeds the memory.
+        Raises UserError where a prompt is longer than the model's context, one prompt alone exceeds the memory, or a
+        request shows an image to a model that reads none.
         """
+        if self._processor is None and any(request.images for request in requests):
+            raise UserError(f"llm.path={self._config.path} reads no images; take a vision-language model")
         prompts = [self._prompt(request) for request in requests]
-        lengths = [len(ids) for ids in self._tokenizer(prompts, add_special_tokens=False)["input_ids"]]
+        lengths = [len(self._tokens([prompt], [request])["input_ids"][0])
+                   for prompt, request in zip(prompts, requests, strict=True)]
         self._refuse_long(requests, lengths)
 
-        def setting(index: int) -> tuple[float, int]:
-            return requests[index].temperature, requests[index].max_tokens
+        def setting(index: int) -> tuple[float, int, int]:
+            # Processors differ in how they take prompts with unequal numbers of images.
+            return requests[index].temperature, requests[index].max_tokens, len(requests[index].images)
 
         # The longest first: where memory is short, that shows at once.
-        for (temperature, max_tokens), group in groupby(
+        for (temperature, max_tokens, _), group in groupby(
                 sorted(range(len(requests)), key=lambda index: (*setting(index), -lengths[index])), key=setting):
             pending = list(group)
             while pending:
                 batch = pending[: self._batch_size]
                 start = time.perf_counter()
                 try:
-                    written = self._written([prompts[index] for index in batch], temperature, max_tokens,
-                                            seeds[batch[0]])
+                    inputs = self._tokens([prompts[index] for index in batch], [requests[index] for index in batch])
+                    written = self._written(inputs, temperature, max_tokens, seeds[batch[0]])
                 except RuntimeError as error:  # torch.OutOfMemoryError is one
                     if "out of memory" not in str(error).lower():
                         raise
-                    written = None
+                    inputs = written = None
                 if written is None:  # only out here are the tensors free that the traceback held
                     self._halve(len(batch), requests[batch[0]].stage)
                     continue
@@ -76,11 +98,21 @@ class TransformersEngine:
                 for index, tokens in zip(batch, written, strict=True):
                     yield index, self._completion(tokens, lengths[index], max_tokens, seconds)
 
+    def _tokens(self, prompts: list[str], requests: Sequence[Request]):
+        """The model's input for prompts with equally many images each, padded on the left."""
+        if self._processor is None:
+            return self._tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt",
+                                   return_token_type_ids=False)
+        images = [[Image.fromarray(values) for values in request.pixels] for request in requests]
+        return self._processor(text=prompts, images=images if any(images) else None, add_special_tokens=False,
+                               padding=True, return_tensors="pt")
+
     @torch.inference_mode()
-    def _written(self, prompts: list[str], temperature: float, max_tokens: int, seed: int) -> list[list[int]]:
+    def _written(self, inputs, temperature: float, max_tokens: int, seed: int) -> list[list[int]]:
         """The new tokens of each prompt, padding included."""
-        batch = self._tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt",
-                                return_token_type_ids=False).to(self._model.device)
+        batch = inputs.to(self._model.device)
+        if "pixel_values" in batch:
+            batch["pixel_values"] = batch["pixel_values"].to(getattr(torch, self._config.dtype))
         sampling = {"temperature": temperature, "top_p": 1.0, "top_k": 0} if temperature else {}
         # Every GPU: manual_seed below seeds them all, and the model may lie on several.
         with torch.random.fork_rng(range(torch.cuda.device_count())):
@@ -97,19 +129,26 @@ class TransformersEngine:
                           seconds)
 
     def _prompt(self, request: Request) -> str:
-        messages = [{"role": role, "content": content} for role, content in request.messages]
+        template = self._processor or self._tokenizer
+        messages = [{"role": role, "content": self._content(pieces)} for role, pieces in request.pieces()]
         try:
-            return self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            return template.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except TemplateError:
             if messages[0]["role"] != "system":
                 raise
         # Some templates refuse the system role: then the instruction opens the first message.
-        system, first, *rest = messages
-        first = {**first, "content": f"{system['content']}\n\n{first['content']}"}
-        return self._tokenizer.apply_chat_template([first, *rest], tokenize=False, add_generation_prompt=True)
+        (_, system), (role, first), *_ = request.pieces()
+        opened = {"role": role, "content": self._content([f"{system[0]}\n\n", *first])}
+        return template.apply_chat_template([opened, *messages[2:]], tokenize=False, add_generation_prompt=True)
+
+    def _content(self, pieces: list) -> str | list[dict]:
+        """A message's content as the chat template takes it: parts where the model has eyes, else plain text."""
+        if self._processor is None:
+            return "".join(pieces)
+        return [{"type": "text", "text": piece} if isinstance(piece, str) else {"type": "image"} for piece in pieces]
 
     def _refuse_long(self, requests: Sequence[Request], lengths: list[int]) -> None:
-        context = getattr(self._model.config, "max_position_embeddings", None) or float("inf")
+        context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None) or float("inf")
         long = [index for index, request in enumerate(requests) if lengths[index] + request.max_tokens > context]
         if long:
             request = requests[long[0]]

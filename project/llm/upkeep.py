@@ -157,8 +157,7 @@ def _key(row: Row) -> str | None:
     """The key that a row must have by its prompt and model; None where the prompt is no request."""
     try:
         settings = json.loads(row.prompt)
-        messages = tuple(tuple(message) for message in settings.pop("messages"))
-        return Request(row.stage, messages, **settings).key(row.model)
+        return Request(row.stage, **settings).key(row.model)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
 

@@ -9,6 +9,8 @@ then the measure of the resampled means goes to `interval`. Because all conditio
 weights, a difference of their resampled measures is paired.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -42,11 +44,41 @@ def interval(draws: ArrayLike, coverage: float = 0.95) -> tuple[float, float]:
     """The central percentiles (low, high) of the resampled values of one measure, shape (resamples,).
 
     Undefined resamples are left out as long as they are fewer than what one tail cuts off; with more of them the
-    interval is not known, and both ends are NaN.
+    interval is not known, and both ends are NaN. An end may be infinite where draws are.
     """
     draws = np.asarray(draws, float)
     tail = (1 - coverage) / 2
     if np.isnan(draws).mean() > tail:
         return float("nan"), float("nan")
-    low, high = np.nanquantile(draws, [tail, 1 - tail])
+    # Between infinite values there is nothing to interpolate.
+    method = "inverted_cdf" if np.isinf(draws).any() else "linear"
+    low, high = np.nanquantile(draws, [tail, 1 - tail], method=method)
     return float(low), float(high)
+
+
+def estimated(values: ArrayLike, weights: np.ndarray,
+              of_mean: Callable[[ArrayLike], np.ndarray] = np.asarray) -> tuple[float, float, float]:
+    """A function of the mean over rows, and the ends of its interval; three times NaN where there is no row.
+
+    `values` has shape (rows,); `weights` is from `group_weights`.
+    """
+    values = np.asarray(values, float)
+    if not len(values):
+        return (float("nan"),) * 3
+    return float(of_mean(values.mean())), *interval(of_mean(resampled_mean(values, weights)))
+
+
+def p_value(draws: ArrayLike) -> float:
+    """Two-sided p-value of "the measure is 0", from the resampled values of a paired difference, shape (resamples,).
+
+    Twice the smaller share of resamples on either side of 0, zeros on both, with one more resample counted on each
+    side, so that it is never 0 and at most 1. It is the level at which the percentile interval just reaches 0 (Efron
+    and Tibshirani 1993, "An Introduction to the Bootstrap", section 15.4; the correction: Davison and Hinkley 1997,
+    section 4.2). Undefined resamples are treated as `interval` treats them.
+    """
+    draws = np.asarray(draws, float)
+    if np.isnan(interval(draws)).any():
+        return float("nan")
+    draws = draws[~np.isnan(draws)]
+    beyond = min((draws <= 0).sum(), (draws >= 0).sum())
+    return float(min(1, 2 * (beyond + 1) / (len(draws) + 1)))

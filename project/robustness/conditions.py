@@ -1,21 +1,27 @@
 """The named corruption set-ups under which a model is evaluated."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
+from ..corruption.natural import NATURAL
 from ..record import MODALITIES
 from ..schema import Robustness
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One set-up. `modalities` are those corrupted or missing; `order` is the reading order, where it is changed."""
+    """One set-up. `modalities` are those corrupted or missing; `order` is the reading order, where it is changed.
+
+    `corruption` is the name in corruption.natural.NATURAL of a realistic damage, and empty in the other kinds.
+    """
 
     kind: str
     modalities: tuple[str, ...] = ()
     level: float = 0.0
     order: tuple[str, ...] = MODALITIES
     seed: int = 0
+    corruption: str = ""
 
     @property
     def modality(self) -> str:
@@ -28,6 +34,8 @@ class Condition:
         match self.kind:
             case "noisy":
                 return f"noisy({self.modality}, {self.level:g})"
+            case "natural":
+                return f"natural({self.corruption}, {self.level:g})"
             case "missing":
                 return f"missing({', '.join(self.modalities)})"
             case "order":
@@ -36,6 +44,8 @@ class Condition:
 
 
 CLEAN = Condition("clean")
+ATTACK = Condition("attack")
+"""The clean rows, their texts rewritten against the attacked model (attack.py); no corruption of a record makes it."""
 
 
 def noisy(modalities: tuple[str, ...], level: float, seed: int) -> Condition:
@@ -43,8 +53,20 @@ def noisy(modalities: tuple[str, ...], level: float, seed: int) -> Condition:
     return Condition("noisy", modalities, level, seed=seed)
 
 
+def natural(corruption: str, level: float, seed: int) -> Condition:
+    """The realistic damage of that name, of the one modality that it damages, at one level in [0, 1]."""
+    return Condition("natural", (NATURAL[corruption].modality,), level, seed=seed, corruption=corruption)
+
+
+def middle_level(levels: Iterable[float]) -> float | None:
+    """The level that is nearest to 0.5, the lower of two; None where there is none."""
+    # Rounded, for 0.3 and 0.7 are equally near.
+    return min(sorted(levels), key=lambda level: round(abs(level - 0.5), 9), default=None)
+
+
 def test_conditions(config: Robustness, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
-    """All set-ups of the evaluation of data with these modalities: clean first, then noise, missing, order.
+    """All set-ups of the evaluation of data with these modalities: clean first, then noise, missing, order,
+    and the realistic damage that the configuration names, of the modalities that are there.
 
     With a single modality there is no noise on all besides the noise on it, and no other order.
     """
@@ -55,7 +77,9 @@ def test_conditions(config: Robustness, modalities: tuple[str, ...] = MODALITIES
     conditions += [Condition("missing", names, 1.0) for size in sizes for names in combinations(modalities, size)]
     # The reverse first: with few orders asked for, the most different ones are tested.
     orders = [order for order in reversed(list(permutations(modalities))) if order != modalities]
-    return conditions + [Condition("order", order=order) for order in orders[: config.orders]]
+    conditions += [Condition("order", order=order) for order in orders[: config.orders]]
+    return conditions + [natural(name, level, config.seed) for name in dict.fromkeys(config.natural)
+                         if NATURAL[name].modality in modalities for level in dict.fromkeys(config.natural_levels)]
 
 
 def validation_conditions(config: Robustness, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from ..corruption.natural import NATURAL
 from ..record import MODALITIES
 from ..target import Target
 from . import scores
@@ -15,46 +16,62 @@ from .scores import SCORES
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ["method", "data", "condition", "modality", "level", "order", "seed", "metric", "value", "low", "high", "n"]
+COLUMNS = ["method", "data", "condition", "corruption", "modality", "level", "order", "seed", "metric", "value", "low",
+           "high", "n"]
 BOOTSTRAP_SEED = 0
 """The same for every run, so that all methods are measured on the same resampled groups."""
 THRESHOLDS = (0.1, 0.2)
 """Drop ratios that count as a breakdown."""
+LEAST_ROWS = 5
+"""Parts of the rows, such as those that really lack a modality, are scored apart where they have so many rows."""
 
-_KINDS = ["clean", "noisy", "missing", "order"]
+CURVE = ["kind", "corruption", "modality"]
+"""What the conditions have in common that differ in their level alone."""
+
+_KINDS = ["clean", "noisy", "missing", "order", "natural", "attack"]
 _MODALITIES = ["none", *MODALITIES, *map("+".join, combinations(MODALITIES, 2)), "all"]
 
 
-def seen(perturbation: str, kind: str, modality: str) -> Literal["seen", "partly", "unseen"]:
+def seen(perturbation: str, kind: str, modality: str, corruption: str = "") -> Literal["seen", "partly", "unseen"]:
     """Whether training with this perturbation showed the model corruptions of the tested sort.
 
     Rules drop words and columns, take modalities away and change their order; instructions let an LLM do the like
-    to a text, where a table's columns are no longer apart; paraphrases damage nothing. No perturbation of texts
-    adds noise to pixels, so noise on all modalities is seen in part. Raises KeyError for another perturbation.
+    to a text, where a table's columns are no longer apart, and so does all, which draws from them; paraphrases and
+    moved embeddings damage nothing. No perturbation of texts adds noise to pixels, so noise on all modalities is seen
+    in part; fusion may be trained with the tested noise on all modalities, and with modalities missing. Of realistic
+    damage, some instructions ask for typing errors, for badly scanned text and for a first half alone; the rules drop
+    words anywhere, which is in part what truncation does. Raises KeyError for another perturbation.
     """
+    told = {"noisy": {"text"}, "missing": None, "order": None, "natural": {"typing", "ocr", "truncation"}}
     trained = {
         "none": {},
+        "freelb": {},
         "paraphrase": {},
-        "rules": {"noisy": {"text", "table"}, "missing": None, "order": None},
-        "instructions": {"noisy": {"text"}, "missing": None, "order": None},
+        "rules": {"noisy": {"text", "table"}, "missing": None, "order": None, "natural": set()},
+        "instructions": told,
+        "all": told,
+        "noise": {"noisy": None},
+        "dropped modalities": {"missing": None},
+        "noise and dropped modalities": {"noisy": None, "missing": None},
     }[perturbation]
     if kind not in trained:
         return "unseen"
-    if trained[kind] is None or modality in trained[kind]:
+    if trained[kind] is None or (corruption or modality) in trained[kind]:
         return "seen"
-    return "partly" if modality == "all" else "unseen"
+    return "partly" if modality == "all" or corruption == "truncation" else "unseen"
 
 
 def conditions_of(predictions: pd.DataFrame) -> pd.DataFrame:
-    """The conditions of some predictions: kind, modality, level and order, indexed by the condition's name.
+    """The conditions of some predictions: kind, modality, corruption, level and order, indexed by the condition's name.
 
-    Clean comes first, then noise by modality and level, missing modalities, and orders. Rows that differ in
-    nothing but their record make one condition.
+    Clean comes first, then noise by modality and level, missing modalities, orders, and realistic damage. Rows that
+    differ in nothing but their record make one condition.
     """
-    table = predictions.drop_duplicates("condition").set_index("condition")[["kind", "modality", "level", "order"]]
-    rank = {"kind": _KINDS, "modality": _MODALITIES}
+    columns = ["kind", "modality", "corruption", "level", "order"]
+    table = predictions.drop_duplicates("condition").set_index("condition")[columns]
+    rank = {"kind": _KINDS, "modality": _MODALITIES, "corruption": list(NATURAL)}
     return table.sort_values(
-        ["kind", "modality", "level", "order"],
+        columns,
         key=lambda column: (
             column.map(lambda name: (rank[column.name] + [name]).index(name)) if column.name in rank else column
         ),
@@ -71,6 +88,21 @@ def value_table(predictions: pd.DataFrame, metric: str, classes: list[str] | Non
     if classes:
         values = values * predictions["target"].isin(classes).to_numpy()
     return predictions.assign(value=values).pivot(index="record", columns="condition", values="value")
+
+
+def by_presence(clean: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The rows that really lack modalities, and the complete ones, as masks of shape (rows,) by what is missing.
+
+    `clean` are the predictions under the clean condition. "none" comes first, then names such as image or image+text.
+    A complete row has every modality that any row has. Sets of fewer than LEAST_ROWS are left out; without such a set
+    beside the complete rows there is nothing to tell, and the mapping is empty.
+    """
+    present = [names.split(",") for names in clean["present"]]
+    known = [name for name in MODALITIES if any(name in names for names in present)]
+    missing = np.array(["+".join(name for name in known if name not in names) or "none" for names in present])
+    order = sorted(set(missing), key=lambda names: (names != "none", names.count("+"), names))
+    masks = {names: missing == names for names in order if (missing == names).sum() >= LEAST_ROWS}
+    return masks if "none" in masks and len(masks) > 1 else {}
 
 
 def _calibration(rows: pd.DataFrame, classes: list[str]) -> float:
@@ -96,11 +128,25 @@ def _further(rows: pd.DataFrame, target: Target, weights: np.ndarray) -> dict[st
                "ece": (_calibration(rows, list(target.classes)), None)}
     if target.kind == "ordinal":
         known = truth.isin(target.classes).to_numpy()
-        indices = [column[known].map(target.classes.index) for column in (truth, found)]
-        size = len(target.classes)
+        size, index = len(target.classes), dict(zip(target.classes, range(len(target.classes)), strict=True))
+        true = truth[known].map(index)
+        # What is no class, as where a language model gave none, counts as the one that is farthest from the truth.
+        said = found[known].map(index).fillna((true < (size - 1) / 2) * (size - 1)).astype(int)
+        indices = true, said
         further["kappa"] = (scores.quadratic_kappa(*indices, size, once[:, known])[0],
                             scores.quadratic_kappa(*indices, size, weights[:, known]))
     return further
+
+
+def _where_llm(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Which rows of a condition a text method answered where the language model's own prediction was right, and where
+    it was wrong; nothing where there is none, or where either part has fewer than LEAST_ROWS rows.
+    """
+    if "llm_prediction" not in rows:
+        return {}
+    right = (rows["llm_prediction"] == rows["target"]).to_numpy()
+    parts = {"accuracy_llm_right": right, "accuracy_llm_wrong": rows["llm_prediction"].notna().to_numpy() & ~right}
+    return parts if min(part.sum() for part in parts.values()) >= LEAST_ROWS else {}
 
 
 def results_table(
@@ -114,13 +160,19 @@ def results_table(
 ) -> pd.DataFrame:
     """All metrics of one run, in the columns `COLUMNS`.
 
-    `predictions` has the columns record, group, condition, kind, modality, level, order, target, prediction and
-    probabilities (a list in the order of the classes, or null where the method gives none, whose `ece` is NaN).
+    `predictions` has the columns record, group, present (the modalities that the row really has, with commas between
+    them), condition, kind, corruption, modality, level, order, target, prediction and probabilities (a list in the
+    order of the classes, or null where the method gives none, whose `ece` is NaN). It may have llm_prediction (null
+    where there is none): classes are then scored apart where it was right and where it was wrong, with the rows of the
+    part as `n`.
     The main score, on which drops are measured, is target.metric. Shares are in [0, 1], errors in the unit that their
-    name says (`rmse` in the target's own), drops at most 1, and `breakdown_*` are noise levels (`inf`: not reached at
-    any tested level); `r2` is in the unit that is learned. `low` and `high` are the 95 % interval over `resamples`
-    resampled groups, NaN where a metric has none. The numbers do not depend on the order of the rows. Raises ValueError
-    where the clean condition or a record of a condition is not there.
+    name says (`rmse` in the target's own), drops at most 1, and `breakdown_*` are levels (`inf`: not reached at any
+    tested level); `r2` is in the unit that is learned. Area and breakdown are there for noise on each modality, and for
+    a realistic damage of two levels at least. The condition `genuine` is the clean score over each set of
+    `by_presence`, its modality what these rows lack; they are other rows, so it has no drop. `low` and `high` are the
+    95 % interval over `resamples` resampled groups, NaN where a metric has none. `n` counts the rows. The numbers do
+    not depend on the order of the rows. Raises ValueError where the clean condition or a record of a condition is not
+    there.
     """
     predictions = predictions.sort_values(["condition", "record"])
     conditions = conditions_of(predictions)
@@ -144,15 +196,18 @@ def results_table(
 
     found: list[dict] = []
 
-    def add(condition: dict, metric: str, value: float, draws: np.ndarray | None = None) -> None:
+    def add(condition: dict, metric: str, value: float, draws: np.ndarray | None = None, n: int = len(values)) -> None:
         low, high = (float("nan"),) * 2 if draws is None else interval(draws)
-        found.append({**condition, "metric": metric, "value": float(value), "low": low, "high": high})
+        found.append({**condition, "metric": metric, "value": float(value), "low": low, "high": high, "n": n})
 
     for name, condition in conditions.iterrows():
-        about = {"condition": condition["kind"], **condition[["modality", "level", "order"]]}
+        about = {"condition": condition["kind"], **condition[["corruption", "modality", "level", "order"]]}
         add(about, target.metric, found_score[name], drawn[name])
         for metric, (value, draws) in _further(by_condition[name], target, weights).items():
             add(about, metric, value, draws)
+        for metric, part in _where_llm(by_condition[name]).items() if target.classes else ():
+            right = values[name].to_numpy()[part]
+            add(about, metric, right.mean(), resampled_mean(right, weights[:, part]), int(part.sum()))
         if name == "clean":
             continue
         pair, drawn_pair = (found_score["clean"], found_score[name]), (drawn["clean"], drawn[name])
@@ -165,15 +220,25 @@ def results_table(
             scores.chance_adjusted_drop(*drawn_pair, drawn_chance, better),
         )
 
-    for modality, noisy in conditions[conditions["kind"] == "noisy"].groupby("modality", sort=False):
-        about = {"condition": "noisy", "modality": modality, "level": float("nan"), "order": noisy["order"].iloc[0]}
-        names = [name for name in noisy.index if noisy["level"][name] > 0]
-        curve, levels = ["clean", *names], [0.0, *noisy["level"][names]]
+    for key, same in conditions[conditions["kind"].isin(["noisy", "natural"])].groupby(CURVE, sort=False):
+        names = [name for name in same.index if same["level"][name] > 0]
+        if key[0] == "natural" and len(names) < 2:
+            continue
+        about = dict(zip(("condition", *CURVE[1:]), key, strict=True))
+        about |= {"level": float("nan"), "order": same["order"].iloc[0]}
+        curve, levels = ["clean", *names], [0.0, *same["level"][names]]
         area = scores.area_under_curve(levels, found_score[curve])
         add(about, "area_under_curve", area, scores.area_under_curve(levels, drawn[curve].to_numpy()))
         drops = scores.drop_ratio(found_score["clean"], found_score[names], score.higher_is_better)
         for threshold in THRESHOLDS:
             add(about, f"breakdown_{threshold:g}", scores.breakdown_level(levels[1:], drops, threshold))
 
-    table = pd.DataFrame(found).assign(method=method, data=data, seed=seed, n=len(values))
+    for names, rows in by_presence(clean_rows).items():
+        about = {"condition": "genuine", "corruption": "", "modality": names, "level": 0.0,
+                 "order": conditions["order"]["clean"]}
+        own = values["clean"].to_numpy()[rows]
+        draws = score.of_mean(resampled_mean(own, weights[:, rows]))
+        add(about, target.metric, score.of_mean(own.mean()), draws, int(rows.sum()))
+
+    table = pd.DataFrame(found).assign(method=method, data=data, seed=seed)
     return table[COLUMNS].astype({"level": float, "n": int, "seed": int})

@@ -3,7 +3,7 @@
 The drop measures take floats or arrays alike, so that the bootstrap applies them to all resamples at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,20 +113,28 @@ def chance_adjusted_drop(clean: ArrayLike, corrupted: ArrayLike, chance: ArrayLi
     return _divide(sign * np.subtract(clean, corrupted), sign * np.subtract(clean, chance))
 
 
-def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
-    """Mean distance between confidence and accuracy: sum over bins of (rows in bin / rows) |accuracy - confidence|.
+def reliability(targets: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> tuple[np.ndarray, ...]:
+    """Rows, mean confidence and accuracy of each bin of confidence, shape (bins,) each; NaN means in an empty bin.
 
     `targets` are class indices of shape (rows,), -1 for a class that the model does not know, which is always
     wrong; `probabilities` has shape (rows, classes). The confidence is the largest probability, and the bins are
-    of equal width. Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv 1706.04599), equation 3.
+    of equal width. Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv 1706.04599), equations 1 and 2.
     """
     probabilities = np.asarray(probabilities, float)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == np.asarray(targets)
-    edges = np.linspace(0, 1, bins + 1)[1:-1]
-    # Within a bin, |accuracy - confidence| times its rows is |sum of correct - sum of confidence|.
-    gaps = np.bincount(np.digitize(confidence, edges, right=True), weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(confidence))
+    found = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+    rows = np.bincount(found, minlength=bins)
+    return rows, *(_divide(np.bincount(found, weights=each, minlength=bins), rows) for each in (confidence, correct))
+
+
+def expected_calibration_error(targets: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
+    """Mean distance between confidence and accuracy: sum over bins of (rows in bin / rows) |accuracy - confidence|.
+
+    The arguments are those of `reliability`. Guo et al. 2017 (arXiv 1706.04599), equation 3.
+    """
+    rows, confidence, accuracy = reliability(targets, probabilities, bins)
+    return float(np.nansum(rows * np.abs(accuracy - confidence)) / rows.sum())
 
 
 def area_under_curve(levels: ArrayLike, scores: ArrayLike) -> np.ndarray:
@@ -142,23 +150,48 @@ def area_under_curve(levels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     return np.trapezoid(scores, levels, axis=-1) / levels[-1]
 
 
-def breakdown_level(levels: ArrayLike, drops: ArrayLike, threshold: float) -> float:
+def effective_robustness(levels: ArrayLike, scores: ArrayLike, baseline: ArrayLike,
+                         higher_is_better: bool = True) -> np.ndarray:
+    """How far the curve of scores runs above a baseline's that is shifted to the same clean score.
+
+    The shapes are those of `area_under_curve`, and the unit is that of the score; above 0 the method holds better than
+    the baseline, for errors too. MultiBench (Liang et al. 2021, arXiv 2107.07502) takes late fusion for the baseline.
+    Its code adds the distances up over the tested levels and scales them by the best and the worst method; this is
+    their mean over the levels, unscaled.
+    """
+    scores, baseline = np.asarray(scores, float), np.asarray(baseline, float)
+    gain = area_under_curve(levels, scores - baseline) - (scores[..., 0] - baseline[..., 0])
+    return gain if higher_is_better else -gain
+
+
+def mean_corruption_error(errors: Sequence[ArrayLike], reference: Sequence[ArrayLike]) -> np.ndarray:
+    """mCE: per corruption the errors' sum over its levels, divided by that of a reference model; then the mean of it.
+
+    One array of shape (..., levels) a corruption in both. 1 is the reference's robustness, less is better; NaN where
+    the reference makes no error. Hendrycks and Dietterich 2019 (arXiv 1903.12261), section 4, there in per cent and
+    with AlexNet for the reference.
+    """
+    ratios = [_divide(np.sum(own, axis=-1), np.sum(other, axis=-1))
+              for own, other in zip(errors, reference, strict=True)]
+    return np.mean(ratios, axis=0)
+
+
+def breakdown_level(levels: ArrayLike, drops: ArrayLike, threshold: float) -> np.ndarray:
     """Smallest noise level at which the drop reaches the threshold, linear between levels and 0 at level 0.
 
-    `levels` rises and is positive; `drops` has the same shape (levels,). `inf` means that no tested level reaches
-    the threshold (the true one is censored); NaN where a drop is undefined. Our own measure, after the breakdown
-    point of robust statistics.
+    `levels` of shape (levels,) rises and is positive; `drops` has shape (..., levels). `inf` means that no tested level
+    reaches the threshold (the true one is censored above the highest); NaN where a drop is undefined. Raises ValueError
+    for other levels. Our own measure, after the breakdown point of robust statistics.
     """
-    levels, drops = np.r_[0.0, np.asarray(levels, float)], np.r_[0.0, np.asarray(drops, float)]
+    levels, drops = np.r_[0.0, np.asarray(levels, float)], np.asarray(drops, float)
     if (np.diff(levels) <= 0).any():
         raise ValueError(f"levels must rise and be positive, and not be {levels[1:].tolist()}")
-    if np.isnan(drops).any():
-        return float("nan")
+    drops = np.concatenate([np.zeros((*drops.shape[:-1], 1)), drops], axis=-1)
     reached = drops >= threshold
-    if not reached.any():
-        return float("inf")
-    after = int(reached.argmax())
-    if after == 0:
-        return 0.0
-    share = (threshold - drops[after - 1]) / (drops[after] - drops[after - 1])
-    return float(levels[after - 1] + share * (levels[after] - levels[after - 1]))
+    after = reached.argmax(axis=-1)[..., None]
+    before = np.maximum(after - 1, 0)
+    low, high = (np.take_along_axis(drops, side, axis=-1)[..., 0] for side in (before, after))
+    share = np.nan_to_num(_divide(threshold - low, high - low))
+    after, before = after[..., 0], before[..., 0]
+    found = np.where(reached.any(axis=-1), levels[before] + share * (levels[after] - levels[before]), np.inf)
+    return np.where(np.isnan(drops).any(axis=-1), np.nan, found)[()]

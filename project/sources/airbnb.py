@@ -11,12 +11,14 @@ import logging
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, meant
 from ..record import Cell, Record
 from ..schema import AirbnbData
 from .frames import cells, raise_all, read_frame
+from .splits import split_of
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +51,9 @@ _MONEY = re.compile(rf"{_SIGN}\s*{_AMOUNT}|{_AMOUNT}\s*{_SIGN}", re.IGNORECASE)
 def read_airbnb(config: AirbnbData) -> Iterator[Record]:
     """The listings that have a price above 0, file by file; how many have none is logged.
 
-    The target is the price, a float in the city's own currency. Raises UserError where there is no file, and one
-    UserError for the problems of all rows of a file.
+    The target is the price, a float in the city's own currency. With a test city its listings come first and are the
+    test rows; the others are train and val by their hosts, and a host of both sides keeps those in the test city alone.
+    Raises UserError where there is no file or no such city, and one UserError for the problems of all rows of a file.
     """
     place = Path(config.path).expanduser()
     files = [place] if place.is_file() else sorted(
@@ -61,17 +64,39 @@ def read_airbnb(config: AirbnbData) -> Iterator[Record]:
     if config.images is not None and not Path(config.images).expanduser().is_dir():
         raise UserError(f"data.images={config.images}: there is no such folder; name that of the pictures, or none")
     pictures = _pictures(config.images)
-    without = 0
+    cities = {path: _city(path, place) for path in files}
+    if config.test_city is not None:
+        names = sorted(set(cities.values()))
+        if config.test_city not in names or len(names) == 1:
+            raise UserError(f"data.test_city={config.test_city}: it must be one of several cities, and there is "
+                            f"{', '.join(names)} in {place}{meant(config.test_city, names)}")
+        files.sort(key=lambda path: cities[path] != config.test_city)
+    without, away, tested = 0, 0, set()
     for path in files:
-        # Several cities may share listing ids, and never hosts.
+        # Several cities may share listing ids, and hosts.
         prefix = "" if len(files) == 1 else f"{path.relative_to(place).as_posix().removesuffix('.gz')}:"
         for record in _listings(path, prefix, pictures):
             if record.target is None:
                 without += 1
-            else:
+            elif config.test_city is None:
                 yield record
+            elif cities[path] == config.test_city:
+                tested.add(record.group)
+                yield replace(record, split="test")
+            elif record.group in tested:
+                away += 1
+            else:
+                yield replace(record, split=split_of(record, replace(config.split, test=0.0)))
     if without:
         log.info("%d listings have no price above 0 and are left out", without)
+    if away:
+        log.info("%d listings elsewhere are of a host in %s and are left out", away, config.test_city)
+
+
+def _city(path: Path, place: Path) -> str:
+    """The city of a file: the folder below `place` that it is in, or its own name where it is in none."""
+    parts = path.relative_to(place).parts or (path.name,)
+    return parts[0].removesuffix(".gz").removesuffix(".csv") if len(parts) == 1 else parts[0]
 
 
 def _listings(path: Path, prefix: str, pictures: dict[str, Path]) -> list[Record]:

@@ -49,6 +49,10 @@ def card(rows: Rows, config: Data, copies: Copies) -> str:
     caps += [] if config.limit is None else [f"about {config.limit:,} rows in all"]
     kept = f" Kept are {', '.join(caps)}, the first in an order drawn by a hash of the row's id." if caps else ""
     kind = {"class": "a class", "ordinal": "a class among ordered ones", "number": "a number"}[rows.target.kind]
+    city = getattr(config, "test_city", None)
+    shares = f"val {split.val:g}, test {split.test:g} of the groups, train the rest"
+    if city is not None:
+        shares = f"val {split.val:g} of the groups, train the rest; test are the listings of {city}"
     lines = [f"# {getattr(module, 'TITLE', config.name)}", ""]
     lines += [f"- {name}: {value}" for name, value in (
         ("Source", getattr(module, "SOURCE", None)), ("Terms", getattr(module, "TERMS", None)), ("File", _file(config)),
@@ -56,8 +60,7 @@ def card(rows: Rows, config: Data, copies: Copies) -> str:
     lines += [
         f"- Target: {kind}{', learned in its logarithm' if rows.target.log else ''}. {config.question}",
         f"- Modalities: {', '.join(rows.modalities) or 'none'}",
-        f"- Split: by a hash of the row's group and the seed {split.seed}; val {split.val:g}, test {split.test:g} of "
-        f"the groups, train the rest; no group is in two splits.{kept}",
+        f"- Split: by a hash of the row's group and the seed {split.seed}; {shares}; no group is in two splits.{kept}",
         f"- Near-copies: {copies}. Images are not compared.",
     ]
     for table in facts(rows):

@@ -18,13 +18,16 @@ def _fraction(*parts: object) -> float:
 
 
 def split_of(record: Record, split: Split) -> str:
-    """The split that a record's group belongs to: train, val or test."""
-    share = _fraction(split.seed, record.group)
+    """The split that a record's group belongs to, train, val or test, unless its source says which."""
+    if record.split is not None:
+        return record.split
+    share = (_fraction(split.seed, record.group) - split.fold * split.test) % 1
     return "test" if share < split.test else "val" if share < split.test + split.val else "train"
 
 
 def split_records(records: Iterable[Record], split: Split, limit: int | None = None) -> dict[str, list[Record]]:
-    """Records by split name; all records of a group land in one split, and a split may be left without any.
+    """Records by split name; all records of a group land in one split, unless their source says in which they must be,
+    and a split may be left without any.
 
     Within a split the records stand in an order drawn by hash, and the caps and `limit` keep the first ones, so that
     a smaller selection is always a part of a larger one. `limit` keeps about so many over all splits, in proportion.

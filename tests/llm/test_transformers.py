@@ -5,6 +5,7 @@ import json
 import shutil
 from contextlib import closing
 
+import numpy as np
 import pytest
 import torch
 from jinja2 import TemplateError
@@ -12,9 +13,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from project.errors import UserError
-from project.llm.engine import Request
+from project.llm.engine import IMAGE, Request
 from project.llm.transformers import TransformersEngine
 from project.schema import Transformers
+from tests.experts.test_captioner import qwen
 
 WORDS = [f"w{number}" for number in range(60)]
 TEMPLATE = ("{% for message in messages %}<{{ message.role }}> {{ message.content }} {% endfor %}"
@@ -204,3 +206,43 @@ def test_closing_early_stops_after_the_batch_at_hand(folder):
     with closing(engine.generate([request_of(number) for number in range(10)], range(10))) as got:
         next(got)
     assert sizes == [2]
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory):
+    """A tiny randomly initialised Qwen2.5-VL with its real processor."""
+    folder = str(tmp_path_factory.mktemp("seeing"))
+    torch.manual_seed(0)
+    model, (processor,) = qwen()
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.1 if "embed" in name else 0.4)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+class TestImages:
+    def shown(self, *seeds, text="w1 w2"):
+        """A request that shows so many noisy images, of two sizes."""
+        images = tuple(np.random.default_rng(seed).integers(0, 80 + 20 * seed, (24 + seed % 2 * 16, 32, 3), np.uint8)
+                       for seed in seeds)
+        messages = (("system", "w0"), ("user", "\n".join([IMAGE] * len(images) + [text])))
+        return Request("multimodal", messages, 0.0, 8, images=tuple(map(str, seeds)), pixels=images)
+
+    def test_an_answer_depends_on_the_image_and_not_on_the_batch(self, seeing):
+        requests = [self.shown(seed) for seed in range(6)] + [self.shown(), self.shown(1, 2), self.shown(2, 1)]
+        together = texts(engine_of(seeing, batch_size=4), requests)
+        assert together == [texts(engine_of(seeing), [request])[0] for request in requests]
+        assert len(set(together)) > 3
+
+    def test_what_an_image_takes_counts_among_the_prompts_tokens(self, seeing):
+        without, one, two = answers(engine_of(seeing), [self.shown(), self.shown(0), self.shown(0, 2)])
+        assert without.prompt_tokens < one.prompt_tokens < two.prompt_tokens
+
+    def test_half_precision_works_as_it_is_the_default(self, seeing):
+        assert len(texts(engine_of(seeing, dtype=Transformers().dtype), [self.shown(0), self.shown(1)])) == 2
+
+    def test_a_model_without_eyes_says_so(self, folder):
+        with pytest.raises(UserError, match="reads no images; take a vision-language model"):
+            texts(engine_of(folder), [self.shown(0)])

@@ -101,7 +101,7 @@ class TestVerify:
         assert upkeep.verify(tmp_path, 60) == ([], [])
 
     @given(place=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     def test_an_altered_byte_is_found_or_alters_no_text(self, place, change):
         with tempfile.TemporaryDirectory() as folder:
             with Store(folder) as store:
@@ -168,7 +168,7 @@ numbers = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.sampled_fr
 
 
 @given(numbers, st.integers(1, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_compacting_and_merging_change_no_text_and_leave_each_key_once(rows, at):
     with tempfile.TemporaryDirectory() as top:
         folder, into = Path(top) / "store", Path(top) / "into"

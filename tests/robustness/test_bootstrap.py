@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.robustness.bootstrap import group_weights, interval, resampled_mean
+from project.robustness.bootstrap import group_weights, interval, p_value, resampled_mean
 from project.robustness.scores import drop_ratio
 
 GROUPS = st.lists(st.sampled_from("abcdef"), min_size=2, max_size=30).filter(lambda names: len(set(names)) > 1)
 
 
-@settings(deadline=None)
 @given(GROUPS, st.integers(0, 5))
 def test_groups_are_drawn_whole_and_as_many_as_there_are(groups, seed):
     weights = group_weights(groups, 20, seed)
@@ -25,7 +24,6 @@ def test_groups_are_drawn_whole_and_as_many_as_there_are(groups, seed):
         assert (weights[:, same] == weights[:, [index]]).all()
 
 
-@settings(deadline=None)
 @given(GROUPS, st.randoms())
 def test_a_row_keeps_its_weight_wherever_it_stands(groups, random):
     order = random.sample(range(len(groups)), len(groups))
@@ -47,7 +45,7 @@ def test_resampled_mean_by_hand():
     np.testing.assert_allclose(resampled_mean(both, weights)[:, 1], [0.25, 0.5, 0])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.booleans(), min_size=2, max_size=60))
 def test_the_interval_contains_the_estimate(correct):
     weights = group_weights(range(len(correct)), 500, 0)
@@ -99,3 +97,27 @@ def test_a_study_of_usual_size_is_quick():
 def test_coverage_sets_the_percentiles(coverage):
     low, high = interval(np.linspace(0, 1, 1001), coverage)
     assert (low, high) == pytest.approx(((1 - coverage) / 2, (1 + coverage) / 2))
+
+
+def test_p_values_by_hand():
+    assert p_value([-1.0, *[1.0] * 98]) == pytest.approx(2 * 2 / 100)
+    assert p_value([1.0] * 99) == pytest.approx(2 / 100)
+    assert p_value([0.0] * 99) == p_value([-1.0, 1.0] * 50) == 1
+    assert np.isnan(p_value([np.nan] * 5 + [1.0] * 5))
+
+
+@given(st.lists(st.floats(-1, 1), min_size=50, max_size=200))
+def test_p_values_have_no_side(draws):
+    assert p_value(draws) == p_value([-draw for draw in draws])
+
+
+def test_where_nothing_differs_p_is_small_about_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    weights = group_weights(range(100), 400, 0)
+    found = np.array([p_value(resampled_mean(generator.normal(size=100), weights)) for _ in range(400)])
+    assert 0.02 <= (found < 0.05).mean() <= 0.09 and 0.4 <= (found < 0.5).mean() <= 0.6
+
+
+def test_an_interval_may_end_above_all_that_was_tested():
+    assert interval([0.1] * 50 + [np.inf] * 50) == (0.1, np.inf)
+    assert interval([np.inf] * 100) == (np.inf, np.inf)

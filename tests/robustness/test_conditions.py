@@ -2,6 +2,9 @@
 
 import pytest
 
+from project.config import load_config
+from project.corruption.natural import NATURAL
+from project.errors import UserError
 from project.record import MODALITIES
 from project.robustness import conditions
 from project.schema import Robustness
@@ -37,6 +40,28 @@ def test_so_many_orders_besides_the_usual_one(orders, count):
 
 def test_nothing_but_clean_where_nothing_is_asked_for():
     assert named(levels=[], missing="none", orders=0) == ["clean"]
+
+
+def test_realistic_damage_is_tested_where_it_is_asked_for_and_the_data_have_the_modality():
+    config = Robustness(levels=[], missing="none", orders=0, natural=["stale", "blur"], natural_levels=[0.3, 1])
+    found = conditions.test_conditions(config)
+    assert list(map(str, found)) == ["clean", "natural(stale, 0.3)", "natural(stale, 1)", "natural(blur, 0.3)",
+                                     "natural(blur, 1)"]
+    assert [(condition.modality, condition.seed) for condition in found[1:]] == 2 * [("table", 1)] + 2 * [("image", 1)]
+    assert list(map(str, conditions.test_conditions(config, ("text", "table")))) == [
+        "clean", "natural(stale, 0.3)", "natural(stale, 1)"]
+
+
+def test_the_shipped_configuration_tests_every_realistic_damage():
+    assert load_config(["robustness=natural"]).robustness.natural == list(NATURAL)
+    assert load_config([]).robustness == Robustness()
+
+
+def test_an_unknown_realistic_damage_is_one_line():
+    with pytest.raises(UserError, match=r"there is no corruption blurr; there are blur, .*did you mean blur\?"):
+        load_config(["robustness.natural=[typing,blurr]"])
+    with pytest.raises(UserError, match="natural_levels"):
+        load_config(["robustness.natural_levels=[1.5]"])
 
 
 def test_every_name_stands_for_one_condition():

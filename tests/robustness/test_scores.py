@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import cohen_kappa_score, r2_score
+from sklearn.metrics import auc, cohen_kappa_score, f1_score, r2_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from project.robustness import scores
@@ -29,7 +29,12 @@ def test_macro_f1_by_hand():
     assert scores.macro_f1(["a", "b"], ["a", "z"]) == pytest.approx(0.5)
 
 
-@settings(deadline=None)
+@given(LABELS)
+def test_macro_f1_is_the_reference_library_s_where_all_classes_are_targets(pairs):
+    targets, predictions = zip(*pairs, ("a", "a"), ("b", "b"), ("c", "c"), strict=True)
+    assert scores.macro_f1(targets, predictions) == pytest.approx(f1_score(targets, predictions, average="macro"))
+
+
 @given(LABELS, st.randoms())
 def test_scores_do_not_depend_on_the_order_of_rows(pairs, random):
     shuffled = random.sample(pairs, len(pairs))
@@ -43,7 +48,6 @@ def test_errors_by_hand():
     assert scores.chance([1.0, 3.0], 2.0, "rmse") == 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=2, max_size=40))
 def test_kappa_is_the_reference_library_s(pairs):
     targets, predictions = map(np.array, zip(*pairs, strict=True))
@@ -52,7 +56,6 @@ def test_kappa_is_the_reference_library_s(pairs):
     assert found == pytest.approx(reference, nan_ok=True)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=2, max_size=40))
 def test_r_squared_is_the_reference_library_s(pairs):
     targets, predictions = map(np.array, zip(*pairs, strict=True))
@@ -120,6 +123,15 @@ def test_calibration_agrees_with_torchmetrics():
     assert scores.expected_calibration_error(targets, probabilities) == pytest.approx(float(reference), abs=1e-6)
 
 
+def test_reliability_by_hand():
+    # Three bins: the lowest is empty, 0.6 is right in one of two, and 0.9 in both.
+    probabilities = [[0.6, 0.4], [0.4, 0.6], [0.9, 0.1], [0.1, 0.9]]
+    rows, confidence, accuracy = scores.reliability([0, 0, 0, 1], probabilities, bins=3)
+    assert rows.tolist() == [0, 2, 2]
+    np.testing.assert_allclose(confidence, [np.nan, 0.6, 0.9])
+    np.testing.assert_allclose(accuracy, [np.nan, 0.5, 1])
+
+
 def test_area_by_hand():
     assert scores.area_under_curve([0, 0.5, 1], [1, 0.5, 0.5]) == pytest.approx(0.625)
     assert scores.area_under_curve([0, 0.4], [0.7, 0.7]) == pytest.approx(0.7)
@@ -129,9 +141,41 @@ def test_area_by_hand():
 
 
 @given(st.lists(SHARES, min_size=2, max_size=6))
+def test_area_is_the_reference_library_s(values):
+    levels = np.arange(len(values)) / 10
+    assert scores.area_under_curve(levels, values) == pytest.approx(auc(levels, values) / levels[-1])
+
+
+@given(st.lists(SHARES, min_size=2, max_size=6))
 def test_area_lies_between_the_extremes(values):
     area = scores.area_under_curve(np.arange(len(values)) / 10, values)
     assert min(values) - 1e-9 <= area <= max(values) + 1e-9
+
+
+def test_effective_robustness_by_hand():
+    # The baseline shifted by 0.1 to the same clean score is 0.9, 0.7, 0.5: the gains are 0, 0.1, 0.3.
+    found = scores.effective_robustness([0, 0.5, 1], [0.9, 0.8, 0.8], [0.8, 0.6, 0.4])
+    assert found == pytest.approx((0.05 + 0.2) / 2)
+    assert scores.effective_robustness([0, 1], [2.0, 3.0], [1.0, 4.0], higher_is_better=False) == pytest.approx(1)
+    np.testing.assert_allclose(scores.effective_robustness([0, 1], [[1, 1], [1, 0]], [[1, 0], [1, 0]]), [0.5, 0])
+
+
+@given(st.lists(SHARES, min_size=3, max_size=3), st.lists(SHARES, min_size=3, max_size=3), st.floats(-1, 1))
+def test_effective_robustness_does_not_see_the_clean_score(own, baseline, shift):
+    levels = [0, 0.5, 1]
+    found = scores.effective_robustness(levels, own, baseline)
+    shifted = scores.effective_robustness(levels, np.add(own, shift), baseline)
+    assert shifted == pytest.approx(found) and scores.effective_robustness(levels, own, own) == 0
+    assert scores.effective_robustness(levels, baseline, own) == pytest.approx(-found)
+
+
+def test_mean_corruption_error_by_hand():
+    # 0.6 / 1.2 under one corruption with two levels and 0.3 / 0.2 under another with one.
+    found = scores.mean_corruption_error([[0.2, 0.4], [0.3]], [[0.4, 0.8], [0.2]])
+    assert found == pytest.approx((0.5 + 1.5) / 2)
+    assert scores.mean_corruption_error([[0.2, 0.4]], [[0.2, 0.4]]) == 1
+    assert math.isnan(scores.mean_corruption_error([[0.2]], [[0.0]]))
+    np.testing.assert_allclose(scores.mean_corruption_error([[[0.1], [0.2]]], [[[0.2], [0.2]]]), [0.5, 1])
 
 
 def test_breakdown_by_hand():
@@ -140,6 +184,10 @@ def test_breakdown_by_hand():
     assert scores.breakdown_level([0.1, 0.3, 0.5], [0.3, 0.0, 0.3], 0.3) == pytest.approx(0.1)
     assert scores.breakdown_level([0.1, 0.9], [-0.1, 0.09], 0.1) == math.inf
     assert math.isnan(scores.breakdown_level([0.1], [np.nan], 0.1))
+    many = scores.breakdown_level([0.1, 0.5], [[0.2, 0.3], [0.0, 0.2], [0.0, 0.0], [np.nan, 0.2]], 0.1)
+    np.testing.assert_allclose(many, [0.05, 0.3, np.inf, np.nan])
+    with pytest.raises(ValueError, match="levels must rise"):
+        scores.breakdown_level([0.5, 0.1], [0.1, 0.2], 0.1)
 
 
 @given(st.lists(st.floats(-0.5, 1), min_size=1, max_size=6), st.floats(0.01, 0.5), st.floats(0.01, 0.5))

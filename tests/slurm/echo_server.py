@@ -1,4 +1,4 @@
-"""A server on $PORT that speaks the OpenAI protocol and answers at once: the data's words, or the first class, or 0.5."""
+"""A server on $PORT that speaks the OpenAI protocol and answers at once: the data's words, the first class, or 0.5."""
 
 import json
 import os

@@ -7,8 +7,10 @@ import pytest
 
 from project.errors import UserError
 from project.image import ZippedImage, pixels
-from project.schema import AirbnbData, AvitoData, PetfinderData
+from project.schema import AirbnbData, AvitoData, PetfinderData, Split
 from project.sources import READERS, select
+from project.sources.card import card
+from project.sources.copies import near_copies
 from tests import made
 
 SOURCES = {"petfinder": (PetfinderData, made.made_petfinder), "airbnb": (AirbnbData, made.made_airbnb),
@@ -118,6 +120,60 @@ def test_both_generations_of_listings_are_read(tmp_path):
     assert {row.table["response rate of the host"] for row in rows.values()} == {"95 percent", None}
     assert "Bright room.\nOnly a night & for cleaning, 5 minutes from the tram." in new.text
     assert all(row.target > 1000 for row in rows.values()) and len(rows) == 54
+
+
+@pytest.mark.parametrize("city", ["albany", "bergen"])
+def test_a_test_city_is_the_test_rows_and_no_host_is_on_both_sides(tmp_path, city):
+    made.made_airbnb(tmp_path, rows=160)
+    shared = {column: made.listing(900, host_id="h1" if city == "albany" else "h81")[column]
+              for column in made.AIRBNB_NEW}
+    made.write_csv(tmp_path / "cadiz" / "listings.csv", made.AIRBNB_NEW, [shared])
+    made.write_csv(tmp_path / city / "later" / "listings.csv", made.AIRBNB_NEW, [shared])
+    rows = select(AirbnbData(name="airbnb", path=str(tmp_path), test_city=city))
+    assert {record.id.split("/")[0] for record in rows.test} == {city} and len(rows.test) == 73
+    assert {record.id.split("/")[0] for record in rows.train} == {record.id.split("/")[0] for record in rows.val} == {
+        "albany" if city == "bergen" else "bergen"}
+    whole = READERS["airbnb"](AirbnbData(name="airbnb", path=str(tmp_path)))
+    tested = {record.group for record in rows.test}
+    others = {record.id for record in whole if record.id.split("/")[0] != city and record.group not in tested}
+    assert {record.id for record in rows.train + rows.val} == others and "cadiz/listings.csv:1900" not in others
+    assert 0.03 < len(rows.val) / len(others) < 0.3
+    groups = [{record.group for record in split} for split in (rows.train, rows.val, rows.test)]
+    assert sum(map(len, groups)) == len(set.union(*groups))
+
+
+def test_caps_and_the_split_seed_hold_with_a_test_city(tmp_path):
+    made.made_airbnb(tmp_path)
+    whole, other, capped = (select(AirbnbData(name="airbnb", path=str(tmp_path), test_city="albany", split=split))
+                            for split in (Split(), Split(seed=1), Split(max_train=5, max_val=2, max_test=3)))
+    assert {record.id for record in whole.test} == {record.id for record in other.test}
+    assert {record.id for record in whole.val} != {record.id for record in other.val}
+    assert (capped.train, capped.val, capped.test) == (whole.train[:5], whole.val[:2], whole.test[:3])
+
+
+def test_the_card_says_that_a_city_is_tested(tmp_path):
+    made.made_airbnb(tmp_path)
+    config = AirbnbData(name="airbnb", question="?", path=str(tmp_path), test_city="albany")
+    rows = select(config)
+    told = card(rows, config, near_copies(rows))
+    assert "val 0.15 of the groups, train the rest; test are the listings of albany; no group is in two splits" in told
+
+
+def test_a_city_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    made.made_airbnb(tmp_path)
+    with pytest.raises(UserError, match="test_city=albani: .*there is albany, bergen in .*did you mean albany?"):
+        read("airbnb", tmp_path, test_city="albani")
+    with pytest.raises(UserError, match="one of several cities, and there is listings in"):
+        read("airbnb", tmp_path / "bergen", test_city="listings")
+
+
+def test_files_in_one_folder_are_cities_by_their_names(tmp_path):
+    made.made_airbnb(tmp_path)
+    for city, name in (("bergen", "listings.csv"), ("albany", "listings.csv.gz")):
+        (tmp_path / city / name).rename(tmp_path / f"{city}-{name}")
+    rows = select(AirbnbData(name="airbnb", path=str(tmp_path), test_city="albany-listings"))
+    assert {record.id.split(":")[0] for record in rows.test} == {"albany-listings.csv"}
+    assert {record.id.split(":")[0] for record in rows.train} == {"bergen-listings.csv"}
 
 
 @pytest.mark.parametrize("price", ["free", "1.2.3"])

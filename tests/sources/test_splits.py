@@ -77,6 +77,15 @@ def test_a_smaller_limit_is_the_start_of_a_larger_one(rows, split, one, other):
     assert min(one, other) <= sum(map(len, small.values())) < min(one, other) + len(SPLITS)
 
 
+@given(splits, st.sampled_from(SPLITS))
+def test_a_row_is_in_the_split_that_its_source_names(split, name):
+    placed = [replace(record, split=name) for record in ANCHORS[:20]]
+    chosen = split_records(placed + ANCHORS[20:], split)
+    assert set(names(placed)) <= set(names(chosen[name]))
+    without = split_records(ANCHORS[20:], split)
+    assert all([record for record in chosen[name] if record.split is None] == without[name] for name in SPLITS)
+
+
 def test_the_place_of_a_row_is_fixed_for_ever():
     chosen = split_records(ANCHORS, Split())
     assert {name: len(rows) for name, rows in chosen.items()} == {"train": 131, "val": 26, "test": 43}

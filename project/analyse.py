@@ -1,0 +1,72 @@
+"""analyse: measure the texts that finished runs have kept; the report shows what is found."""
+
+import glob
+import json
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from .config import require
+from .errors import UserError
+from .evaluate import write_parquet
+from .perturbation.diversity import diversity_table
+from .progress import progress
+from .robustness.collapse import Embedder, collapse_table
+from .robustness.recovery import recovery_table
+from .robustness.runs import load_runs, of_experiment
+from .schema import Config
+from .texts import FILE
+
+
+def run(config: Config, args: dict) -> None:
+    """Write collapse.parquet, recovery.parquet and, for perturbed texts, diversity.parquet into each run folder.
+
+    All runs are embedded by the encoder of this verb's own model.encoder, so that their numbers compare.
+    """
+    require(config)
+    if not hasattr(config.model, "encoder"):
+        raise UserError(f"a model of kind {config.model.kind} has no encoder to embed texts with; give model=minilm")
+    console = Console()
+    folders = found(args["words"]) if "words" in args else _of_experiment(config)
+    embedder = Embedder(config.model)
+    for folder in folders:
+        texts = pd.read_parquet(folder / FILE)
+        metric = json.loads((folder / "run.json").read_text(encoding="utf-8"))["metric"]
+        with progress() as bar:
+            watch = partial(bar.update, bar.add_task(str(folder), total=None))
+            tables = {
+                "collapse": collapse_table(texts, embedder, metric, config.robustness.resamples, watch),
+                "recovery": recovery_table(texts, config.robustness.resamples),
+                "diversity": diversity_table(texts, metric, config.robustness.resamples),
+            }
+        for name, table in tables.items():
+            if table is not None:
+                write_parquet(table, folder / f"{name}.parquet")
+                console.print(f"{len(table):>6} rows in {folder / name}.parquet", highlight=False, soft_wrap=True)
+
+
+def found(words: list[str]) -> list[Path]:
+    """The folders that the words name or match and that hold texts. Raises UserError for a word without any."""
+    folders = {}
+    for word in words:
+        matches = sorted(Path(path) for path in glob.glob(word, recursive=True) if (Path(path) / FILE).is_file())
+        if not matches:
+            raise UserError(f"analyse {word}: no run folder with {FILE} there; methods that read texts leave it: "
+                            "python -m project evaluate run=<folder> writes it for an older run")
+        folders |= dict.fromkeys(matches)
+    return list(folders)
+
+
+def _of_experiment(config: Config) -> list[Path]:
+    """A run of each name, the first seed that holds texts: texts are the same for all seeds."""
+    experiment = Path(config.output) / config.experiment
+    first: dict[str, Path] = {}
+    for finished in load_runs(of_experiment(experiment)):
+        if (finished.folder / FILE).is_file():
+            first.setdefault(finished.info["name"], finished.folder)
+    if not first:
+        raise UserError(f"no run in {experiment} has {FILE}; methods that read texts leave it: "
+                        "python -m project evaluate run=<folder> writes it for an older run")
+    return list(first.values())
