@@ -61,11 +61,12 @@ class SaveAndStop(Checkpoint):
 
     Lightning's own handler saves within the signal, wherever each rank happens to be, within a step or a collective:
     the checkpoint may then hold half a step, and ranks wait for each other in different calls. Here all ranks agree on
-    a step. ModelCheckpoint(save_last=True) saves only after epochs that were the best so far [2.6.6].
+    a step. ModelCheckpoint(save_last=True) saves only after epochs that were the best so far [2.6.6]. Where the loader
+    cannot go on within an epoch, `within` is false, and the run stops at the end of one.
     """
 
-    def __init__(self, folder: Path, minutes: float | None):
-        self.asked, self._path = False, folder / LAST
+    def __init__(self, folder: Path, minutes: float | None, within: bool):
+        self.asked, self._path, self._within = False, folder / LAST, within
         self._minutes, self._since = minutes, time.monotonic()
 
     def ask(self) -> None:
@@ -74,7 +75,7 @@ class SaveAndStop(Checkpoint):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         """Between two steps of an epoch: agree, save, and stop or go on."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch:
+        if not self._within or (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.is_last_batch:
             return
         due = self._minutes is not None and time.monotonic() - self._since > 60 * self._minutes
         if not self._any(trainer, self.asked or due):

@@ -56,16 +56,18 @@ class Told(L.Callback):
 def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.LightningDataModule, logger) -> dict:
     """Fit, going on from the last checkpoint where there is one; the module ends with the weights of its best score.
 
-    The module has `target` and counts its `forward_samples`. `data` is used on several devices only where its attribute
-    `shared` says that its loaders give each rank its own batches, equally many, as shares.py makes them; where it has
-    `give_up`, that is called when the run is asked to stop. Returns what run.json says of the training. Raises
-    UserError, KeyboardInterrupt on Ctrl-C, and Interrupted where the run was asked to stop and has saved.
+    The module has `target` and counts its `forward_samples`. Where the attribute `shared` of `data` says so, its
+    loaders give each rank its own batches, equally many, and go on within an epoch, as those of shares.py do; without
+    it there is one device. Where `data` has `give_up`, that is called when the run is asked to stop. Returns what
+    run.json says of the training. Raises UserError, KeyboardInterrupt on Ctrl-C, and Interrupted where the run was
+    asked to stop and has saved.
     """
     mode = "max" if SCORES[module.target.metric].higher_is_better else "min"
     checkpoints = folder / "checkpoints"
     best = ModelCheckpoint(checkpoints, filename="best", monitor="val/score", mode=mode,
                            enable_version_counter=False)
-    saver = SaveAndStop(checkpoints, config.trainer.checkpoint_minutes)
+    shared = getattr(data, "shared", False)
+    saver = SaveAndStop(checkpoints, config.trainer.checkpoint_minutes, within=shared)
     told = Told()
     callbacks = [
         told,
@@ -84,7 +86,6 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
     )
     # Lightning's own handlers save, and talk to the other ranks, within the signal: see SaveAndStop.
     trainer._signal_connector.register_signal_handlers = lambda: None
-    shared = getattr(data, "shared", False)
     if trainer.world_size > 1 and not shared:
         raise UserError(f"method={config.method} trains on one device; give trainer.devices=1 trainer.nodes=1")
     if shared:

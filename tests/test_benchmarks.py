@@ -50,6 +50,14 @@ def test_the_generation_benchmark_compares_three_ways_of_asking():
 
 
 @pytest.mark.slow
+def test_the_training_benchmark_compares_with_transformers_trainer():
+    _, report = ran("training.py", "rows=64", "rounds=1")
+    training = report["training"]
+    assert training["ours"]["steps"] == training["default"]["steps"] == training["grouped"]["steps"]
+    assert training["speed_default"] > 0 and training["memory"] > 0
+    assert report["processes"]["efficiency"] > 0 and report["resume"]["ratio"] > 0
+
+
 def test_the_evaluation_benchmark_compares_with_re_running_every_stage():
     code, report = ran("evaluation.py", "rows=3", "seeds=3")
     assert code == 0 and report["answers"]["equal"] and report["answers"]["compared"] == 9 * report["conditions"]

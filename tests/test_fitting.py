@@ -89,6 +89,17 @@ def test_a_run_asked_to_stop_goes_on_at_the_same_sample_and_ends_as_if_undisturb
     assert_equal_runs(whole, resumed)
 
 
+def test_where_the_loader_cannot_go_on_within_an_epoch_the_run_stops_at_the_end_of_one(trained, monkeypatch):
+    monkeypatch.setattr(TextDataModule, "shared", False)
+    whole = trained("whole")
+    with monkeypatch.context() as patch:
+        first = Disturbed(patch, at=5)
+        with pytest.raises(Interrupted):
+            trained("broken")
+    assert len(first.read) == 8
+    assert_equal_runs(whole, trained("broken"))
+
+
 def test_a_run_that_is_torn_from_life_goes_on_from_its_last_save(trained, monkeypatch):
     """As after kill -9, but for the process: nothing is saved once the step fails."""
     whole = trained("whole")

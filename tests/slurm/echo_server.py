@@ -1,4 +1,4 @@
-"""A server on $PORT that speaks the OpenAI protocol and answers at once: the data's words, or the first class."""
+"""A server on $PORT that speaks the OpenAI protocol and answers at once: the data's words, the first class, or 0.5."""
 
 import json
 import os
@@ -13,8 +13,8 @@ class Echo(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         text = asked["messages"][-1]["content"].partition("<data>\n")[2].partition("\n</data>")[0]
         if "response_format" in asked:
-            schema = asked["response_format"]["json_schema"]["schema"]
-            text = json.dumps({"explanation": text[:60], "prediction": schema["properties"]["prediction"]["enum"][0]})
+            answers = asked["response_format"]["json_schema"]["schema"]["properties"]["prediction"].get("enum", [0.5])
+            text = json.dumps({"explanation": text[:60], "prediction": answers[0]})
         self.send({"id": "1", "object": "chat.completion", "created": 0, "model": "echo", "choices": [
             {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
             "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}})
