@@ -150,7 +150,9 @@ def tiny_encoder(tmp_path_factory):
     tokenizer.save_pretrained(folder)
     config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
                         intermediate_size=64, max_position_embeddings=64)
-    BertModel(config).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # the same encoder in every session
+        BertModel(config).save_pretrained(folder)
     return folder
 
 

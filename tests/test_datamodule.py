@@ -226,7 +226,7 @@ class TestSeveralRanks:
         keys = [{request.key("smollm2-135m-instruct-q4_1") for request in mine} for mine in asked]
         assert not keys[0] & keys[1] and sum(map(len, asked)) == len(keys[0] | keys[1])
         assert all(int(key[:8], 16) % 2 == rank for rank, mine in enumerate(keys) for key in mine)
-        assert ids(first.clean) == ids(second.clean) and ids(first.second) == ids(second.second)
+        assert ids(first.clean) == ids(second.clean) and [*map(ids, first.candidates)] == [*map(ids, second.candidates)]
 
     def test_together_they_read_what_one_reads_step_by_step(self, ranks, data, scripted, monkeypatch):
         both, _ = ranks(lambda module: list(module.train_dataloader()))

@@ -176,9 +176,9 @@ print(done)
 
 
 def test_fifty_kills_lose_at_most_the_requests_in_flight(prepared, args, tmp_path):
-    asked = prepared(tmp_path / "whole", "perturbation.rounds=6")
+    asked = prepared(tmp_path / "whole", "perturbation.rounds=16")
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "s"), str(tmp_path / "log"), *args,
-                           "perturbation.rounds=6"], capture_output=True, text=True, timeout=300)
+                           "perturbation.rounds=16"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     kills = int(done.stdout)
     assert kills == 50  # there was always work left

@@ -103,7 +103,7 @@ class Data:
 
     def __init__(self, config: Config, rows: Rows):
         self.target, self.seed, self.device = rows.target, config.seed, device_of(config.trainer)
-        self.columns = columns_of(rows.train)
+        self.columns, self.donors = columns_of(rows.train), rows.train
         self.images = config.model.image != "none" and any(has_pixels(record.image) for record in rows.train)
         if self.images:
             check_image(config)
@@ -113,7 +113,7 @@ class Data:
 
     def raw(self, records: Sequence[Record], condition: Condition) -> Raw:
         """Records as they are seen under a condition."""
-        seen = [corrupt(record, condition) for record in records]
+        seen = [corrupt(record, condition, self.donors) for record in records]
         return raw(seen, records, self.columns, self.images, self.device)
 
 

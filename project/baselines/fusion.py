@@ -74,6 +74,7 @@ class Fused:
 
     def __init__(self, config: Config, rows: Rows, inputs: Inputs, model: nn.Module):
         self.config, self.target, self.inputs, self.model = config, rows.target, inputs, model
+        self.train = rows.train
 
     @torch.inference_mode()
     def __call__(self, records: Sequence[Record], condition: Condition) -> Prediction:
@@ -82,7 +83,7 @@ class Fused:
         device = next(self.model.parameters()).device
         for start in range(0, len(records), size):
             own = records[start : start + size]
-            view = self.inputs.view([corrupt(record, condition) for record in own], own)
+            view = self.inputs.view([corrupt(record, condition, self.train) for record in own], own)
             found.append(self.model(**_moved(view, device)).logits.float().cpu())
         logits = torch.cat(found)
         how = self.target, self.config.model.head

@@ -121,7 +121,7 @@ class FusionDataModule(L.LightningDataModule):
             for index, condition in enumerate(validation_conditions(self.config.robustness, self.rows.modalities)):
                 for start in range(0, len(val), size):
                     records = val[start : start + size]
-                    seen = [corrupt(record, condition) for record in records]
+                    seen = [corrupt(record, condition, self.rows.train) for record in records]
                     self._validation.append({"views": [self.inputs.view(seen, records)], **self._targets(records),
                                              "conditions": torch.full((len(records),), index)})
         return DataLoader(self._validation, batch_size=None)

@@ -60,7 +60,7 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predic
                         for record, seen in zip(chosen, shown(chosen, pipeline), strict=True)]
         said = []
         for start in range(0, len(records), BATCH):
-            batch = [corrupt(record, condition) for record in records[start : start + BATCH]]
+            batch = [corrupt(record, condition, rows.train) for record in records[start : start + BATCH]]
             questions = [question(seen, examples, pipeline.task) for seen in shown(batch, pipeline)]
             answers = pipeline.llm.ask(questions, config.model.attempts)
             said += [predicted(parsed(answer.text) or {}, pipeline.task) for answer in answers]

