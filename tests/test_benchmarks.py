@@ -58,6 +58,7 @@ def test_the_training_benchmark_compares_with_transformers_trainer():
     assert report["processes"]["efficiency"] > 0 and report["resume"]["ratio"] > 0
 
 
+@pytest.mark.slow
 def test_the_evaluation_benchmark_compares_with_re_running_every_stage():
     code, report = ran("evaluation.py", "rows=3", "seeds=3")
     assert code == 0 and report["answers"]["equal"] and report["answers"]["compared"] == 9 * report["conditions"]
