@@ -46,6 +46,9 @@ def check(config: Config) -> None:
                 raise UserError(f"robustness.natural: there is no corruption {name}; there are {', '.join(NATURAL)}"
                                 f"{meant(name, NATURAL)}")
     _check_stages(config.alignment, config.perturbation)
+    if config.perturbation.kind == "freelb" and config.trainer.strategy == "fsdp":
+        raise UserError("trainer.strategy=fsdp divides the weights, and perturbation.kind=freelb needs them whole; "
+                        "choose trainer.strategy=ddp")
 
 
 def _check_stages(alignment: Alignment, perturbation: Perturbation) -> None:

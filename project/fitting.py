@@ -56,11 +56,12 @@ class Told(L.Callback):
 def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.LightningDataModule, logger) -> dict:
     """Fit, going on from the last checkpoint where there is one; the module ends with the weights of its best score.
 
-    The module has `target` and counts its `forward_samples`. Where the attribute `shared` of `data` says so, its
-    loaders give each rank its own batches, equally many, and go on within an epoch, as those of shares.py do; without
-    it there is one device. Where `data` has `give_up`, that is called when the run is asked to stop. Returns what
-    run.json says of the training. Raises UserError, KeyboardInterrupt on Ctrl-C, and Interrupted where the run was
-    asked to stop and has saved.
+    The module has `target` and counts its `forward_samples`; where it reads further ones without learning from them, it
+    counts `scoring_samples` and `scoring_seconds`, which are part of the seconds of training. Where the attribute
+    `shared` of `data` says so, its loaders give each rank its own batches, equally many, and go on within an epoch, as
+    those of shares.py do; without it there is one device. Where `data` has `give_up`, that is called when the run is
+    asked to stop. Returns what run.json says of the training. Raises UserError, KeyboardInterrupt on Ctrl-C, and
+    Interrupted where the run was asked to stop and has saved.
     """
     mode = "max" if SCORES[module.target.metric].higher_is_better else "min"
     checkpoints = folder / "checkpoints"
@@ -108,7 +109,9 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
         if isinstance(error, SystemExit) and trainer.interrupted:
             raise KeyboardInterrupt(goes_on) from error
         raise
-    samples = int(summed(torch.tensor(trained.forward_samples), trainer.strategy.root_device))
+    counts = torch.tensor([trained.forward_samples, getattr(trained, "scoring_samples", 0)])
+    samples, scored = summed(counts, trainer.strategy.root_device).tolist()
+    scoring = {"scoring": round(trained.scoring_seconds, 1)} if scored else {}
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # what comes after is the first rank's alone
     if not whole(Path(best.best_model_path)):
@@ -117,8 +120,9 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
                            strict=False)
     return {
         "steps": trainer.global_step, "forward_samples": samples, "epochs": trainer.current_epoch,
+        **({"scoring_samples": scored} if scored else {}),
         "devices": trainer.world_size, "passes": trainer.accumulate_grad_batches,
-        "seconds": {"train": round(told.seconds, 1)},
+        "seconds": {"train": round(told.seconds, 1), **scoring},
         "val": {"best_score": float(best.best_model_score), "last": told.panel},
     }
 

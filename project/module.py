@@ -241,12 +241,14 @@ class RobustTransformer(L.LightningModule):
                                     if name in self._kept}
         counts = summed(torch.tensor([self.forward_samples, self.scoring_samples]), self.device)
         checkpoint["forward_samples"], checkpoint["scoring_samples"] = counts.tolist()
+        checkpoint["scoring_seconds"] = self.scoring_seconds
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take up the counts of samples, which are all ranks'."""
         first = rank_zero_only.rank == 0
         self.forward_samples = checkpoint["forward_samples"] if first else 0
         self.scoring_samples = checkpoint["scoring_samples"] if first else 0
+        self.scoring_seconds = checkpoint["scoring_seconds"]
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         """Clip the norm of the whole gradient; where FSDP holds parts of it, only FSDP can tell it."""

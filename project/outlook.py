@@ -63,7 +63,7 @@ def lacking(study: Study) -> tuple[int, float | None]:
     found: dict[str, float | None] = {}
     seen = set()
     for entry, seed in study.steps():
-        config = entry.run(seed, ()).config
+        config = entry.run(seed).config
         key = repr([config.data, config.experts, config.llm, config.alignment, config.perturbation, config.robustness,
                     config.model.kind])
         if key in seen:

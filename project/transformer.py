@@ -22,11 +22,7 @@ from .tokenize import encode, pad
 
 
 def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
-    """Fine-tune on the training rows' texts, and keep adapter, head and tokenizer in folder/adapter.
-
-    Where the worst of several candidates was chosen, what that cost is told too: `scoring_samples`, and the seconds
-    `scoring`, which are part of the seconds `train`.
-    """
+    """Fine-tune on the training rows' texts, and keep adapter, head and tokenizer in folder/adapter."""
     tokenizer = load_tokenizer(config.model)
     data = TextDataModule(pipeline, rows, tokenizer)
     module = RobustTransformer(config, rows.target, data.steps_per_epoch * config.trainer.epochs)
@@ -34,9 +30,6 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
         fitted = fit_module(config, folder, module, data, logger)
     finally:
         data.stop_ahead()
-    if module.scoring_samples:
-        fitted["scoring_samples"] = module.scoring_samples
-        fitted["seconds"]["scoring"] = round(module.scoring_seconds, 1)
     if rank_zero_only.rank == 0:
         module.model.save_pretrained(folder / "adapter", safe_serialization=True)
         tokenizer.save_pretrained(folder / "adapter")

@@ -358,6 +358,7 @@ def test_a_value_that_makes_no_sense_is_refused(arg):
     (["alignment.serial=true", "alignment.summary=false"], "alignment.serial=true has the reasoning read the summary"),
     (["alignment.serial=true", "alignment.reasoning=false"], "alignment.reasoning=true"),
     (["method=freelb", "perturbation.weight=1"], "perturbation.weight=1.0 must be 0 with perturbation.kind=freelb"),
+    (["method=freelb", "trainer.strategy=fsdp"], "choose trainer.strategy=ddp"),
     (["method=ours_worst", "perturbation.rounds=1"], "perturbation.worst=2 must be at most perturbation.rounds=1"),
     (["method=ours_worst", "perturbation.weight=0"], "perturbation.worst=2 wants a perturbed text"),
     (["method=ours_consistency", "perturbation.weight=0"], "perturbation.consistency=1.0 wants a perturbed text"),

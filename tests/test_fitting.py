@@ -53,8 +53,8 @@ def assert_equal_runs(one, other, tolerance=0.0):
     for name in ("predictions.parquet", "results.parquet"):
         pd.testing.assert_frame_equal(pd.read_parquet(one / name), pd.read_parquet(other / name),
                                       check_exact=not tolerance, atol=tolerance)
-    for key in ("steps", "epochs", "forward_samples"):
-        assert told(one)[key] == told(other)[key], key
+    for key in ("steps", "epochs", "forward_samples", "scoring_samples"):
+        assert told(one).get(key) == told(other).get(key), key
     assert told(one)["val"]["last"] == pytest.approx(told(other)["val"]["last"], abs=tolerance)
 
 
@@ -194,8 +194,10 @@ def test_the_passes_may_change_when_a_run_goes_on_in_mid_epoch(trained, without_
     assert_equal_runs(whole, trained("broken", "trainer.device_batch_size=3"), tolerance=1e-4)
 
 
-def test_activation_checkpointing_changes_memory_alone(trained):
-    assert_equal_runs(trained("kept"), trained("again", "trainer.activation_checkpointing=true"), tolerance=1e-4)
+@pytest.mark.parametrize("more", [(), ("method=freelb", "trainer.epochs=1")], ids=" ".join)
+def test_activation_checkpointing_changes_memory_alone(trained, more):
+    kept, again = trained("kept", *more), trained("again", "trainer.activation_checkpointing=true", *more)
+    assert_equal_runs(kept, again, tolerance=1e-4)
 
 
 def test_what_cannot_share_its_batches_trains_on_one_device(trained, monkeypatch):
@@ -230,12 +232,13 @@ class TestTwoProcesses:
     def run(self, command):
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
-    def test_they_end_as_one_process_with_two_passes_does(self, trained, command, args, tmp_path):
-        one = trained("one", "trainer.device_batch_size=4")
-        done = self.run(command("two"))
+    @pytest.mark.parametrize("more", [(), ("perturbation.worst=2",), ("method=freelb",)], ids=" ".join)
+    def test_they_end_as_one_process_with_two_passes_does(self, trained, command, args, tmp_path, more):
+        one = trained("one", "trainer.device_batch_size=4", *more)
+        done = self.run(command("two", *more))
         assert done.returncode == 0, done.stderr
         assert "a step reads 8 records: 2 devices, 1 pass each" in done.stdout
-        two = run_folder(load_config([*args, f"output={tmp_path / 'two'}"]))
+        two = run_folder(load_config([*args, f"output={tmp_path / 'two'}", *more]))
         assert (told(two)["devices"], told(two)["passes"]) == (2, 1)
         assert_equal_runs(one, two, tolerance=1e-4)
 

@@ -337,7 +337,8 @@ def test_the_folds_become_one_run_in_which_each_row_is_predicted_once(study_file
     predictions, info = pd.read_parquet(folder / "predictions.parquet"), json.loads((folder / "run.json").read_text())
     clean = predictions[predictions["condition"] == "clean"]
     assert len(clean) == clean["record"].nunique() == len(pd.read_csv(table_file)) == info["rows"]["test"]
-    parts = [json.loads(path.read_text()) for path in folder_of(tmp_path).glob("fold-*/default/plain/seed-0/run.json")]
+    parts = [json.loads(path.read_text())
+             for path in folder_of(tmp_path).glob("folds/fold-*/default/plain/seed-0/run.json")]
     assert info["folds"] == 3 and info["steps"] == sum(part["steps"] for part in parts)
     results = pd.read_parquet(folder / "results.parquet")
     accuracy = results[(results["metric"] == "accuracy") & (results["condition"] == "clean")]["value"].item()
