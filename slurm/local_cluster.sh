@@ -12,15 +12,22 @@ set -euo pipefail
 dir=${TCR_SLURM:-/tmp/tcr-slurm}
 port=${TCR_SLURM_PORT:-16817}
 
+# The process of a daemon that is still alive; its number may long be another's.
+process_of() {
+  local pid
+  pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
+  [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${1%-n?}" ] && echo "$pid"
+}
+
 stop() {
   if [ ! -s "$dir/slurm.conf" ]; then return; fi
-  for name in slurmd-n1 slurmd-n2 slurmctld munged; do
-    if [ -s "$dir/$name.pid" ]; then kill "$(cat "$dir/$name.pid")" 2>/dev/null || true; fi
-  done
   for _ in $(seq 50); do
     alive=0
-    for pid in "$dir"/*.pid; do
-      if [ -s "$pid" ] && kill -0 "$(cat "$pid")" 2>/dev/null; then alive=1; fi
+    for name in slurmd-n1 slurmd-n2 slurmctld munged; do
+      if pid=$(process_of $name); then
+        kill "$pid" 2>/dev/null || true
+        alive=1
+      fi
     done
     if [ $alive = 0 ]; then break; fi
     sleep 0.2
