@@ -101,6 +101,7 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
             if condition == CLEAN and config.robustness.attack and attackable(config, rows, predictor):
                 found, attacked = attack(predictor, prediction, pipeline, rows.target, config.robustness.attack_draws)
                 tables.append(_predictions(rows.test, ATTACK, found))
+                texts += text_rows(found.traces, "test", str(ATTACK))
             bar.advance(task)
     predictions = pd.concat(tables, ignore_index=True)
     results = results_table(

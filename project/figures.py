@@ -2,6 +2,7 @@
 grey and the colour-blind can tell them apart."""
 
 import math
+import textwrap
 
 import numpy as np
 from matplotlib import colormaps
@@ -9,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from .corruption.natural import NATURAL
 from .modality import REGISTRY
 from .robustness.comparison import Comparison, Estimate
-from .robustness.curves import curve, modalities
+from .robustness.curves import Curve, curves
 from .section import condition_text, noise_text
 
 # Colours of Okabe and Ito 2008, which colour-blind readers can tell apart; the lines and markers are all different.
@@ -66,51 +68,56 @@ def tidy(panel: Axes) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
-def score_against_noise(comparison: Comparison) -> dict[str, Figure]:
-    """The score over noise level, a panel per corrupted modality; bands are 95 % intervals, thin points single seeds.
+def score_against_level(comparison: Comparison, kind: str) -> dict[str, Figure]:
+    """The score over the level of noise or of realistic damage, a panel a curve; bands are 95 % intervals, thin points
+    single seeds.
 
-    By suffix, a figure for each part of `legible`. Empty where nothing was tested under noise.
+    `kind` is noisy or natural. By suffix, a figure for each part of `legible`; none where the kind has no curve.
     """
-    if not modalities(comparison):
-        return {}
-    return {suffix: _curves(comparison, methods) for suffix, methods in legible(comparison.methods).items()}
+    found = curves(comparison, [kind])
+    return {suffix: _panels(comparison, found, methods) for suffix, methods in legible(comparison.methods).items()
+            if found}
 
 
-def _curves(comparison: Comparison, methods: list[str]) -> Figure:
-    targets = modalities(comparison)
-    rows = math.ceil(len(targets) / 2)
+def _panels(comparison: Comparison, found: list[Curve], methods: list[str]) -> Figure:
+    rows = math.ceil(len(found) / 2)
     height = 0.5 + 0.22 * math.ceil((len(methods) + 1) / 3) + 3.1 * rows
     figure = Figure(figsize=(7.2, height), layout="constrained")
-    panels = figure.subplots(rows, min(2, len(targets)), squeeze=False, sharey=True).ravel()
-    for panel, target in zip(panels, targets, strict=False):
-        names, levels = curve(comparison, target)
+    panels = figure.subplots(rows, min(2, len(found)), squeeze=False, sharey=True).ravel()
+    for panel, curve in zip(panels, found, strict=False):
         for method in methods:
             colour, line, marker = style(comparison, method)
-            estimates = [comparison.value(method, [name]) for name in names]
+            estimates = [comparison.value(method, [name]) for name in curve.names]
             low, high = [estimate.low for estimate in estimates], [estimate.high for estimate in estimates]
             # With many methods the bands would hide each other; the table has all intervals.
             if len(methods) <= 4:
-                panel.fill_between(levels, low, high, color=colour, alpha=0.12, linewidth=0)
-            panel.plot(levels, [estimate.value for estimate in estimates], color=colour, linestyle=line, marker=marker,
-                       markersize=5, label=plain_text(method))
-            for level, estimate in zip(levels, estimates, strict=True):
+                panel.fill_between(curve.levels, low, high, color=colour, alpha=0.12, linewidth=0)
+            panel.plot(curve.levels, [estimate.value for estimate in estimates], color=colour, linestyle=line,
+                       marker=marker, markersize=5, label=plain_text(method))
+            for level, estimate in zip(curve.levels, estimates, strict=True):
                 _seed_points(panel, [level] * len(estimate.seeds), estimate.seeds, colour, marker)
         if not math.isnan(comparison.chance):
             panel.axhline(comparison.chance, color="0.35", linestyle=(0, (1, 3)), linewidth=1.2, label="chance")
-        panel.set_title(f"noise on {noise_text(target)}", fontsize=11)
-        unit = REGISTRY[target].unit if target in REGISTRY else "on all modalities at once"
-        panel.set_xlabel(f"noise level\n({unit})")
-        panel.set_xticks(levels)
-        panel.set_xlim(-0.03, max(levels) + 0.03)
+        panel.set_title(f"{curve.sort} on {noise_text(curve.modality)}", fontsize=11)
+        panel.set_xlabel(f"{curve.sort} level\n({textwrap.fill(_unit(curve), 44)})")
+        panel.set_xticks(curve.levels)
+        panel.set_xlim(-0.03, max(curve.levels) + 0.03)
         if comparison.metric == "accuracy":
             panel.set_ylim(0, 1)
         tidy(panel)
-    for panel in panels[len(targets) :]:
+    for panel in panels[len(found) :]:
         panel.set_visible(False)
     for panel in panels[::2]:
         panel.set_ylabel(comparison.score.label)
     legend(figure, panels[0])
     return figure
+
+
+def _unit(curve: Curve) -> str:
+    """What a level of the damage means."""
+    if curve.corruption:
+        return NATURAL[curve.corruption].unit
+    return REGISTRY[curve.modality].unit if curve.modality in REGISTRY else "on all modalities at once"
 
 
 def _seed_points(panel: Axes, x: list[float], y: tuple[float, ...], colour: str, marker: str) -> None:

@@ -15,7 +15,7 @@ from .errors import UserError
 from .report_calibration import calibration
 from .report_conditions import cell_row, conditions, further_kinds
 from .report_cost import cost
-from .report_curves import curves
+from .report_curves import measures
 from .report_primary import endpoint_sentence, primary, sentences
 from .report_texts import texts
 from .robustness.comparison import Comparison, compare
@@ -24,7 +24,7 @@ from .robustness.runs import Run, load_runs, of_experiment, run_folders
 from .schema import Config
 from .section import Section, bounds_text, difference_text, name_text, number_text
 
-SECTIONS = (primary, conditions, curves, calibration, texts, cost)
+SECTIONS = (primary, conditions, measures, calibration, texts, cost)
 """The parts of the page, in its order: each is a function of a comparison, which may give None, and a template."""
 WIDTH = 100
 """Widest table on the terminal, in characters."""

@@ -2,22 +2,25 @@
 
 import pandas as pd
 
-from .figures import heat_map, score_against_noise
+from .figures import heat_map, score_against_level
 from .robustness.comparison import Comparison
-from .robustness.curves import modalities
+from .robustness.curves import curves
 from .robustness.endpoint import primary_condition
 from .section import Section, columns_of, condition_text, noise_text
 
 HEADINGS = {"missing": "missing at test time", "order": "another order", "natural": "realistic damage",
             "attack": "rewritten against the method"}
 """How kinds of conditions are called in tables, where not by their own names."""
+CURVES = {"curves": "noisy", "natural": "natural"}
+"""Names of the figures of curves, and the kind of conditions that each shows."""
 EXPOSURES = ("seen", "unseen")
 
 
 def conditions(comparison: Comparison) -> Section:
     """Score, drop ratio and difference from the reference under each condition, in a table, a CSV and figures."""
     averages = average_rows(comparison)
-    figures = {f"curves{number}": figure for number, figure in score_against_noise(comparison).items()}
+    figures = {f"{name}{number}": figure for name, kind in CURVES.items()
+               for number, figure in score_against_level(comparison, kind).items()}
     figures |= {"drops": heat_map(comparison)} if comparison.corrupted else {}
     tables = {"conditions": condition_table(comparison), "seeds": seed_table(comparison)}
     if averages:
@@ -28,17 +31,18 @@ def conditions(comparison: Comparison) -> Section:
             for row in averages for exposure in EXPOSURES])
     values = {"rows": headline_rows(comparison), "averages": averages, "seeds": seed_rows(comparison),
               "alike": alike_in_every_order(comparison), "exposures": EXPOSURES,
-              "curves": [name for name in figures if name.startswith("curves")]}
+              "curves": [name for name in figures if name.startswith("curves")],
+              "natural": [name for name in figures if name.startswith("natural")]}
     return Section("report_conditions.html.j2", values, tables, figures)
 
 
 def headline_rows(comparison: Comparison) -> list[dict]:
     """Rows of the large table: a `heading` each, or a `label` with a `cells` entry per method."""
     rows: list[dict] = [cell_row(comparison, "clean", ["clean"])]
-    for modality in modalities(comparison):
-        rows.append({"heading": f"noise on {noise_text(modality)}"})
-        for name in comparison.select("noisy", modality):
-            rows.append(cell_row(comparison, f"level {comparison.conditions['level'][name]:g}", [name]))
+    for curve in curves(comparison, ["noisy"]):
+        rows.append({"heading": f"noise on {noise_text(curve.modality)}"})
+        for name, level in list(zip(curve.names, curve.levels, strict=True))[1:]:
+            rows.append(cell_row(comparison, f"level {level:g}", [name]))
     for kind in further_kinds(comparison):
         rows.append({"heading": HEADINGS.get(kind, kind)})
         names = comparison.select(kind)

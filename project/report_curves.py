@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from .figures import plain_text, tidy
 from .robustness.comparison import Comparison
-from .robustness.curves import BASELINE, area, breakdown, curve, effective, modalities
+from .robustness.curves import BASELINE, area, breakdown, curves, effective
 from .robustness.results import THRESHOLDS
 from .section import Section, columns_of, name_text
 
@@ -17,17 +17,17 @@ KIND_MARKERS = {"noisy": "o", "missing": "s", "order": "^"}
 """Markers of the kinds of conditions; the others have a cross."""
 
 
-def curves(comparison: Comparison) -> Section | None:
+def measures(comparison: Comparison) -> Section | None:
     """Areas, breakdown levels, effective robustness, further scores, and drops against the reference's own.
 
-    None where nothing was tested under noise.
+    None where nothing was tested at several levels.
     """
     rows = curve_rows(comparison)
     if not rows:
         return None
     tables = {"curves": pd.DataFrame([
-        {"method": row["method"], "modality": row["modality"], **columns_of("area_under_curve", row["area"]),
-         **columns_of("effective_robustness", row["effective"]),
+        {"method": row["method"], "damage": row["sort"], "modality": row["modality"],
+         **columns_of("area_under_curve", row["area"]), **columns_of("effective_robustness", row["effective"]),
          **{key: value for threshold, level in zip(THRESHOLDS, row["breakdown"], strict=True)
             for key, value in columns_of(f"breakdown_{threshold:g}", level).items()},
          "highest_level": row["highest"], **row["further"]} for row in rows])}
@@ -37,22 +37,26 @@ def curves(comparison: Comparison) -> Section | None:
 
 
 def curve_rows(comparison: Comparison) -> list[dict]:
-    """Per method and noisy modality: area, effective robustness, breakdown levels, and the further scores' means."""
+    """Per method and curve: area, effective robustness, breakdown levels, and under noise the further scores' means."""
     rows, baseline = [], comparison.named(BASELINE)
     for method in comparison.methods:
         results = pd.concat([run.results for run in comparison.runs[method]])
         noisy = results[(results["condition"] == "noisy") & (results["level"] == comparison.middle)]
         points = noisy.groupby(["modality", "metric"])["value"].mean()
-        for modality in modalities(comparison):
+        further = [metric for metric in FURTHER
+                   if metric != comparison.metric and metric in set(results["metric"])]
+        for curve in curves(comparison):
             rows.append({
                 "method": method,
-                "modality": modality,
-                "highest": curve(comparison, modality)[1][-1],
-                "area": area(comparison, method, modality),
-                "effective": effective(comparison, method, modality, baseline) if baseline else None,
-                "breakdown": [breakdown(comparison, method, modality, threshold) for threshold in THRESHOLDS],
-                "further": {name_text(metric): points.get((modality, metric), math.nan) for metric in FURTHER
-                            if metric != comparison.metric and metric in set(results["metric"])},
+                "sort": curve.sort,
+                "modality": curve.modality,
+                "highest": curve.levels[-1],
+                "area": area(comparison, method, curve),
+                "effective": effective(comparison, method, curve, baseline) if baseline else None,
+                "breakdown": [breakdown(comparison, method, curve, threshold) for threshold in THRESHOLDS],
+                "further": {name_text(metric): math.nan if curve.corruption else points.get((curve.modality, metric),
+                                                                                           math.nan)
+                            for metric in further},
             })
     return rows
 

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import WandbLogger
 from .alignment import joined
 from .pipeline import Pipeline
 from .robustness.comparison import Comparison
-from .robustness.curves import curve, modalities
+from .robustness.curves import curves
 from .schema import Config
 from .sources import Rows
 
@@ -89,11 +89,11 @@ def log_report(config: Config, folder: Path, comparisons: list[Comparison]) -> N
     logged: dict = {f"report/{path.stem}": wandb.Table(dataframe=pd.read_csv(path), allow_mixed_types=True)
                     for path in sorted(folder.glob("*.csv"))}
     for comparison in comparisons:
-        for modality in modalities(comparison):
-            names, levels = curve(comparison, modality)
-            values = [[comparison.value(method, [name]).value for name in names] for method in comparison.methods]
-            logged[f"report/{comparison.data}/{modality}"] = wandb.plot.line_series(
-                [levels] * len(values), values, keys=comparison.methods, xname="noise level",
-                title=f"{comparison.data}: {comparison.metric}, noise on {modality}")
+        for curve in curves(comparison):
+            values = [[comparison.value(method, [name]).value for name in curve.names] for method in comparison.methods]
+            part = f"{curve.corruption}/{curve.modality}" if curve.corruption else curve.modality
+            logged[f"report/{comparison.data}/{part}"] = wandb.plot.line_series(
+                [curve.levels] * len(values), values, keys=comparison.methods, xname=f"{curve.sort} level",
+                title=f"{comparison.data}: {comparison.metric}, {curve.sort} on {curve.modality}")
     run.log(logged)
     run.finish()

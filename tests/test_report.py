@@ -345,8 +345,11 @@ def test_realistic_damage_and_rows_with_gaps_have_their_places(tmp_path):
         make_run(tmp_path / "study", name="ours", seed=seed, natural=["typing", "blur"], lacking=True, slope=0.2)
     html = page_of(tmp_path / "study").read_text(encoding="utf-8")
     for text in ("realistic damage", "typing 0.3 on text", "Rows that really lack a modality",
-                 "typing (probability that a word has a typing error)"):
+                 "typing (probability that a word has a typing error)", "The score against realistic damage"):
         assert text in html
+    measures = table_of(tmp_path / "study", "curves")
+    assert set(measures["damage"]) == {"noise", "typing", "blur"}
+    assert set(measures[measures["damage"] == "blur"]["modality"]) == {"image"}
     comparison = comparison_of(tmp_path / "study", 200)
     assert [(presence.missing, presence.rows) for presence in comparison.genuine] == [("none", 30), ("image", 10)]
     results = pd.concat([run.results for run in comparison.runs["ours"]])

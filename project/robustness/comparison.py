@@ -7,7 +7,7 @@ in the rows and independent in the seeds: two methods that were trained with one
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,7 +152,7 @@ class Comparison:
         seeds = measure(self.scores[methods[0]]).tolist() if len(methods) == 1 else ()
         return Estimate(float(value), *interval(draws), tuple(seeds))
 
-    def columns(self, names: list[str]) -> np.ndarray:
+    def columns(self, names: Sequence[str]) -> np.ndarray:
         """Where the conditions stand among those of `scores`, for measures."""
         return self.conditions.index.get_indexer(names)
 

@@ -159,6 +159,9 @@ def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted, tmp_pat
     lost = right & (after["prediction"] != after["target"]).reindex(right.index)
     assert info["attack"]["success_rate"] == pytest.approx(lost.sum() / right.sum())
     assert "test/drop_ratio/attack" in summary(results, "accuracy")
+    texts = pd.read_parquet(folder / "texts.parquet").query("split == 'test'").set_index("record")
+    read = {name: texts["read"][texts["condition"] == name] for name in ("clean", "attack")}
+    assert len(read["attack"]) == len(read["clean"]) and (read["attack"].str.count(" blue red green") > 0).any()
     comparisons = compare_all(load_runs(of_experiment(folder.parent.parent)), 50)
     page = build_report(comparisons, tmp_path / "report", "attacked", 50).read_text()
     assert "rewritten against the method" in page and "2 rewritings" in page

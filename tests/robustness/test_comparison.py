@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from project.errors import UserError
 from project.robustness.bootstrap import p_value
 from project.robustness.comparison import compare
-from project.robustness.curves import area, breakdown, corruption_error, effective
+from project.robustness.curves import area, breakdown, corruption_error, curves, effective
 from project.robustness.endpoint import endpoint, holm
 from project.robustness.runs import Run, by_name
 
@@ -107,13 +107,15 @@ def test_runs_on_other_corruptions_or_other_metrics_are_not_compared():
 
 def test_curves_by_hand():
     comparison = compare([made(), made("fusion", (10, 10, 10, 8, 8)), made("ours", (10, 9, 8, 10, 10))], 50)
+    text, all = curves(comparison)
+    assert (text.modality, text.sort, text.levels) == ("text", "noise", (0, 0.5, 0.9)) and all.modality == "all"
     # From 0.8 over 0.6 at 0.5 to 0.4 at 0.9.
-    assert area(comparison, "plain", "text").value == pytest.approx((0.5 * 0.7 + 0.4 * 0.5) / 0.9)
-    assert breakdown(comparison, "plain", "text", 0.2).value == pytest.approx(0.4)
-    assert breakdown(comparison, "ours", "all", 0.1).value == math.inf
-    gain = effective(comparison, "plain", "text", "fusion")
-    assert gain.value == pytest.approx(area(comparison, "plain", "text").value - 1 + 0.2)
-    assert effective(comparison, "fusion", "all", "fusion").value == 0
+    assert area(comparison, "plain", text).value == pytest.approx((0.5 * 0.7 + 0.4 * 0.5) / 0.9)
+    assert breakdown(comparison, "plain", text, 0.2).value == pytest.approx(0.4)
+    assert breakdown(comparison, "ours", all, 0.1).value == math.inf
+    gain = effective(comparison, "plain", text, "fusion")
+    assert gain.value == pytest.approx(area(comparison, "plain", text).value - 1 + 0.2)
+    assert effective(comparison, "fusion", all, "fusion").value == 0
     # Errors on text 0.1 + 0.2 over 0.4 + 0.6, on all none.
     assert corruption_error(comparison, "ours", "plain").value == pytest.approx(0.3 / 2)
     same = corruption_error(comparison, "plain", "plain")
