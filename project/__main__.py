@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 
-from project.config import load_config, load_run, to_yaml, wanted
+from project.config import load_config, run_config, to_yaml, wanted
 from project.errors import UserError, meant
 from project.interruption import EXIT_CODE, Interrupted, heeding, stop_at_once
 from project.run_folder import shown
@@ -34,7 +34,8 @@ class Verb:
 VERBS = {
     "validate": Verb(
         "check the configuration, the rows, the images, the models and the disk, without running anything",
-        {"models": "false leaves the language model, the encoder and the captioner unlooked-at"},
+        {"models": "false leaves the language model, the encoder and the captioner unlooked-at",
+         "sweep": "a sweep file, which alone is then looked at"},
     ),
     "prepare": Verb(
         "make and store every text that training and evaluation read",
@@ -51,6 +52,22 @@ VERBS = {
         "evaluate a trained run, or again, or on the texts of another language model",
         {"run": f"{RUN}; llm=<option> beside it reads that model's texts, and writes to a copy, <name>@<model>"},
     ),
+    "predict": Verb(
+        "answer for new rows with a trained run",
+        {
+            "run": RUN,
+            "input": "a CSV, TSV, JSONL or Parquet with the run's input columns; image paths start from its folder",
+            "output": "a new .parquet, .csv or .tsv: the input's columns, the answers, and why a row has none",
+        },
+    ),
+    "export": Verb(
+        "write a run's transformer for others: merged weights, tokenizer and a model card with its robustness",
+        {
+            "run": RUN,
+            "output": "a new folder",
+            "adapter": "true writes the adapter and head alone, as peft loads them",
+        },
+    ),
     "study": Verb(
         "make all runs of a study file, one after another, and the report; goes on where it was broken off",
         {
@@ -59,6 +76,12 @@ VERBS = {
             "tier": "one tier, or several with commas between them; without it, all of them",
         },
         words="a study file, such as conf/study/emoji.yaml; key=value stands over what it says",
+        many=True,
+    ),
+    "sweep": Verb(
+        "make the trials of a W&B sweep file without a W&B server; workers with the same command share them",
+        {"trials": "how many the sweep has over all workers; without it, a grid has all of its own"},
+        words="a sweep file, such as conf/sweep/lora.yaml; key=value stands over what it says",
         many=True,
     ),
     "analyse": Verb(
@@ -182,7 +205,7 @@ def _dispatch(argv: list[str]) -> int:
     if verb.many:
         config = rest
     else:
-        config = load_run(args["run"], rest) if "run" in args else load_config(rest)
+        config = run_config(args["run"], rest) if "run" in args else load_config(rest)
     if "--print-config" in asked:
         if verb.many:
             raise UserError(f"{name} has many configurations; each run folder keeps its own")

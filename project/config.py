@@ -50,7 +50,7 @@ def load_config(args: list[str], root: Path = CONF) -> Config:
     return config
 
 
-def load_run(folder: str | Path, args: Iterable[str] = (), root: Path = CONF) -> Config:
+def run_config(folder: str | Path, args: Iterable[str] = (), root: Path = CONF) -> Config:
     """The configuration of a run folder. Raises UserError.
 
     args may set the keys that of_environment names, and choose another option of llm, with its keys.

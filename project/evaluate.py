@@ -18,10 +18,11 @@ import torch
 from rich.console import Console
 
 from . import tracking
-from .config import load_run, require, to_yaml
+from .config import require, run_config, to_yaml
 from .corrupt import corrupt
 from .errors import UserError
 from .llm import open_llm
+from .llm.ask import Usage, together
 from .methods import Prediction, Predictor, method_of
 from .pipeline import Pipeline, open_pipeline
 from .progress import progress
@@ -64,7 +65,7 @@ def own_folder(config: Config, run: Path) -> Path:
     That one is a copy without results, whose name, like the configuration's, gets @<model>. So a run can be trained on
     one model's texts and tested on another's, as a run of its own in every report.
     """
-    trained = load_run(run).llm.model
+    trained = run_config(run).llm.model
     if config.llm.model == trained:
         return run
     suffix = "@" + re.sub(r"[/\\]", "-", config.llm.model)
@@ -80,10 +81,13 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     """Predict the test rows under every condition; writes predictions.parquet, run.json and results.parquet, last.
 
     A method that reads texts leaves them in texts.parquet. Returns the results. `fitted` is what the training said of
-    itself, for run.json.
+    itself, for run.json, whose `llm` is what training and evaluation asked of the language model.
     """
     start = time.perf_counter()
     predictor = method_of(config).load(config, folder, pipeline, rows)
+    paid = fitted.get("llm_train", {})
+    if paid.get("generations") and pipeline.exemplar:  # which the training has paid for
+        pipeline.llm.usage = Usage()
     tables, empty, unparsed, attacked, texts = [], {}, {}, {}, []
     conditions = test_conditions(config.robustness, rows.modalities)
     kept = kept_conditions(conditions)
@@ -114,7 +118,8 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
         "constant": rows.target.constant, "modalities": list(rows.modalities),
         "corruption_seed": config.robustness.seed,
         "rows": {"train": len(rows.train), "val": len(rows.val), "test": len(rows.test)},
-        "llm": pipeline.llm.usage.summary(pipeline.llm.name), "empty_texts": empty,
+        "llm": together(paid, pipeline.llm.usage.summary(pipeline.llm.name)),
+        "empty_texts": empty,
         **({"unparsed": unparsed} if unparsed else {}), **({"attack": attacked} if attacked else {}),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "git": revision(), "hardware": hardware(), "wandb": str(folder / "wandb"),

@@ -3,6 +3,8 @@ after a break."""
 
 import copy
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning as L
@@ -27,6 +29,19 @@ class Patience(EarlyStopping):
         trainer.should_stop = self.wait_count >= self.patience
 
 
+_watchers: list[Callable[[int, dict[str, float]], None]] = []
+
+
+@contextmanager
+def watched(watch: Callable[[int, dict[str, float]], None]) -> Iterator[None]:
+    """Calls `watch` with the epoch and its panel after each validation of a fit; what it raises ends the fit."""
+    _watchers.append(watch)
+    try:
+        yield
+    finally:
+        _watchers.remove(watch)
+
+
 class Told(L.Callback):
     """What run.json says of a training, over all its breaks: seconds, and the last validation's panel."""
 
@@ -43,6 +58,8 @@ class Told(L.Callback):
         """Take the panel."""
         self.panel = {key.removeprefix("val/"): float(value) for key, value in trainer.callback_metrics.items()
                       if key.startswith("val/")}
+        for watch in _watchers:
+            watch(trainer.current_epoch, self.panel)
 
     def state_dict(self) -> dict:
         """For the checkpoint."""

@@ -80,6 +80,14 @@ def base_model(config: Transformer, target: Target, seed: int) -> torch.nn.Modul
                        use_safetensors=True, **labels)
 
 
+def without_published(config: Transformer, target: Target) -> list[str]:
+    """Names of the weights below the head that the encoder's checkpoint lacks: base_model draws them from the seed."""
+    transformers_logging.set_verbosity_error()
+    model, told = loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder,
+                         num_labels=head.width(target, config.head), use_safetensors=True, output_loading_info=True)
+    return sorted(name for name in told["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
+
+
 def with_lora(model: torch.nn.Module, config: Transformer) -> PeftModel:
     """The model with LoRA adapters (Hu et al. 2021, arXiv 2106.09685); they and the head are all that is trained.
 

@@ -419,6 +419,8 @@ class Wandb:
     """Name of the W&B project."""
     entity: str | None = None
     """W&B user or team; null takes the account's default."""
+    group: str | None = None
+    """Runs of one group stand together; null takes the experiment."""
 
 
 @dataclass

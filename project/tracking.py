@@ -20,15 +20,21 @@ SAMPLES = 20
 
 
 def start(config: Config, folder: Path) -> WandbLogger | None:
-    """The run's logger; its id follows from the run folder, so that a resumed run goes on under one id."""
+    """The run's logger; its id follows from the run folder, so that a resumed run goes on under one id.
+
+    An agent of a W&B sweep gives the id itself, and waits for the scores on its server.
+    """
     if config.wandb.mode == "disabled":
         return None
+    agent = "WANDB_SWEEP_ID" in os.environ
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's own last lines say where everything is
     return WandbLogger(
-        project=config.wandb.project, entity=config.wandb.entity, save_dir=folder, mode=config.wandb.mode,
-        id=hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16], name=f"{config.name}-seed-{config.seed}",
-        group=config.experiment, job_type="train", config=asdict(config), save_code=False)
+        project=config.wandb.project, entity=config.wandb.entity, save_dir=folder, save_code=False,
+        mode=os.environ.get("WANDB_MODE", "online") if agent else config.wandb.mode,
+        id=os.environ.get("WANDB_RUN_ID") if agent else hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16],
+        name=f"{config.name}-seed-{config.seed}", group=config.wandb.group or config.experiment, job_type="train",
+        config=asdict(config))
 
 
 def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, pipeline: Pipeline, rows: Rows,

@@ -14,6 +14,7 @@ from .errors import UserError
 from .evaluate import evaluate_run, write_aside
 from .interruption import Interrupted
 from .llm import open_llm
+from .llm.ask import Usage
 from .methods import method_of
 from .pipeline import open_pipeline
 from .run_folder import differences, run_folder
@@ -64,6 +65,8 @@ def run(config: Config, args: dict[str, str]) -> None:
             return  # the first rank's exit code speaks for all
         if not first:
             return
+        fitted["llm_train"] = llm.usage.summary(llm.name)
+        llm.usage = Usage()  # the evaluation counts its own, in whatever process it is made
         if not evaluating:
             about = {"method": config.method, "name": config.name, "data": config.data.name, "seed": config.seed}
             write_aside(folder / FITTED, json.dumps(fitted | about | {"metric": rows.target.metric}, indent=2) + "\n")

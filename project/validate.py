@@ -33,6 +33,7 @@ from .sources.card import Facts, facts
 from .sources.columns import inferred, printable, roles
 from .sources.copies import near_copies
 from .sources.splits import SPLITS
+from .sweep_file import read_sweep
 
 FEW_ROWS = 20
 """A split with fewer rows is warned of: its scores say little."""
@@ -67,9 +68,13 @@ class Findings:
 def run(config: Config, args: dict[str, str]) -> int:
     """Print a summary, the warnings and the problems, a line each; 2 where there is a problem, else 0.
 
-    models=false leaves the language model, the encoder and the image expert unlooked-at. Raises UserError where it is
-    neither true nor false.
+    models=false leaves the language model, the encoder and the image expert unlooked-at. With `sweep` that file alone
+    is looked at. Raises UserError where models is neither true nor false, or the sweep file is wrong.
     """
+    if "sweep" in args:
+        sweep = read_sweep(Path(args["sweep"]))
+        print(f"{sweep.path}: {sweep.method} over {', '.join(each.key for each in sweep.varied)}; every value composes")
+        return 0
     models = flag(args, "models", True)
     found, console = Findings(), Console(highlight=False, markup=False)
     found.of(require, config)

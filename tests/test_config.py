@@ -15,8 +15,8 @@ from project.config import (
     GROUPS,
     from_dict,
     load_config,
-    load_run,
     require,
+    run_config,
     to_dict,
     to_yaml,
 )
@@ -261,7 +261,7 @@ def test_from_dict_inverts_to_dict_and_yaml(question, targets, lr, limit):
 def test_every_configuration_survives_its_run_folder(args, tmp_path):
     config = load_config(args)
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    assert load_run(tmp_path) == config
+    assert run_config(tmp_path) == config
 
 
 # Mistakes
@@ -450,24 +450,24 @@ def test_differences_are_lines_of_old_and_new(root):
 
 def test_a_runs_configuration_yields_to_the_environment_alone(tmp_path):
     (tmp_path / "config.yaml").write_text(to_yaml(BASE), encoding="utf-8")
-    assert load_run(tmp_path, ["store.path=x"]).store.path == "x"
+    assert run_config(tmp_path, ["store.path=x"]).store.path == "x"
     with pytest.raises(UserError, match="trainer.lr cannot be given"):
-        load_run(tmp_path, ["trainer.lr=1"])
+        run_config(tmp_path, ["trainer.lr=1"])
     with pytest.raises(UserError, match="is not a run folder"):
-        load_run(tmp_path / "nothing")
+        run_config(tmp_path / "nothing")
 
 
 def test_a_run_may_be_read_with_another_language_model(tmp_path):
     trained = load_config(["method=ours", "llm=smollm2", "llm.threads=3", "seed=4"])
     (tmp_path / "config.yaml").write_text(to_yaml(trained), encoding="utf-8")
-    other = load_run(tmp_path, ["llm=openai", "llm.model=m", "store.engine=false"])
+    other = run_config(tmp_path, ["llm=openai", "llm.model=m", "store.engine=false"])
     assert (other.llm.kind, other.llm.model, other.store.engine) == ("openai", "m", False)
     kept = to_dict(trained) | {key: to_dict(other)[key] for key in ("llm", "store")}
     assert to_dict(other) == kept
     with pytest.raises(UserError, match="llm.model cannot be given"):
-        load_run(tmp_path, ["llm.model=m"])
+        run_config(tmp_path, ["llm.model=m"])
     with pytest.raises(UserError, match="alignment cannot be given"):
-        load_run(tmp_path, ["llm=openai", "alignment=none"])
+        run_config(tmp_path, ["llm=openai", "alignment=none"])
 
 
 # The files of the project

@@ -14,7 +14,7 @@ import torch
 from project import evaluate, train
 from project import llm as engines
 from project.__main__ import main
-from project.config import load_config, load_run
+from project.config import load_config, run_config
 from project.datamodule import TextDataModule
 from project.errors import UserError
 from project.module import RobustTransformer
@@ -189,7 +189,7 @@ def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_
     assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert scripted.asked and len(of_experiment(folder.parent.parent)) == 2
     results = pd.read_parquet(other / "results.parquet")
-    assert set(results["method"]) == {other.parent.name} and load_run(other).llm.model == "owner/other"
+    assert set(results["method"]) == {other.parent.name} and run_config(other).llm.model == "owner/other"
     before, after = (pd.read_parquet(where / "predictions.parquet") for where in (folder, other))
     assert list(before["record"]) == list(after["record"])
     assert not before["probabilities"].map(tuple).equals(after["probabilities"].map(tuple))
@@ -198,6 +198,25 @@ def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_
     pd.testing.assert_frame_equal(after, pd.read_parquet(other / "predictions.parquet"))
     assert main(["evaluate", f"run={folder}", "llm=smollm2"]) == 0 and scripted.asked == []
     assert len(of_experiment(folder.parent.parent)) == 2
+
+
+def test_the_cost_is_of_training_and_evaluation_wherever_that_is_made(tiny_args, scripted, tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+    scripted.reply = faithful
+
+    def cost(where, **own):
+        config = load_config([*tiny_args, "method=ours", "alignment.style=false", "trainer.epochs=1",
+                              f"output={tmp_path / where}", f"store.path={tmp_path / where}"])
+        (evaluate if own.pop("again", None) else train).run(config, own)
+        told = json.loads((run_folder(config) / "run.json").read_text())
+        return {name: {key: value for key, value in told[name].items() if key not in ("calls", "hits", "seconds")}
+                for name in ("llm", "llm_train") if name in told}
+
+    whole = cost("whole")
+    assert 0 < whole["llm_train"]["generations"] < whole["llm"]["generations"]
+    assert cost("whole", again=True) == whole
+    assert cost("apart", evaluate="false")["llm_train"] == whole["llm_train"]
+    assert cost("apart", again=True) == whole
 
 
 def test_evaluating_what_was_never_trained_names_the_command(tiny_args):

@@ -81,6 +81,17 @@ class Usage:
         }
 
 
+def together(first: dict, then: dict) -> dict:
+    """Two summaries added up; the model is that of the second."""
+    added = dict(first)
+    for key, value in then.items():
+        if isinstance(value, dict):
+            added[key] = together(first.get(key, {}), value)
+        else:
+            added[key] = value if isinstance(value, str) else round(first.get(key, 0) + value, 1)
+    return added
+
+
 class Cancelled(Exception):
     """Generation was given up because nobody waits for it any more."""
 
