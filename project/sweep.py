@@ -149,11 +149,18 @@ def next_trial(study: optuna.Study, folder: Path, count: int) -> Trial | None:
         if _left(frozen, folder) and _claimed(folder, f"{frozen.number}-again-{times}"):
             trial = Trial(study, frozen._trial_id)
             trial.set_user_attr("taken_up", times + 1)
-            return trial
+            return _taken(trial, folder)
     # Which slot it is does not matter: as many are claimed as there are trials.
     if any(_claimed(folder, f"slot-{slot}") for slot in range(count)):
-        return study.ask()
+        return _taken(study.ask(), folder)
     return None
+
+
+def _taken(trial: Trial, folder: Path) -> Trial:
+    """The trial, as that of this worker."""
+    (folder / "claims" / f"{trial.number}-alive").touch()
+    trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+    return trial
 
 
 def _left(frozen: optuna.trial.FrozenTrial, folder: Path) -> bool:
@@ -187,7 +194,6 @@ def _alive(beat: Path) -> Iterator[None]:
 
 def make(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> str:
     """Train a trial in a run folder of its own, and say what came of it; a trial that fails stops nothing."""
-    trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
     # A trial has one device: its workers are what shares a machine or a cluster.
     arguments = [*sweep.arguments(_chosen(sweep, trial)), f"output={folder}", f"wandb.group={sweep.path.stem}",
                  "trainer.devices=1", "trainer.nodes=1"]
@@ -240,7 +246,7 @@ def _value(sweep: Sweep, trial: Trial) -> float:
 
 def tell(sweep: Sweep, study: optuna.Study, folder: Path, console: Console) -> int:
     """Write trials.csv, print the best trials and the command of the best; 1 where none has a score."""
-    trials = study.get_trials(deepcopy=False)
+    trials = [each for each in study.get_trials(deepcopy=False) if each.state != TrialState.WAITING]
     rows = [{"trial": each.number + 1, "state": each.state.name.lower(), sweep.metric: each.value,
              **{key: each.user_attrs.get(key) for key in ("val/clean", "val/drop_ratio") if key != sweep.metric},
              **each.params, "seconds": each.duration and round(each.duration.total_seconds(), 1),

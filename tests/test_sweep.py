@@ -161,6 +161,7 @@ parameters:
         trial = study.ask()
         for epoch in range(4):
             trial.report(2.0, epoch)
+            trial.should_prune()  # which climbs the rungs
         study.tell(trial, 2.0)
     stopped = 0
     for _ in range(3):
