@@ -76,6 +76,7 @@ def treatment(words):
 
 
 ALL = [(page, words) for page in PAGES for words in commands(page)]
+THEIRS = [(page, words) for page, words in ALL if of_project(words) is None]
 OURS = [(page, words) for page, line in ALL if (words := of_project(line)) is not None]
 
 
@@ -84,7 +85,7 @@ def line(value):
     return " ".join(value) if isinstance(value, list) else None
 
 
-@pytest.mark.parametrize(("page", "words"), [(page, words) for page, words in ALL if of_project(words) is None], ids=line)
+@pytest.mark.parametrize(("page", "words"), THEIRS, ids=line)
 def test_what_is_called_beside_the_project_is_there(page, words):
     said = " ".join(words)
     words = [word for word in words if not re.fullmatch(r"[A-Z]+=\S+", word)]
