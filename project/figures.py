@@ -127,6 +127,20 @@ def _seed_points(panel: Axes, x: list[float], y: tuple[float, ...], colour: str,
                    markeredgewidth=0.5, alpha=0.7)
 
 
+def intervals(found: dict[str, Estimate], label: str) -> Figure:
+    """A row for each estimate, from the first on top: a point and its 95 % interval, on an axis with this label."""
+    figure = Figure(figsize=(7.2, 0.9 + 0.3 * len(found)), layout="constrained")
+    panel = figure.subplots()
+    for row, estimate in enumerate(found.values()):
+        panel.hlines(row, estimate.low, estimate.high, color="0.35", linewidth=1.5)
+        panel.plot([estimate.value], [row], linestyle="", marker="o", color="black", markersize=5)
+    panel.set_yticks(range(len(found)), [plain_text(name) for name in found])
+    panel.set_ylim(len(found) - 0.4, -0.6)
+    panel.set_xlabel(label)
+    tidy(panel)
+    return figure
+
+
 def clean_beside_robust(comparison: Comparison, condition: str) -> Figure:
     """A line a method: its score clean (filled) and under the condition (open), and its drop ratio, with intervals."""
     methods = comparison.methods

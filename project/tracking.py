@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,12 +10,17 @@ import pandas as pd
 from lightning.pytorch.loggers import WandbLogger
 
 from .alignment import joined
+from .errors import UserError
 from .pipeline import Pipeline
 from .robustness.comparison import Comparison
 from .robustness.curves import curves
+from .run_folder import run_folder
 from .schema import Config
 from .sources import Rows
 
+ARTIFACT = "run"
+"""The type of the artifact that keeps a finished run's FILES in W&B."""
+FILES = ("config.yaml", "run.json", "predictions.parquet", "results.parquet", "texts.parquet")
 SAMPLES = 20
 """Training rows of which the perturbed texts are logged."""
 
@@ -53,7 +59,32 @@ def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, pi
         traces = pipeline.perturbed(pipeline.clean(rows.train[:SAMPLES]), 0)
         samples = [[trace.record.id, joined(trace.aligned.parts), joined(trace.parts)] for trace in traces]
         run.log({"perturbation/samples": wandb.Table(columns=["record", "aligned", "perturbed"], data=samples)})
+    kept = wandb.Artifact(f"run-{run.id}", type=ARTIFACT)
+    for path in map(run_folder(config).joinpath, FILES):
+        if path.is_file():
+            kept.add_file(str(path))
+    run.log_artifact(kept)
     run.finish()
+
+
+def download(project: str, group: str, into: str) -> str:
+    """The files of the finished runs of a W&B group, in run folders under `into`; returns the pattern of these.
+
+    `project` is entity/project. What a run calls itself names its folder, and never one outside `into`.
+    Raises UserError where the group has no finished run.
+    """
+    import wandb
+
+    found = 0
+    for run in wandb.Api().runs(project, filters={"group": group}):
+        name = re.sub(r"[^\w.@-]|^\.", "-", str(run.config.get("name")))
+        for artifact in run.logged_artifacts():
+            if artifact.type == ARTIFACT:
+                artifact.download(root=str(Path(into) / name / f"seed-{int(run.config.get('seed', 0))}"))
+                found += 1
+    if not found:
+        raise UserError(f"{project} has no finished run in the group {group}")
+    return f"{into}/*/seed-*"
 
 
 def summary(results: pd.DataFrame, metric: str) -> dict[str, float]:

@@ -2,10 +2,13 @@
 
 import ast
 import re
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "project").rglob("*.py"))
@@ -58,3 +61,20 @@ def test_everything_public_has_a_docstring():
 def test_modules_stay_small():
     long = {path.name: count for path in MODULES if (count := len(path.read_text().splitlines())) > 310}
     assert long == {"schema.py": long.get("schema.py")}  # one list of fields
+
+
+def test_every_hook_before_a_commit_runs_a_command_that_is_there():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    for hook in hooks:
+        program, *words = shlex.split(hook["entry"])
+        assert program.startswith(".venv/bin/") or shutil.which(program)
+        assert all((ROOT / word).exists() for word in words if word.startswith("tests/"))
+        assert hook["language"] == "system"  # nothing is fetched
+
+
+def test_the_hook_against_large_files_refuses_one(tmp_path):
+    (large,) = [hook for hook in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+                if hook["id"] == "large"]
+    for size, code in ((10, 0), (2_000_001, 1)):
+        (tmp_path / "file").write_bytes(b"x" * size)
+        assert subprocess.run([*shlex.split(large["entry"]), tmp_path / "file"]).returncode == code
