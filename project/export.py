@@ -1,5 +1,6 @@
 """The verb `export`: a run's transformer for others, as plain transformers or peft load it, with a model card."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -80,9 +81,11 @@ def _write(config: Config, folder: Path, target: Target, output: Path, alone: bo
     model, tokenizer = _model(config, folder / "adapter", target), load_tokenizer(config.model)
     told = _logits(model, tokenizer, folder, config)
     if alone:
-        # Else the path of the weights on this machine.
-        model.peft_config["default"].base_model_name_or_path = shown_name(config.model.encoder)
         model.save_pretrained(output, safe_serialization=True)
+        # Its encoder is the path on this machine, which peft looks into while it saves.
+        kept = json.loads((output / "adapter_config.json").read_text(encoding="utf-8"))
+        kept["base_model_name_or_path"] = shown_name(config.model.encoder)
+        (output / "adapter_config.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
         again = _model(config, output, target)
     else:
         merged = model.merge_and_unload()

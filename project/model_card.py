@@ -42,7 +42,7 @@ def card(config: Config, finished: Run, target: Target, alone: bool, apart: floa
         f"{config.seed}, on {data} ({rows} rows). The question: {_plain(config.data.question)} "
         f"{_outputs(config, target)}", "",
         f"It reads the text that {', '.join(info['modalities'])} were turned into, not the raw record: "
-        f"{_experts(config, info['modalities'])}{_aligned(config)}. A text of more than {config.model.max_tokens} tokens is "
+        f"{_experts(config, info['modalities'])}{_aligned(config)}. What exceeds {config.model.max_tokens} tokens is "
         "cut, each of its pieces to an equal share. The run's texts.parquet has such texts, as `read`.", "",
         "```python", *_snippet(config, target, encoder, alone), "```", "",
         f"Its logits differ from the run's by at most {apart:.1e} on the run's own test texts.", "",
