@@ -43,10 +43,15 @@ def watched(watch: Callable[[int, dict[str, float]], None]) -> Iterator[None]:
 
 
 class Told(L.Callback):
-    """What run.json says of a training, over all its breaks: seconds, and the last validation's panel."""
+    """What run.json says of a training, over all its breaks: seconds, and the last validation's panel.
 
-    def __init__(self):
+    Logs val/best_score, the best val/score up to now: what a sweep maximizes, or for an error minimizes.
+    """
+
+    def __init__(self, better: Callable[[float, float], float]):
         self.panel: dict[str, float] = {}
+        self.best: float | None = None
+        self._better = better
         self._before, self._since = 0.0, time.monotonic()
 
     @property
@@ -58,16 +63,20 @@ class Told(L.Callback):
         """Take the panel."""
         self.panel = {key.removeprefix("val/"): float(value) for key, value in trainer.callback_metrics.items()
                       if key.startswith("val/")}
+        score = self.panel["score"]
+        self.best = score if self.best is None else self._better(self.best, score)
+        if trainer.logger:
+            trainer.logger.log_metrics({"val/best_score": self.best}, step=trainer.global_step)
         for watch in _watchers:
-            watch(trainer.current_epoch, self.panel)
+            watch(trainer.current_epoch, self.panel | {"best_score": self.best})
 
     def state_dict(self) -> dict:
         """For the checkpoint."""
-        return {"seconds": self.seconds, "panel": self.panel}
+        return {"seconds": self.seconds, "panel": self.panel, "best": self.best}
 
     def load_state_dict(self, state: dict) -> None:
         """From the checkpoint."""
-        self._before, self.panel = state["seconds"], state["panel"]
+        self._before, self.panel, self.best = state["seconds"], state["panel"], state["best"]
 
 
 def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.LightningDataModule, logger) -> dict:
@@ -86,7 +95,7 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
                            enable_version_counter=False)
     shared = getattr(data, "shared", False)
     saver = SaveAndStop(checkpoints, config.trainer.checkpoint_minutes, within=shared)
-    told = Told()
+    told = Told(max if mode == "max" else min)
     callbacks = [
         told,
         Patience("val/score", mode=mode, patience=config.trainer.patience),

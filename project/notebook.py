@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from . import analyse
+from .config import load_config
 from .errors import UserError
 from .report import compare_all
 from .robustness.comparison import Comparison, Estimate
 from .robustness.runs import load_runs, run_folders
+from .texts import FILE
 
 ROOT = Path(__file__).parents[1]
 MARKS = {"kept": "{}", "gone": "<del style='opacity:.6'>{}</del>", "new": "<ins><b>{}</b></ins>"}
@@ -33,6 +36,12 @@ def open_runs(pattern: str | None = None) -> Comparison:
     if others:
         raise UserError(f"{pattern}: runs on {comparison.data} and {others[0].data}; name those of one data set")
     return comparison
+
+
+def measure_texts(comparison: Comparison) -> None:
+    """What the verb `analyse` does, for the first run of each method that has kept its texts."""
+    folders = [str(runs[0].folder) for runs in comparison.runs.values() if (runs[0].folder / FILE).is_file()]
+    analyse.run(load_config(["experiment=demo"]), {"words": folders})  # of which it reads how texts are embedded
 
 
 def measured(comparison: Comparison, table: str) -> pd.DataFrame:

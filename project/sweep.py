@@ -228,7 +228,7 @@ def make(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> str:
 
 
 def _value(sweep: Sweep, trial: Trial) -> float:
-    """What the objective is of a finished trial: the best val/score, or the last value of another score.
+    """What the objective is of a finished trial: the best val/score, or the last value of a score.
 
     Raises UserError where the sweep wants the worse of it.
     """
@@ -241,7 +241,7 @@ def _value(sweep: Sweep, trial: Trial) -> float:
     if sweep.metric != "val/drop_ratio" and SCORES[info["metric"]].higher_is_better != sweep.maximize:
         raise UserError(f"{sweep.path}: metric.goal: {info['metric']} is better when it is "
                         f"{'lower; write minimize' if sweep.maximize else 'higher; write maximize'}")
-    return val["best_score"] if sweep.metric == "val/score" else val["last"][sweep.metric.removeprefix("val/")]
+    return {**val["last"], "best_score": val["best_score"]}[sweep.metric.removeprefix("val/")]
 
 
 def tell(sweep: Sweep, study: optuna.Study, folder: Path, console: Console) -> int:

@@ -15,8 +15,10 @@ from .run_folder import shown
 KEYS = ("program", "name", "description", "project", "entity", "method", "metric", "parameters", "command",
         "early_terminate", "run_cap")
 METHODS = ("grid", "random", "bayes")
-METRICS = ("val/score", "val/clean", "val/drop_ratio")
-"""Scores of the validation rows that a training logs; no other may be an objective."""
+METRICS = ("val/best_score", "val/score", "val/clean", "val/drop_ratio")
+"""Scores of the validation rows that a training logs; no other may be an objective. val/score is the mean score over
+clean and noisy rows: with the clean score c and the mean drop ratio d of n noisy panels, c (1 - d n / (n + 1)).
+val/best_score is the best of it up to an epoch, whose weights are kept."""
 RANGES = {"uniform": float, "q_uniform": float, "log_uniform": float, "log_uniform_values": float,
           "q_log_uniform_values": float, "int_uniform": int}
 """Distributions with bounds `min` and `max`, with the type of their values; log_uniform's bounds are exponents of e."""

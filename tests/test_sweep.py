@@ -27,7 +27,7 @@ from tests.conftest import faithful
 FILES = sorted((CONF / "sweep").glob("*.yaml"))
 SMALL = """\
 method: grid
-metric: {name: val/score, goal: maximize}
+metric: {name: val/best_score, goal: maximize}
 parameters:
   trainer.lr: {values: [0.001, 0.02]}
   perturbation.weight: {value: 1.0}
@@ -111,9 +111,9 @@ def test_a_grid_is_made_whole_and_goes_on_as_finished(written, fast, tmp_path, c
     assert main(["sweep", str(path), *fast, "method=plain"]) == 0
     table = pd.read_csv(tmp_path / "outputs" / "sweeps" / "mine" / "trials.csv")
     assert sorted(table["trainer.lr"]) == [0.001, 0.02] and set(table["state"]) == {"complete"}
-    assert list(table["val/score"]) == sorted(table["val/score"], reverse=True)
+    assert list(table["val/best_score"]) == sorted(table["val/best_score"], reverse=True)
     best = json.loads((Path(table["folder"][0]) / "run.json").read_text())["val"]["best_score"]
-    assert table["val/score"][0] == pytest.approx(best) and not list(tmp_path.rglob("predictions.parquet"))
+    assert table["val/best_score"][0] == pytest.approx(best) and not list(tmp_path.rglob("predictions.parquet"))
     out = capsys.readouterr().out
     assert f"trainer.lr={table['trainer.lr'][0]:g}" in out.replace("\n", "").split("best: ")[1]
     before = os.stat(table["folder"][0] + "/run.json").st_mtime_ns
@@ -132,7 +132,7 @@ def test_another_file_of_the_name_does_not_go_on_with_its_trials(written, fast, 
 def test_a_trial_that_fails_is_recorded_and_stops_nothing(written, fast, tmp_path, capsys):
     path = written("""\
 method: grid
-metric: {name: val/score, goal: maximize}
+metric: {name: val/best_score, goal: maximize}
 parameters:
   model.lora.targets: {values: [[nothing], [query]]}
 """)
@@ -150,7 +150,7 @@ def test_where_every_trial_fails_so_does_the_sweep(written, fast):
 def test_a_hopeless_trial_is_stopped_early(written, fast, tmp_path):
     path = written("""\
 method: random
-metric: {name: val/score, goal: maximize}
+metric: {name: val/best_score, goal: maximize}
 early_terminate: {type: hyperband, min_iter: 1, max_iter: 4, eta: 2}
 parameters:
   trainer.lr: {values: [0.02]}
@@ -237,7 +237,7 @@ parameters:
 
 @pytest.mark.parametrize(("before", "after", "message"), [
     ("method: grid", "method: gird", "method: gird is none of grid, random, bayes; did you mean grid?"),
-    ("val/score", "val/scores", "metric.name: val/scores is not logged of validation rows"),
+    ("val/best_score", "val/scores", "metric.name: val/scores is not logged of validation rows"),
     ("maximize", "max", "metric.goal: max is neither"),
     ("trainer.lr", "trainer.lrr", "parameters: trainer.lrr=0.001: command line: unknown key"),
     ("[0.001, 0.02]", "[0.001, many]", "parameters: trainer.lr=many"),
@@ -289,4 +289,4 @@ def test_an_objective_must_go_the_way_of_its_score(written, fast, tmp_path):
     said = sweep.make(read, study, sweep.next_trial(study, folder, 1), folder)
     assert "metric.goal: accuracy is better when it is higher; write maximize" in said
     with pytest.raises(UserError, match="better when it is lower"):
-        read_sweep(written(SMALL.replace("val/score", "val/drop_ratio")))
+        read_sweep(written(SMALL.replace("val/best_score", "val/drop_ratio")))

@@ -158,14 +158,14 @@ def test_an_array_of_seeds_makes_folders_that_never_mix(cluster, args, tmp_path)
 
 def test_an_array_of_workers_shares_the_trials_of_a_sweep(cluster, tiny_args, tmp_path):
     path = tmp_path / "lr.yaml"
-    path.write_text("method: grid\nmetric: {name: val/score, goal: maximize}\n"
+    path.write_text("method: grid\nmetric: {name: val/best_score, goal: maximize}\n"
                     "parameters:\n  trainer.lr: {values: [0.001, 0.002, 0.004, 0.008]}\n")
     job = cluster.submit("--array=0-1", "--cpus-per-task=1", "slurm/sweep.sbatch", str(path), *tiny_args,
                          "method=plain", "trainer.epochs=1")
     cluster.wait(job)
     table = pd.read_csv(tmp_path / "outputs/sweeps/lr/trials.csv")
     assert sorted(table["trainer.lr"]) == [0.001, 0.002, 0.004, 0.008] and set(table["state"]) == {"complete"}
-    assert cluster.logs(job).count("val/score 0.") + cluster.logs(job).count("val/score 1.") >= 4
+    assert cluster.logs(job).count("val/best_score 0.") + cluster.logs(job).count("val/best_score 1.") >= 4
 
 
 def test_an_array_of_shards_makes_the_keys_of_one_run(cluster, tiny_args, tmp_path):
