@@ -56,8 +56,10 @@ VERBS = {
         "answer for new rows with a trained run",
         {
             "run": RUN,
-            "input": "a CSV, TSV, JSONL or Parquet with the run's input columns; image paths start from its folder",
-            "output": "a new .parquet, .csv or .tsv: the input's columns, the answers, and why a row has none",
+            "input": "a CSV, TSV, JSONL or Parquet with the run's input columns (for emoji, petfinder, airbnb and "
+            "avito: image, text, and the table's names as show prints them); image paths stay in its folder",
+            "output": "a new .parquet, .csv or .tsv: the input's columns, then prediction, p_<class>, the text that is "
+            "read, explanation, llm_prediction, and problem, why a row has no answer",
         },
     ),
     "export": Verb(

@@ -43,12 +43,16 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class Aligned:
-    """One record's aligned text. `answers` are the stages' answers, `prediction` is the model's own, or None."""
+    """One record's aligned text. `answers` are the stages' answers.
+
+    `prediction` and `explanation` are what the model itself said, or None.
+    """
 
     parts: Parts
     styled: Parts
     answers: dict[str, Answer]
     prediction: str | None = None
+    explanation: str | None = None
 
 
 def labelled(parts: Parts) -> str:
@@ -92,7 +96,7 @@ def _merge(styled: Parts, style: dict[str, Answer], summary: Answer | None, reas
     if prediction is not None:
         parts.append(("reasoning", f"{explanation} It is most likely {prediction}."))
     answers = style | {name: value for name, value in (("summary", summary), ("reasoning", reasoning)) if value}
-    return Aligned(tuple(parts), styled, answers, prediction)
+    return Aligned(tuple(parts), styled, answers, prediction, explanation)
 
 
 def _messages(instruction: str, example: tuple[str, str] | None, data: str) -> tuple[tuple[str, str], ...]:

@@ -99,7 +99,7 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
             prediction = predictor(rows.test, condition)
             tables.append(_predictions(rows.test, condition, prediction))
             if prediction.unparsed is not None:
-                unparsed[str(condition)] = prediction.unparsed / len(rows.test)
+                unparsed[str(condition)] = sum(prediction.unparsed) / len(rows.test)
             if prediction.traces is not None and condition in kept:
                 texts += text_rows(prediction.traces, "test", str(condition))
             if condition == CLEAN and config.robustness.attack and attackable(config, rows, predictor):

@@ -41,13 +41,14 @@ class Prediction:
     """Answers for some records, in their order.
 
     `probabilities` has shape (records, classes), in the order of the target's classes, and is None where the method
-    gives none. `traces` are the texts that a text method read, at every arrow.
+    gives none. `traces` are the texts that a text method read, at every arrow. `unparsed` tells of each answer whether
+    it only stands in for one that a language model did not give, and is None for other methods.
     """
 
     answers: list[str] | list[float]
     probabilities: np.ndarray | None = None
     traces: list[Trace] | None = None
-    unparsed: int | None = None
+    unparsed: list[bool] | None = None
 
 
 Predictor = Callable[[Sequence[Record], Condition], Prediction]

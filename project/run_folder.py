@@ -52,6 +52,11 @@ def run_folder(config: Config) -> Path:
     return Path(config.output) / config.experiment / config.name / f"seed-{config.seed}"
 
 
+def config_digest(config: dict) -> str:
+    """What names all that bears on a run's results, with its seed: a sha256, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps({"seed": config.get("seed"), **_bearing(config)}).encode()).hexdigest()
+
+
 def differences(old: dict, new: dict) -> list[str]:
     """One line for each key that bears on results, or is the seed, and differs: `trainer.lr: 0.001 -> 0.01`."""
     before, after = ({"seed": side.get("seed"), **_bearing(side)} for side in (old, new))

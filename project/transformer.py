@@ -46,6 +46,10 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "Reade
     return Reader(config, pipeline, rows, model, load_tokenizer(config.model))
 
 
+REMEMBERED = 100_000
+"""Texts whose logits are kept: more than an evaluation has, and few enough for a service that runs for months."""
+
+
 class Reader:
     """Reads texts and answers. A text is scored once, however many records and conditions have it."""
 
@@ -62,6 +66,8 @@ class Reader:
     def read(self, traces: list[Trace]) -> Prediction:
         """The answers to the texts of the traces, in their order."""
         texts = [compose(trace.parts) for trace in traces]
+        if len(self._logits) > REMEMBERED:
+            self._logits.clear()
         self._score([text for text in dict.fromkeys(texts) if text not in self._logits])
         logits = torch.stack([self._logits[text] for text in texts])
         how = self.target, self.config.model.head

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from tokenizers import ByteLevelBPETokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    AutoModelForSequenceClassification,
     DebertaV2Config,
     DebertaV2Model,
     LongformerConfig,
@@ -157,6 +158,9 @@ def test_a_backbone_trains_from_raw_rows_to_results_and_evaluates_alike_again(na
     before = pd.read_parquet(folder / "predictions.parquet")
     assert main(["evaluate", *args]) == 0
     pd.testing.assert_frame_equal(before, pd.read_parquet(folder / "predictions.parquet"))
+    assert main(["export", f"run={folder}", f"output={tmp_path / 'out'}"]) == 0  # which compares the logits
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert loaded.config.id2label == dict(enumerate(sorted(KINDS)))
 
 
 @every_backbone

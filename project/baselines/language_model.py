@@ -56,4 +56,4 @@ def prediction_of(said: Sequence[str | None], target: Target) -> Prediction:
                    for word in said]
     else:
         answers = [UNKNOWN if word is None else word for word in said]
-    return Prediction(answers, unparsed=sum(word is None for word in said))
+    return Prediction(answers, unparsed=[word is None for word in said])

@@ -64,8 +64,8 @@ def card(rows: Rows, config: Data, copies: Copies) -> str:
         f"- Near-copies: {copies}. Images are not compared.",
     ]
     for table in facts(rows):
-        lines += ["", f"## {table.title}", "", _row(table.header), _row(["---"] * len(table.header))]
-        lines += [_row(line) for line in table.lines]
+        lines += ["", f"## {table.title}", "", table_line(table.header), table_line(["---"] * len(table.header))]
+        lines += [table_line(line) for line in table.lines]
     return "\n".join(lines) + "\n"
 
 
@@ -78,7 +78,7 @@ def _file(config: Data) -> str | None:
         return f"{path.name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _row(cells: Sequence[str]) -> str:
+def table_line(cells: Sequence[str]) -> str:
     """A line of a Markdown table; what is in a cell cannot end it, nor is it HTML."""
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 

@@ -2,9 +2,11 @@
 
 import math
 import re
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +23,7 @@ LOOKED_AT = 1000
 
 _NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 _WHOLE = re.compile(r"\s*-?[0-9]+(\.0+)?\s*")
+_INTEGER = re.compile(r"\s*[-+]?[0-9]+\s*")
 _ID_NAME = re.compile(r"(^|[\W_])(id|ID|Id)$|[a-z]I[dD]$|^(?i:index|unnamed: \d+)$")
 _ROLES = {"empty": "not used: always missing", "nested": "not used: holds lists or objects",
           "constant": "not used: always the same", "id": "not used: names the row",
@@ -72,21 +75,64 @@ def as_written(values: list) -> list[str | None]:
 
 def in_words(values: list) -> list[str | None]:
     """The cells of a table column as a reader would write them; None stays None."""
+    whole = _whole(values)
+    return [_word(value, whole) for value in values]
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How the cells of a column were read and worded, so that a single further cell is worded as it would have been
+    among them, whatever stands beside it.
+
+    `kind` is what all known cells are; `floats` says that none of a number's is an int, `whole` that none has a
+    fraction. The words of `missing` mean that nothing is there.
+    """
+
+    kind: Literal["truth", "number", "other"] = "other"
+    floats: bool = False
+    whole: bool = True
+    missing: frozenset[str] = frozenset()
+
+    def word(self, value: object) -> str | None:
+        """A cell in words: a value as `cell` gives it, or as it is written in a CSV."""
+        if isinstance(value, str):
+            if value in self.missing:
+                return None
+            if self.kind == "truth" and value.lower() in ("true", "false"):
+                value = value.lower() == "true"
+            elif self.kind == "number" and _NUMBER.fullmatch(value):
+                value = float(value) if self.floats or not _INTEGER.fullmatch(value) else int(value)
+        if self.floats and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        return _word(value, self.whole)
+
+
+def wording_of(values: list, missing: Collection[str] = ()) -> Wording:
+    """The wording of a column with these cells."""
+    known = [value for value in values if value is not None]
+    truths = {isinstance(value, bool) for value in known}
+    numbers = all(isinstance(value, int | float) for value in known)
+    kind = "other" if not known or not numbers or len(truths) > 1 else "truth" if truths == {True} else "number"
+    return Wording(kind, kind == "number" and all(isinstance(value, float) for value in known), _whole(values),
+                   frozenset(missing))
+
+
+def _whole(values: list) -> bool:
     # Beyond 2**53 a float no longer tells one whole number from the next.
-    whole = all(value.is_integer() and abs(value) < 2**53 for value in values if isinstance(value, float))
+    return all(value.is_integer() and abs(value) < 2**53 for value in values if isinstance(value, float))
 
-    def word(value) -> str | None:
-        if value is None:
-            return None
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        if isinstance(value, float):
-            return str(int(value)) if whole else _six_digits(value)
-        if isinstance(value, datetime):
-            return str(value).removesuffix(" 00:00:00")
-        return str(value)
 
-    return [word(value) for value in values]
+def _word(value: object, whole: bool) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        # A further cell may have a fraction where no earlier one has.
+        return str(int(value)) if whole and value.is_integer() and abs(value) < 2**53 else _six_digits(value)
+    if isinstance(value, datetime):
+        return str(value).removesuffix(" 00:00:00")
+    return str(value)
 
 
 def _six_digits(value: float) -> str:

@@ -6,7 +6,9 @@ import warnings
 import zlib
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -30,24 +32,27 @@ def raise_all(problems: list[str]) -> None:
         raise UserError("\n".join(problems[:SHOWN] + more))
 
 
-def read_frame(path: Path, as_written: Collection[str] | None = None, table: Collection[str] = ()) -> pd.DataFrame:
-    """The file as a frame, with at least one row.
+def read_frame(path: Path, as_written: Collection[str] | None = None, table: Collection[str] = (), *,
+               verbatim: bool = False, key: str = "data.path") -> pd.DataFrame:
+    """The file that `key` names as a frame, with at least one row.
 
     Numbers of a CSV are recognised in the columns `table` alone, so that an id of 007 stays 007. The columns
-    `as_written`, of a CSV, are read as text; None reads all columns so. JSONL and Parquet have types of their own.
+    `as_written`, of a CSV, are read as text; None reads all columns so. With `verbatim` all are, only what is missing
+    anywhere is missing, and no two may have one name. JSONL and Parquet have types of their own.
     Raises UserError if the file is missing, unreadable or empty, or has an unknown ending.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such file; mend data.path, which is relative to the current folder")
+        raise UserError(f"{path}: no such file; mend {key}, which is relative to the current folder")
     ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
     if ending is None:
-        raise UserError(f"{path}: unknown ending; data.path takes {', '.join(ENDINGS)}")
+        raise UserError(f"{path}: unknown ending; {key} takes {', '.join(ENDINGS)}")
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{path}: the file is empty (0 bytes); write it again")
         if ending == ".parquet":
             frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
         elif ending in SEPARATORS:
+            as_written = _header(path, SEPARATORS[ending]) if verbatim else as_written
             frame = _read_csv(path, SEPARATORS[ending], as_written, table)
         else:
             frame = _read_jsonl(path)
@@ -70,11 +75,31 @@ def cells(frame: pd.DataFrame, column: str) -> list:
 
     Raises ValueError, with the first such row, counted from 1, where one holds a list, an object or bytes.
     """
-    values = frame[column].tolist()
-    for row, value in enumerate(values, start=1):
-        if isinstance(value, bytes) or not pd.api.types.is_scalar(value):
-            raise ValueError(row)
-    return [None if pd.isna(value) or not str(value).strip() else value for value in values]
+    found = []
+    for row, value in enumerate(frame[column].tolist(), start=1):
+        try:
+            found.append(cell(value))
+        except ValueError as error:
+            raise ValueError(row) from error
+    return found
+
+
+def cell(value: object) -> Any:
+    """A single cell as a Python value, None where it is missing or blank. Raises ValueError for lists and the like."""
+    if isinstance(value, bytes) or not pd.api.types.is_scalar(value):
+        raise ValueError("no single value")
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if pd.isna(value) or not str(value).strip() else value
+
+
+def _header(path: Path, separator: str) -> list[str]:
+    """The names of the columns, which pandas would change where one stands twice. Raises UserError where one does."""
+    first = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, encoding="utf-8-sig",
+                        keep_default_na=False)
+    names = [name for name in first.iloc[0] if name]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{path}: the column {twice[0]!r:.60} stands twice; rename one of them")
+    return names
 
 
 def _read_csv(path: Path, separator: str, as_written: Collection[str] | None, table: Collection[str]) -> pd.DataFrame:

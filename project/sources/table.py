@@ -4,11 +4,8 @@ All rows are checked before the first is used, so that every problem is seen at 
 """
 
 import difflib
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 from PIL import Image
 
 from ..errors import UserError
@@ -42,11 +39,15 @@ def read_table(config: TableData) -> list[Record]:
         try:
             values[column] = cells(frame, column)
         except ValueError as error:
-            problems.append(_nested(path, column, error))
+            problems.append(f"{path}: column {column!r} holds lists, objects or bytes, first in row {error}; write one "
+                            "text, number or path in a cell")
 
     blank = [None] * len(frame)
     ids = as_written(values[config.id]) if config.id in values else [str(row) for row in range(1, len(frame) + 1)]
     groups = as_written(values[config.group]) if config.group in values else ids
+    images = as_written(values.get(config.image, blank))
+    texts = [as_written(values[column]) for column in config.text if column in values]
+    table = {column: in_words(values[column]) for column in config.table if column in values}
     answers = values.get(config.target, blank)
     task = task_of(answers, config.task)
     targets = as_targets(answers, task)
@@ -59,9 +60,12 @@ def read_table(config: TableData) -> list[Record]:
     if config.log and task != "number" and config.target in values:
         problems.append(f"{path}: column {config.target!r}: data.log=true wants a number, and the target is a class; "
                         "set data.task=number or data.log=false")
+    inputs = [column for key, column in named if key in ("image", "text", "table")]
+    all_read = bool(inputs) and all(column in values for column in inputs)
 
+    folder = path.parent.resolve()
     records, first_row = [], {}
-    for index, (inputs, wrong_inputs) in enumerate(_inputs(values, len(frame), config, path.parent.resolve())):
+    for index in range(len(frame)):
         where = f"{path}: row {index + 1}"
         name, group, target = ids[index], groups[index], targets[index]
         if name is None:
@@ -75,60 +79,21 @@ def read_table(config: TableData) -> list[Record]:
             problems.append(f"{where}, column {config.group!r}: no group; write one, such as a name of its own")
         if config.target in values and (wrong := _wrong_target(answers[index], target, task, config.log)):
             problems.append(f"{where}, column {config.target!r}: {wrong}")
-        problems += [f"{where}{problem}" for problem in wrong_inputs]
-        records.append(Record(name or "", group or "", *inputs, target))
-    raise_all(problems)
-    return records
-
-
-def as_records(frame: pd.DataFrame, config: TableData, path: Path) -> tuple[list[Record], list[str | None]]:
-    """The rows of a frame, read from `path`, without their targets; and of each what is wrong with it, or None.
-
-    A row's id is its number, from 1. Raises UserError where the frame lacks an input column.
-    """
-    config = replace(config, id=None, group=None, target=None)
-    problems, values = _column_problems(config, path, list(frame.columns)), {}
-    raise_all(problems)
-    for _, column in _columns(config):
-        try:
-            values[column] = cells(frame, column)
-        except ValueError as error:
-            raise UserError(_nested(path, column, error)) from error
-    found = list(_inputs(values, len(frame), config, path.parent.resolve()))
-    records = [Record(str(row), str(row), *inputs) for row, (inputs, _) in enumerate(found, start=1)]
-    return records, ["; ".join(wrong).removeprefix(": ").removeprefix(", ") or None for _, wrong in found]
-
-
-def _nested(path: Path, column: str, row: object) -> str:
-    return (f"{path}: column {column!r} holds lists, objects or bytes, first in row {row}; write one text, number or "
-            "path in a cell")
-
-
-def _inputs(values: dict[str, list], count: int, config: TableData,
-            folder: Path) -> Iterator[tuple[tuple[Path | None, str | None, dict | None], list[str]]]:
-    """Image, text and table of each row, and what is wrong with it: how an error goes on after the row's number.
-
-    `values` holds the cells of the columns that are there.
-    """
-    named = [column for key, column in _columns(config) if key in ("image", "text", "table")]
-    all_read = bool(named) and all(column in values for column in named)
-    images = as_written(values.get(config.image, [None] * count))
-    texts = [as_written(values[column]) for column in config.text if column in values]
-    table = {column: in_words(values[column]) for column in config.table if column in values}
-    for index in range(count):
-        wrong, image = [], None
         text = "\n".join(column[index] for column in texts if column[index] is not None) or None
         row = {column: words[index] for column, words in table.items()}
         if all(word is None for word in row.values()):
             row = None
+        image = None
         if images[index] is not None:
             try:
-                image = _checked_image(folder, images[index])
+                image = checked_image(folder, images[index])
             except UserError as error:
-                wrong.append(f", column {config.image!r}: {error}")
+                problems.append(f"{where}, column {config.image!r}: {error}")
         elif all_read and text is None and row is None:
-            wrong.append(f": nothing in any input column; fill one of {', '.join(named)}, or drop the row")
-        yield (image, text, row), wrong
+            problems.append(f"{where}: nothing in any input column; fill one of {', '.join(inputs)}, or drop the row")
+        records.append(Record(name or "", group or "", image, text, row, target))
+    raise_all(problems)
+    return records
 
 
 def _wrong_target(answer: object, target: str | float | None, task: str, log: bool) -> str | None:
@@ -169,7 +134,7 @@ def _column_problems(config: TableData, path: Path, columns: list[str]) -> list[
     return problems
 
 
-def _checked_image(folder: Path, cell: str) -> Path:
+def checked_image(folder: Path, cell: str) -> Path:
     """The resolved path of an image in the folder. Raises UserError if it is elsewhere, missing or not decodable."""
     shown = f"{cell!r:.100}"
     if Path(cell).is_absolute():

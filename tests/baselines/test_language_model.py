@@ -43,7 +43,7 @@ def trained(args, scripted, monkeypatch):
 def test_what_the_model_says_is_the_answer_and_what_it_does_not_say_counts_as_wrong():
     assert prediction_of(["y", None], CLASSES).answers == ["y", UNKNOWN] and UNKNOWN not in CLASSES.classes
     found = prediction_of(["4.5", None, "1e9", "-2"], NUMBER)
-    assert (found.answers, found.unparsed) == ([4.5, 3.0, 9.0, 1.0], 1)
+    assert (found.answers, found.unparsed) == ([4.5, 3.0, 9.0, 1.0], [False, True, False, False])
 
 
 @given(st.lists(st.none() | st.floats(-1e6, 1e6).map(lambda number: f"{number:.6g}")))
