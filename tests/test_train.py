@@ -225,7 +225,7 @@ def test_evaluating_what_was_never_trained_names_the_command(tiny_args):
 
 
 def test_a_run_broken_off_goes_on_and_ends_as_if_undisturbed(tiny_args, tmp_path):
-    args = [*tiny_args, "method=rules", "trainer.epochs=8"]
+    args = [*tiny_args, "method=rules", "trainer.epochs=60", "trainer.patience=99"]  # long after the first save
     undisturbed = trained([*args, f"output={tmp_path / 'undisturbed'}"])
     folder = run_folder(load_config(args))
     process = subprocess.Popen([sys.executable, "-m", "project", "train", *args], stderr=subprocess.PIPE,
