@@ -1,4 +1,8 @@
-"""Where rows come from. Adding a source: one module here, one dataclass in schema.KINDS, one line in READERS."""
+"""Where rows come from. Adding a source: one module here, named after its kind, one dataclass in schema.KINDS, one line
+in READERS, and one conf/data/<name>.yaml.
+
+The module's TITLE, SOURCE and TERMS, where it has them, stand in the data card.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +19,11 @@ from .splits import SPLITS, split_of, split_records
 from .table import read_table
 
 READERS: dict[str, Callable[..., Iterable[Record]]] = {
-    "emoji": read_emoji, "table": read_table, "petfinder": read_petfinder, "airbnb": read_airbnb, "avito": read_avito,
+    "emoji": read_emoji,
+    "table": read_table,
+    "petfinder": read_petfinder,
+    "airbnb": read_airbnb,
+    "avito": read_avito,
 }
 
 
