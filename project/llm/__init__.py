@@ -1,4 +1,7 @@
-"""Language models behind a store. Adding an engine: one module here, one dataclass in schema.KINDS, one line in ENGINES."""
+"""Language models behind a store.
+
+Adding an engine: one module here, one dataclass in schema.KINDS, one line in ENGINES, and one conf/llm/<name>.yaml.
+"""
 
 import importlib
 from dataclasses import dataclass

@@ -53,7 +53,10 @@ def read_rows(config: Data) -> Rows:
 
 
 def select(config: Data) -> Rows:
-    """Like read_rows, but a split may be empty; without training rows the target is that of all others."""
+    """Like read_rows, but a split may be empty; without training rows the target is that of all others.
+
+    Raises UserError where there are no rows at all.
+    """
     classes: set[str | float] = set()
     chosen = split_records(_watched(READERS[config.kind](config), config, classes), config.split, config.limit)
     train = chosen["train"] or chosen["val"] + chosen["test"]
