@@ -1,10 +1,12 @@
 """The pages tell the truth of the folders, and everything public says what it is."""
 
 import ast
+import json
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -102,18 +104,54 @@ def test_modules_stay_small():
     assert long == {"schema.py": long.get("schema.py")}  # one list of fields
 
 
-def test_every_hook_before_a_commit_runs_a_command_that_is_there():
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
-    for hook in hooks:
+[LOCAL] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+HOOKS = {hook["id"]: hook for hook in LOCAL["hooks"]}
+
+
+def hooked(name, *files, cwd):
+    """The exit code of a hook before a commit, as it is called on files."""
+    words = [word.replace(".venv/bin", str(Path(sys.executable).parent)) for word in shlex.split(HOOKS[name]["entry"])]
+    return subprocess.run([*words, *files], cwd=cwd, capture_output=True).returncode
+
+
+@pytest.mark.parametrize(("name", "good", "bad"), [
+    ("ruff", "value = 1\n", "value = undefined\n"),
+    ("shell", "if true; then echo; fi\n", "if true; then echo\n"),
+    ("end", "one\ntwo\n", "one\ntwo"),
+    ("large", "small\n", "large\n" * 400_000),
+])
+def test_a_hook_lets_good_files_pass_and_stops_a_bad_one_among_them(name, good, bad, tmp_path):
+    first, second = tmp_path / "first.py", tmp_path / "second.py"
+    first.write_text(good)
+    second.write_text(good)
+    assert hooked(name, first, second, cwd=tmp_path) == 0
+    second.write_text(bad)
+    assert hooked(name, first, second, cwd=tmp_path) != 0
+
+
+def test_the_hook_on_white_space_looks_at_what_is_committed(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    for text, stopped in (("a line\n", False), ("a line \n", True), ("<<<<<<< ours\n", True)):
+        (tmp_path / "file").write_text(text)
+        subprocess.run(["git", "add", "file"], cwd=tmp_path, check=True)
+        assert (hooked("whitespace", cwd=tmp_path) != 0) == stopped
+
+
+def test_the_hook_on_notebooks_takes_outputs_away_and_leaves_a_clean_one_as_it_is(tmp_path):
+    pytest.importorskip("nbconvert")
+    source = sorted((ROOT / "notebooks").glob("*.ipynb"))[0]
+    clean, run = tmp_path / "clean.ipynb", tmp_path / "run.ipynb"
+    shutil.copy(source, clean)
+    book = json.loads(source.read_text())
+    cell = next(cell for cell in book["cells"] if cell["cell_type"] == "code")
+    cell |= {"execution_count": 3, "outputs": [{"name": "stdout", "output_type": "stream", "text": ["told\n"]}]}
+    run.write_text(json.dumps(book))
+    assert hooked("notebooks", clean, run, cwd=tmp_path) == 0
+    assert clean.read_bytes() == run.read_bytes() == source.read_bytes()
+
+
+def test_every_hook_works_without_a_network():
+    for hook in HOOKS.values():
         program, *words = shlex.split(hook["entry"])
-        assert program.startswith(".venv/bin/") or shutil.which(program)
+        assert hook["language"] == "system" and (program.startswith(".venv/bin/") or shutil.which(program))
         assert all((ROOT / word).exists() for word in words if word.startswith("tests/"))
-        assert hook["language"] == "system"  # nothing is fetched
-
-
-def test_the_hook_against_large_files_refuses_one(tmp_path):
-    (large,) = [hook for hook in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
-                if hook["id"] == "large"]
-    for size, code in ((10, 0), (2_000_001, 1)):
-        (tmp_path / "file").write_bytes(b"x" * size)
-        assert subprocess.run([*shlex.split(large["entry"]), tmp_path / "file"]).returncode == code
