@@ -23,7 +23,8 @@ from .texts import FILE
 def run(config: Config, args: dict) -> None:
     """Write collapse.parquet, recovery.parquet and, for perturbed texts, diversity.parquet into each run folder.
 
-    All runs are embedded by the encoder of this verb's own model.encoder, so that their numbers compare.
+    All runs are embedded by the encoder of this verb's own model.encoder, so that their numbers compare. Raises
+    UserError where the model has none, or where no run has kept its texts.
     """
     require(config)
     if not hasattr(config.model, "encoder"):

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from .llm import REMOTE
+from .llm import ENGINES
 from .pipeline import Pipeline, Trace, compose
 from .record import seeded
 from .robustness.conditions import validation_conditions
@@ -124,7 +124,7 @@ class TextDataModule(L.LightningDataModule):
     def _train_batches(self, epoch: int, start: int) -> Iterator[dict]:
         """This rank's batches from number `start` on. They follow from (seed, epoch, lengths of the texts)."""
         texts = self.train_texts(epoch)
-        if self.trainer and self.config.llm.kind in REMOTE and epoch + 1 < self.trainer.max_epochs:
+        if self.trainer and ENGINES[self.config.llm.kind].remote and epoch + 1 < self.trainer.max_epochs:
             self.validation_texts()  # else its first reader would wait for the round
             for round in self.rounds_of(epoch + 1):
                 self._generate_ahead(round)

@@ -41,7 +41,10 @@ PACKAGES = ("torch", "lightning", "transformers", "peft", "omegaconf", "numpy", 
 
 
 def run(config: Config, args: dict[str, str]) -> None:
-    """Evaluate a trained run, again where it has results, and write them anew; its W&B run goes on."""
+    """Evaluate a trained run, again where it has results, and write them anew; its W&B run goes on.
+
+    Raises UserError where there is no run.
+    """
     require(config)
     folder = own_folder(config, Path(args["run"])) if "run" in args else run_folder(config)
     if not (folder / "config.yaml").is_file():

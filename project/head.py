@@ -69,7 +69,10 @@ def probabilities(logits: torch.Tensor, target: Target, head: str) -> np.ndarray
 
 
 def answers(logits: torch.Tensor, target: Target, head: str) -> list[str] | list[float]:
-    """The predicted classes, or numbers in their own unit, within the bounds of the training targets."""
+    """The predicted classes, or numbers in their own unit, within the bounds of the training targets; one a row.
+
+    Logits have shape (rows, width).
+    """
     if target.kind != "number":
         return [target.classes[index] for index in probabilities(logits, target, head).argmax(-1)]
     learned = logits.squeeze(-1).double().cpu().numpy() * target.scale + target.mean

@@ -63,7 +63,8 @@ def pictures(value: Pictures) -> tuple[Picture, ...]:
 
 
 def each(change: Callable[[np.ndarray], np.ndarray], value: Pictures) -> Pictures:
-    """The pictures with their pixels, float64 in [0, 1], changed, clipped and rounded to 8 bits.
+    """The pictures with their pixels changed, clipped and rounded to 8 bits; `change` gets float64 in [0, 1] of shape
+    (height, width, 3).
 
     A ready description has no pixels and stays as it is.
     """

@@ -1,7 +1,7 @@
 """What every method offers: it is fitted to the training rows, and then answers for records under a condition.
 
-Adding a method: one module with `fit` and `load`, one dataclass in schema.KINDS, one line in MODULES, and one
-conf/method/<name>.yaml that chooses it.
+Adding a method: one module with `fit` and `load`, one dataclass in schema.KINDS, one line in MODULES, one
+conf/model/<name>.yaml, and one conf/method/<name>.yaml that chooses it.
 """
 
 import importlib

@@ -46,7 +46,10 @@ def encoder_path(encoder: str) -> str:
 
 
 def loaded(load, encoder: str, **options):
-    """A model or tokenizer, with one clear line where it is not to be had. Nothing that the hub holds is run."""
+    """A model or tokenizer, by a `from_pretrained`. Nothing that the hub holds is run.
+
+    Raises UserError where it is not to be had.
+    """
     try:
         return load(encoder_path(encoder), **options)
     except OSError as error:
@@ -55,18 +58,21 @@ def loaded(load, encoder: str, **options):
 
 
 def load_tokenizer(config: Transformer | Fusion) -> PreTrainedTokenizerBase:
-    """The encoder's tokenizer."""
+    """The encoder's tokenizer. Raises UserError where it is not to be had."""
     return loaded(AutoTokenizer.from_pretrained, config.encoder)
 
 
 def base_encoder(config: Transformer) -> torch.nn.Module:
-    """The encoder as it was published, without adapter or head. Only safetensors are read."""
+    """The encoder as it was published, without adapter or head. Only safetensors are read.
+
+    Raises UserError where it is not to be had.
+    """
     transformers_logging.set_verbosity_error()  # else it reports the weights of the head, which it does not need
     return loaded(AutoModel.from_pretrained, config.encoder, use_safetensors=True).eval()
 
 
 def base_model(config: Transformer, target: Target, seed: int) -> torch.nn.Module:
-    """The encoder with a fresh head for the target. Only safetensors are read.
+    """The encoder with a fresh head for the target, as wide as head.width says. Only safetensors are read.
 
     What the checkpoint lacks is drawn from the seed: the same weights in training and whenever the run is loaded again.
     """
@@ -162,7 +168,11 @@ class RobustTransformer(L.LightningModule):
         self._weight = batch.get("weight", 1.0)
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
-        """The views one after the other, none padded to the other's length; their losses are logged apart."""
+        """The loss, shape (); the views are read one after the other, and their losses logged apart.
+
+        A batch has `labels` of shape (rows,), and `views`: the clean one, then the candidates for the perturbed one,
+        each a dict of what the tokenizer gives, shape (rows, tokens). Clean and perturbed are padded apart.
+        """
         labels, perturbation = batch["labels"], self.config.perturbation
         view, *candidates = batch["views"]
         if perturbation.kind == "freelb":
@@ -193,6 +203,7 @@ class RobustTransformer(L.LightningModule):
     def worst(self, candidates: list[dict[str, torch.Tensor]], labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Of each row's candidates, all padded to one length, the one with the highest loss: the min-max step's max.
 
+        Candidates and what is returned are views, with values of shape (rows, tokens); `labels` has shape (rows,).
         The loss is the current weights' own, without dropout, so that no mask decides. What it costs is counted in
         scoring_samples and scoring_seconds, apart from the forward samples that are learned from.
         """
@@ -211,7 +222,7 @@ class RobustTransformer(L.LightningModule):
         return picked
 
     def backward(self, loss: torch.Tensor) -> None:
-        """The gradient of the part's share in the step's mean loss."""
+        """The gradient of the part's share in the step's mean loss, which has shape ()."""
         super().backward(loss * self._weight)
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:

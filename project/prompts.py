@@ -8,7 +8,10 @@ from .errors import UserError
 
 
 def prompt(name: str, **values: object) -> str:
-    """The instruction conf/prompts/<name>.txt on one line, with its $fields filled in."""
+    """The instruction conf/prompts/<name>.txt with its $fields filled in.
+
+    Raises UserError where there is no such file, and KeyError where a field is not given.
+    """
     path = CONF / "prompts" / f"{name}.txt"
     if not path.is_file():
         raise UserError(f"there is no prompt {path}")

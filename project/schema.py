@@ -394,7 +394,7 @@ class Robustness:
     orders: int | None = None
     """How many orders of the modalities besides the usual one are tested; null takes all."""
     natural: list[str] = field(default_factory=list)
-    """Realistic damage tested too: blur, jpeg, darkness, crop; typing, ocr, truncation; units, swapped, stale."""
+    """Realistic damage tested too, such as blur, typing or stale; conf/robustness/natural.yaml has all names."""
     natural_levels: list[float] = field(default_factory=lambda: [0.5])
     """Levels of the realistic damage; what a level means differs from one sort to the next."""
     seed: int = 1
@@ -448,10 +448,24 @@ class Config:
 
 
 KINDS = {
-    "data": {"emoji": EmojiData, "table": TableData, "petfinder": PetfinderData, "airbnb": AirbnbData,
-             "avito": AvitoData},
-    "llm": {"llamacpp": LlamaCpp, "openai": OpenAI, "transformers": Transformers},
-    "model": {"transformer": Transformer, "fusion": Fusion, "boosting": Boosting, "llm": LanguageModel,
-              "mllm": MultimodalLLM},
+    "data": {
+        "emoji": EmojiData,
+        "table": TableData,
+        "petfinder": PetfinderData,
+        "airbnb": AirbnbData,
+        "avito": AvitoData,
+    },
+    "llm": {
+        "llamacpp": LlamaCpp,
+        "openai": OpenAI,
+        "transformers": Transformers,
+    },
+    "model": {
+        "transformer": Transformer,
+        "fusion": Fusion,
+        "boosting": Boosting,
+        "llm": LanguageModel,
+        "mllm": MultimodalLLM,
+    },
 }
 """The groups whose `kind` picks one of several dataclasses."""

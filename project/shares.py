@@ -46,7 +46,7 @@ def turns(chunks: Sequence[Sequence[int]], rank: int, devices: int) -> list[Part
 
 
 def summed(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Numbers added up over all ranks; a single process has no other."""
+    """Numbers of any shape added up over all ranks, element by element; a single process has no other."""
     if not torch.distributed.is_initialized():
         return values
     total = values.to(device, copy=True)

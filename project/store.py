@@ -17,7 +17,8 @@ ACTIONS = ("ls", "stats", "verify", "seal", "compact", "merge", "export")
 def run(config: Config, args: dict) -> int:
     """Do one action on the store of the configuration, or on the folder named after the action.
 
-    Returns the exit code: 1 where `verify` finds damage.
+    Returns the exit code: 1 where `verify` finds damage. Raises UserError for an unknown action or a folder that is
+    not there.
     """
     console = Console()
     action, *folders = args.get("words") or [""]

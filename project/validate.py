@@ -173,6 +173,8 @@ def check_images(rows: Rows, config: Data, found: Findings) -> None:
 def asks_for_images(config: Data) -> bool:
     """Whether the configuration of the data wants pictures."""
     match config.kind:
+        case "emoji":
+            return True
         case "table":
             return config.image is not None
         case "petfinder":
@@ -181,7 +183,7 @@ def asks_for_images(config: Data) -> bool:
             return config.images is not None
         case "avito":
             return config.images
-    return True
+    return False
 
 
 def _unreachable(picture: Path | ZippedImage) -> str | None:

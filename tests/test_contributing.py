@@ -1,5 +1,6 @@
-"""The worked examples of CONTRIBUTING.md are applied to a copy of the project, and work."""
+"""The worked examples of CONTRIBUTING.md, applied to a copy of the project, are complete and work."""
 
+import json
 import os
 import random
 import re
@@ -7,70 +8,121 @@ import shlex
 import shutil
 import subprocess
 import sys
+from email.message import EmailMessage
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "CONTRIBUTING.md").read_text()
-STEP = re.compile(r"^(?:New, `(?P<new>[^`]+)`|In `(?P<path>[^`]+)`, (?P<where>before|after) `(?P<mark>[^`]+)`):\n\n"
-                  r"```\w+\n(?P<code>.*?)```$", re.MULTILINE | re.DOTALL)
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PLACE = re.compile(r"^(New, |In )`([^`]+)`:$", re.MULTILINE)
+LISTS = ["tests/robustness/test_conditions.py"]
+LAWS = ["tests/test_config.py", "tests/test_main.py", "tests/corruption", "tests/experts/test_table_expert.py"]
+"""The project's own tests that bear on what the examples add: fast ones, and those that draw many examples."""
+VERBS = """
+import json, sys
+from project.__main__ import main
+for words in json.loads(sys.argv[1]):
+    print("$", *words, flush=True)
+    if code := main(words):
+        sys.exit(code)
+"""
+
+
+def steps():
+    """What the page says to do: (path, new, text), of a diff its lines."""
+    for block in BLOCK.finditer(PAGE):
+        if block[1] == "bash":
+            continue
+        how, path = PLACE.findall(PAGE[: block.start()])[-1]
+        assert (how == "In ") == (block[1] == "diff"), f"{path}: a change is told as a diff, a new file as it is"
+        yield path, how == "New, ", block[2]
+
+
+def patched(text, diff, path):
+    """The text after a diff without line numbers, whose old lines must be there once."""
+    lines = diff.splitlines(keepends=True)
+    old, new = ("".join(line[1:] or "\n" for line in lines if line[:1] != sign) for sign in "+-")
+    assert text.count(old) == 1, f"CONTRIBUTING.md: {path} has these lines {text.count(old)} times:\n{old}"
+    return text.replace(old, new)
 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
     """A copy of the project with every example in it."""
     folder = tmp_path_factory.mktemp("copy")
-    for name in ("project", "conf"):
+    for name in ("project", "conf", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for step in STEP.finditer(PAGE):
-        if step["new"]:
-            (folder / step["new"]).write_text(step["code"])
-            continue
-        path, mark, code = folder / step["path"], step["mark"].replace("\\n", "\n"), step["code"]
-        text = path.read_text()
-        assert text.count(mark) == 1, f"{step['path']}: {mark!r} is there {text.count(mark)} times"
-        inline = step["where"] == "after" and code.startswith(" ") and code.count("\n") == 1
-        code = code.rstrip("\n") if inline or code.startswith("\n") else code
-        if step["where"] == "before":
-            code += "\n\n" if mark.startswith("@dataclass") else ""
-            text = text.replace(mark, code + mark)
-        else:
-            line = not inline and not code.startswith("\n")
-            text = text.replace(mark, mark + ("\n" if line else "") + (code.rstrip("\n") if line else code))
-        path.write_text(text)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for path, new, text in steps():
+        assert (folder / path).exists() != new, f"CONTRIBUTING.md: {path} is {'there already' if new else 'not there'}"
+        (folder / path).write_text(text if new else patched((folder / path).read_text(), text, path))
     return folder
 
 
+def ran(*words, folder, **kept):
+    """A Python process that imports the copy."""
+    env = {**os.environ, "PYTHONPATH": str(folder), "TCR_CONF": str(folder / "conf"), "WANDB_MODE": "offline"}
+    done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, timeout=300, **kept)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def mails(folder):
+    """Mails of two classes by thirty senders, some without a priority."""
+    draw = random.Random(0)
+    things = {"invoices": "amount tax total payment account", "holidays": "beach mountain hotel flight sun"}
+    for name, words in things.items():
+        (folder / name).mkdir(parents=True)
+        for index in range(60):
+            mail = EmailMessage()
+            mail["From"], mail["Subject"] = f"sender{index % 30}@example.org", draw.choice(["hello", "question", "re:"])
+            if index % 2:
+                mail["X-Priority"] = draw.choice("135")
+            mail.set_content(f"About the {' and the '.join(draw.sample(words.split(), 3))}, number {index}.")
+            (folder / name / f"{index}.eml").write_bytes(bytes(mail))
+
+
 def test_every_part_has_an_example():
-    parts = re.findall(r"^## An? (\w+)$", PAGE, re.MULTILINE)
-    assert parts == ["source", "expert", "engine", "corruption", "method"]
-    assert len(list(STEP.finditer(PAGE))) == PAGE.count("\n```python\n") + PAGE.count("\n```yaml\n")
+    assert re.findall(r"^### An? (\w+)$", PAGE, re.MULTILINE) == ["source", "expert", "engine", "corruption", "method"]
 
 
 def test_the_examples_work_together_through_the_ordinary_verbs(extended, tmp_path):
-    draw = random.Random(0)
-    things = {"fruit": "apple pear plum fig", "tool": "hammer saw drill wrench"}
-    rows = [f"{kind}\ta {draw.choice(words.split())} number {index} in a box"
-            for index in range(30) for kind, words in things.items()]
-    (tmp_path / "rows.txt").write_text("\n".join(rows))
-    command = PAGE.rsplit("```bash\n", 1)[1].split("```")[0].replace("\\\n", " ")
-    words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "project"]
-    env = {**os.environ, "PYTHONPATH": str(extended), "TCR_CONF": str(extended / "conf")}
-    done = subprocess.run([sys.executable, *words[1:], f"store.path={tmp_path / 'store'}"], cwd=tmp_path, env=env,
-                          capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr[-2000:]
-    (results,) = tmp_path.glob("outputs/default/nearest*/seed-0/results.parquet")
-    table = pd.read_parquet(results)
-    clean = table[(table["condition"] == "clean") & (table["metric"] == "accuracy")]["value"].item()
-    assert clean > 0.8 and "capitals" in set(table["corruption"])
-    assert (results.parent / "texts.parquet").is_file()
+    mails(tmp_path / "mails")
+    pd.DataFrame({"text": ["About the tax and the total and the payment", "About the hotel and the sun"],
+                  "subject": ["hello", None], "priority": ["1", None]}).to_csv(tmp_path / "new.csv", index=False)
+    block = [text for kind, text in BLOCK.findall(PAGE) if kind == "bash"][-1]
+    commands = [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
+    assert all(words[:3] == ["python", "-m", "project"] for words in commands)
+    told = ran("-c", VERBS, json.dumps([words[3:] for words in commands]), folder=extended, cwd=tmp_path)
+    # The source: its rows are divided by sender, and nobody expects pictures of it.
+    assert "problems: 0" in told and "images are asked for" not in told
+    run = tmp_path / "outputs/default/neighbours/seed-0"
+    assert "# Mails, by folder" in (run / "data.md").read_text()
+    # The expert and the engine: what is read is the wording of the one as the other repeats it.
+    texts = pd.read_parquet(run / "texts.parquet")
+    assert texts.astype(str).apply(lambda column: column.str.contains("priority: ")).any(axis=None)
+    assert json.loads((run / "run.json").read_text())["llm"]["calls"] > 0
+    # The corruption and the method: a condition like any other, answered better than by chance.
+    results = pd.read_parquet(run / "results.parquet").query("metric == 'accuracy'")
+    assert results.query("condition == 'clean'")["value"].item() > 0.8 and "capitals" in set(results["corruption"])
+    assert "neighbours" in (tmp_path / "outputs/default/report/index.html").read_text()
+    answers = pd.read_csv(tmp_path / "answers.csv")
+    assert answers["prediction"].tolist() == ["invoices", "holidays"] and answers["p_invoices"].between(0, 1).all()
 
 
-def test_what_the_examples_add_keeps_the_house_rules(extended):
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--config", str(ROOT / "pyproject.toml"),
-                           *[str(extended / step["new"]) for step in STEP.finditer(PAGE)
-                             if (step["new"] or "").endswith(".py")]], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+@pytest.mark.parametrize("tests", [LISTS, pytest.param(LAWS, marks=pytest.mark.slow)], ids=["lists", "laws"])
+def test_no_step_is_missing_for_the_projects_own_tests(tests, extended):
+    ran("-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", *tests, folder=extended, cwd=extended)
+
+
+def test_what_the_examples_add_keeps_the_style(extended):
+    ran("-m", "ruff", "check", "--no-cache", "project", folder=extended, cwd=extended)
+
+
+def test_a_diff_that_no_longer_fits_says_where():
+    with pytest.raises(AssertionError, match=r"some.py has these lines 0 times:\s+a = 1"):
+        patched("a = 2\n", " a = 1\n+b = 3\n", "some.py")
+    assert patched("a = 1\nb = 2\n", " a = 1\n-b = 2\n+b = 3\n", "some.py") == "a = 1\nb = 3\n"

@@ -48,7 +48,10 @@ def start(mask: torch.Tensor, width: int, radius: float) -> torch.Tensor:
 
 
 def climbed(delta: torch.Tensor, slope: torch.Tensor, config: Ascent) -> torch.Tensor:
-    """The displacement after a move along the normalised gradient, brought back to the ball; both row by row."""
+    """The displacement after a move along the normalised gradient, brought back to the ball; both row by row.
+
+    `delta` and `slope`, the gradient at it, have the shape of the embeddings: (rows, tokens, width).
+    """
     moved = delta.detach() + config.step_size * slope / norm(slope).clamp(min=1e-12)
     return moved * (config.radius / norm(moved).clamp(min=1e-12)).clamp(max=1.0)
 
@@ -59,7 +62,7 @@ def norm(displacement: torch.Tensor) -> torch.Tensor:
 
 
 def linear(loss: torch.Tensor, gradients: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> torch.Tensor:
-    """A number with the value of the loss and these gradients of the weights, without the loss's graph.
+    """A number, shape (), with the value of the loss and these gradients of the weights, without the loss's graph.
 
     So what one backward pass found reaches the optimizer with the next one, in whatever way the trainer makes it.
     """

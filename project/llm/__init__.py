@@ -1,5 +1,10 @@
-"""Language models behind a store. Adding an engine: one module here, one dataclass in schema.KINDS, one case below."""
+"""Language models behind a store.
 
+Adding an engine: one module here, one dataclass in schema.KINDS, one line in ENGINES, and one conf/llm/<name>.yaml.
+"""
+
+import importlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
@@ -8,8 +13,27 @@ from .ask import LanguageModel
 from .engine import Engine
 from .store import Store
 
-REMOTE = ("openai",)
-"""Engines that do not share the processor with training, so that they may generate while it goes on."""
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of engine: its module and class, and the key of its configuration that tells its requests side by side.
+
+    Without that key it answers one at a time. One that is `remote` does not share the processor with training, so that
+    it may generate while that goes on.
+    """
+
+    module: str
+    name: str
+    side_by_side: str | None = None
+    remote: bool = False
+
+
+ENGINES = {
+    "llamacpp": Kind("llamacpp", "LlamaCppEngine", "slots"),
+    "openai": Kind("openai", "OpenAIEngine", "concurrency", remote=True),
+    "transformers": Kind("transformers", "TransformersEngine", "batch_size"),
+}
+"""The engine of each kind of language model; its class takes the configuration of llm, and is made when first asked."""
 
 
 def open_llm(config: Config, dry: bool = False, share: tuple[int, int] = (0, 1)) -> LanguageModel:
@@ -28,26 +52,10 @@ def open_llm(config: Config, dry: bool = False, share: tuple[int, int] = (0, 1))
 
 def side_by_side(config: Config) -> int:
     """How many requests the engine answers at once, as far as the configuration tells."""
-    match config.llm.kind:
-        case "openai":
-            return config.llm.concurrency
-        case "transformers":
-            return config.llm.batch_size
-    return max(1, config.llm.slots)
+    key = ENGINES[config.llm.kind].side_by_side
+    return max(1, getattr(config.llm, key)) if key else 1
 
 
 def _engine(config: Config) -> Engine:
-    match config.llm.kind:
-        case "llamacpp":
-            from .llamacpp import LlamaCppEngine
-
-            return LlamaCppEngine(config.llm)
-        case "openai":
-            from .openai import OpenAIEngine
-
-            return OpenAIEngine(config.llm)
-        case "transformers":
-            from .transformers import TransformersEngine
-
-            return TransformersEngine(config.llm)
-    raise ValueError(f"unknown engine: {config.llm.kind}")
+    kind = ENGINES[config.llm.kind]
+    return getattr(importlib.import_module(f".{kind.module}", __package__), kind.name)(config.llm)

@@ -75,6 +75,7 @@ class LlamaCppEngine:
     """llama.cpp with as many threads and slots as are fastest here; its cache keeps the constant prefix of prompts."""
 
     def __init__(self, config: LlamaCpp):
+        """Raises UserError where the file or the package is not there, or the file is another than declared."""
         path = model_file(config)
         try:
             import xllamacpp

@@ -183,6 +183,7 @@ def compact(folder: Path) -> tuple[int, int, int]:
     """Join the shards into few, without duplicates; returns how many files there were and are, and rows dropped.
 
     The new files are whole before the old ones are deleted, so that a kill leaves at worst rows that are twice there.
+    Raises UserError where there is no room for them, and then leaves the store as it was.
     """
     old = [path for path in files(folder) if path.suffix == ".parquet"]
     kept = _earliest(old)

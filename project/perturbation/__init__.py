@@ -14,7 +14,10 @@ from .rules import apply_rules
 
 def perturb(ids: Sequence[str], texts: Sequence[Parts], round: int, config: Perturbation, llm: LanguageModel | None,
             classes: tuple[str, ...]) -> list[Parts]:
-    """The texts of the records `ids` as round `round` rewrites them; none and freelb give them back unchanged."""
+    """The texts of the records `ids` as round `round` rewrites them; none and freelb give them back unchanged.
+
+    Raises ValueError for another kind.
+    """
     match config.kind:
         case "none" | "freelb":
             return list(texts)

@@ -86,7 +86,7 @@ def arrow_texts(texts: pd.DataFrame) -> pd.DataFrame:
 
 def collapse_table(texts: pd.DataFrame, embed: Callable[[Sequence[str]], np.ndarray], metric: str, resamples: int,
                    watch: Callable = lambda completed, total: None) -> pd.DataFrame:
-    """Every measure at every arrow, in the columns `COLUMNS`, from texts.parquet.
+    """Every measure at every arrow, in the columns `COLUMNS`, from texts.parquet; `embed` gives vectors (texts, width).
 
     `effective_rank`, `mean_cosine` and `equal_texts` say how alike the records' texts are. `probe` is the score of a
     plain reader, and `probe_lost` by how much it is worse than at the arrow before, on the same records; both have an

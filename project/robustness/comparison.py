@@ -153,7 +153,7 @@ class Comparison:
         return Estimate(float(value), *interval(draws), tuple(seeds))
 
     def columns(self, names: Sequence[str]) -> np.ndarray:
-        """Where the conditions stand among those of `scores`, for measures."""
+        """Where the conditions stand among those of `scores`, for measures; shape (names,)."""
         return self.conditions.index.get_indexer(names)
 
     def mean_of(self, names: list[str]) -> Measure:

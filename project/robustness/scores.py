@@ -88,7 +88,10 @@ def macro_f1(targets: ArrayLike, predictions: ArrayLike) -> float:
 
 
 def chance(targets: ArrayLike, constant: str | float, metric: str = "accuracy") -> float:
-    """The score of always giving the best constant answer of the training rows: their majority class, or their mean."""
+    """The score of always giving the best constant answer of the training rows: their majority class, or their mean.
+
+    `targets` has shape (rows,).
+    """
     return score(targets, [constant] * len(np.asarray(targets)), metric)
 
 
@@ -96,8 +99,9 @@ def drop_ratio(clean: ArrayLike, corrupted: ArrayLike, higher_is_better: bool = 
     """Share of the performance that is lost: 1 - corrupted / clean, and for an error 1 - clean / corrupted.
 
     0 means that nothing is lost, a negative value that the corruption helped; NaN where the denominator is not
-    positive. The name is that of arXiv 2408.09798, which does not state the formula; this one is our own. It is
-    for accuracy and RMSE, not for R² or kappa, whose zero makes a ratio meaningless.
+    positive. Scores may have any shape, such as (resamples,). The name is of arXiv 2408.09798, which does not state
+    the formula; this one is our own. It is for accuracy and RMSE, not for R² or kappa, whose zero makes a ratio
+    meaningless.
     """
     return 1 - (_divide(corrupted, clean) if higher_is_better else _divide(clean, corrupted))
 

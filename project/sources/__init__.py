@@ -1,4 +1,8 @@
-"""Where rows come from. Adding a source: one module here, one dataclass in schema.KINDS, one line in READERS."""
+"""Where rows come from. Adding a source: one module here, named after its kind, one dataclass in schema.KINDS, one line
+in READERS, and one conf/data/<name>.yaml.
+
+The module's TITLE, SOURCE and TERMS, where it has them, stand in the data card.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +19,11 @@ from .splits import SPLITS, split_of, split_records
 from .table import read_table
 
 READERS: dict[str, Callable[..., Iterable[Record]]] = {
-    "emoji": read_emoji, "table": read_table, "petfinder": read_petfinder, "airbnb": read_airbnb, "avito": read_avito,
+    "emoji": read_emoji,
+    "table": read_table,
+    "petfinder": read_petfinder,
+    "airbnb": read_airbnb,
+    "avito": read_avito,
 }
 
 
@@ -45,7 +53,10 @@ def read_rows(config: Data) -> Rows:
 
 
 def select(config: Data) -> Rows:
-    """Like read_rows, but a split may be empty; without training rows the target is that of all others."""
+    """Like read_rows, but a split may be empty; without training rows the target is that of all others.
+
+    Raises UserError where there are no rows at all.
+    """
     classes: set[str | float] = set()
     chosen = split_records(_watched(READERS[config.kind](config), config, classes), config.split, config.limit)
     train = chosen["train"] or chosen["val"] + chosen["test"]

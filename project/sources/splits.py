@@ -31,7 +31,8 @@ def split_records(records: Iterable[Record], split: Split, limit: int | None = N
 
     Within a split the records stand in an order drawn by hash, and the caps and `limit` keep the first ones, so that
     a smaller selection is always a part of a larger one. `limit` keeps about so many over all splits, in proportion.
-    The records pass by once, and never more than twice what is kept are held.
+    The records pass by once, and never more than twice what is kept are held. Raises UserError where val and test leave
+    nothing to train on.
     """
     if split.val + split.test >= 1 or min(split.val, split.test) < 0:
         raise UserError(f"data.split: val={split.val} and test={split.test} leave nothing to train on; lower them")
