@@ -234,7 +234,7 @@ def run(words, capsys):
     assert code == 0, f"{' '.join(words)}: {capsys.readouterr().err[-500:]}"
 
 
-@pytest.mark.parametrize("words", [words for _, words in OURS if beginning(words) in QUICK], ids=line)
+@pytest.mark.parametrize("words", [words for _, words in OURS if " ".join(words).startswith(QUICK)], ids=line)
 def test_a_quick_command_runs(words, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
     run(words, capsys)
