@@ -57,8 +57,8 @@ HOW: dict[str, list[str] | str] = {
 }
 """How a command of the project is treated, by its beginning, the longest that fits: it is run with these arguments
 more, in a folder like a user's after `make demo`; or, where words stand here, only composed, for that reason."""
-QUICK = ("train --help", "validate data=table", "validate sweep=", "show experiment=demo")
-"""Those that `make test` runs too, for they need no earlier run and take a few seconds."""
+QUICK = ("train --help", "validate data=table", "validate sweep=")
+"""Those that `make test` runs too, for they need no earlier run and take a second or two."""
 OTHERS = ("kaggle", "hf", "git", "python3 -m venv", "wandb", "export", "unset", "for ", "sudo apt-get", "sudo slurm/")
 """Programs of others, which are not run. Files of the project among their words must be there."""
 PLACEHOLDERS = ("...", "<", "mine", "value")
