@@ -10,7 +10,6 @@ from rich.console import Console
 
 from .config import require
 from .errors import UserError
-from .evaluate import write_parquet
 from .perturbation.diversity import diversity_table
 from .progress import progress
 from .robustness.collapse import Embedder, collapse_table
@@ -18,6 +17,7 @@ from .robustness.recovery import recovery_table
 from .robustness.runs import load_runs, of_experiment
 from .schema import Config
 from .texts import FILE
+from .written import write_parquet
 
 
 def run(config: Config, args: dict) -> None:

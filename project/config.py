@@ -12,7 +12,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,16 @@ def read_mapping(path: Path, parse: Callable[[str], Any]) -> dict:
         raise UserError(f"{path}:{line} {getattr(error, 'problem', None) or _first_line(error)}") from error
     if not isinstance(mapping, dict):
         raise UserError(f"{path}: must be keys and values")
+    return mapping
+
+
+def known(mapping: object, keys: Collection[str], where: str) -> dict:
+    """The mapping. Raises UserError, which begins with `where`, where it is none or has other keys."""
+    if not isinstance(mapping, dict):
+        raise UserError(f"{where}: must be keys and values")
+    for key in mapping:
+        if key not in keys:
+            raise UserError(f"{where}: unknown key {key}; there are {', '.join(keys)}{meant(str(key), keys)}")
     return mapping
 
 

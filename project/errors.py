@@ -12,6 +12,11 @@ class UserError(Exception):
     """
 
 
+def placed(where: str, error: UserError) -> UserError:
+    """The error with `where` before each of its lines."""
+    return UserError("\n".join(f"{where}: {line}" for line in str(error).splitlines()))
+
+
 def meant(word: str, there: Iterable[str]) -> str:
     """`; did you mean X?`, or nothing where no name is near."""
     near = difflib.get_close_matches(word, list(there), n=1)

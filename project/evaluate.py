@@ -34,6 +34,7 @@ from .run_folder import run_folder
 from .schema import Config
 from .sources import Rows, read_rows
 from .texts import FILE, kept_conditions, text_rows, text_table, training_rows
+from .written import write_parquet, write_text
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     if texts:  # after the usage was summed up: what is read here again belongs to no method's cost
         texts += training_rows(pipeline, rows.train, fitted.get("epochs", 0))
         write_parquet(text_table(texts), folder / FILE)
-    write_aside(folder / "run.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "run.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     write_parquet(results, folder / "results.parquet")
     return results
 
@@ -173,20 +174,6 @@ def _predictions(records: list[Record], condition: Condition, prediction: Predic
         "probabilities": [None] * len(records) if probabilities is None else list(probabilities),
         **({"llm_prediction": said} if reasoned else {}),
     })
-
-
-def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write a table whole or not at all."""
-    aside = path.with_suffix(".part")
-    table.to_parquet(aside, index=False)
-    os.replace(aside, path)
-
-
-def write_aside(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_suffix(path.suffix + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def revision() -> str | None:

@@ -1,8 +1,6 @@
 """The verb `export`: a run's transformer for others, as plain transformers or peft load it, with a model card."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +19,7 @@ from .schema import Config
 from .sources import read_rows
 from .target import Target
 from .texts import FILE
+from .written import new_folder
 
 COMPARED = 32
 """Test texts on which what was written is compared with the run."""
@@ -41,27 +40,17 @@ def run(config: Config, args: dict[str, str]) -> None:
     if config.model.kind != "transformer":
         raise UserError(f"{folder} is of the method {config.method}, whose model is no transformer of texts; "
                         "predict runs it as it is")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"output={output} is there and not empty; give another folder")
     for name in ("results.parquet", FILE):
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}; finish it: python -m project evaluate run={folder}")
-    (finished,) = load_runs([folder])
-    target = _target(config, finished.info)
-    if alone and (drawn := without_published(config.model, target)):
-        raise UserError(f"{folder}: the encoder as it is published lacks {drawn[0]}, which the run drew from its seed "
-                        "and an adapter does not hold; export it merged, without adapter=true")
-    aside = output.with_name(f"{output.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-        apart = _write(config, folder, target, aside, alone)
-        (aside / "README.md").write_text(card(config, finished, target, alone, apart), encoding="utf-8")
-        os.replace(aside, output)
-    except OSError as error:
-        raise UserError(f"cannot write {output}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with new_folder(output) as part:
+        (finished,) = load_runs([folder])
+        target = _target(config, finished.info)
+        if alone and (drawn := without_published(config.model, target)):
+            raise UserError(f"{folder}: the encoder as it is published lacks {drawn[0]}, which the run drew from its "
+                            "seed and an adapter does not hold; export it merged, without adapter=true")
+        apart = _write(config, folder, target, part, alone)
+        (part / "README.md").write_text(card(config, finished, target, alone, apart), encoding="utf-8")
     Console().print(f"exported {folder} to {output}; its logits differ from the run's by at most {apart:.1e}",
                     highlight=False, markup=False)
 

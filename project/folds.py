@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from .errors import UserError
-from .evaluate import write_aside, write_parquet
 from .robustness.results import results_table
 from .schema import Config
 from .sources import read_rows
+from .written import write_parquet, write_text
 
 SPENT = ("steps", "forward_samples", "epochs", "seconds", "llm", "near_copies")
 """What run.json counts."""
@@ -43,7 +43,7 @@ def pool(config: Config, folders: list[Path], folder: Path) -> None:
     info = {**infos[0], **spent, **mean, "constant": constant, "folds": len(folders), "rows": rows}
     folder.mkdir(parents=True, exist_ok=True)
     write_parquet(predictions, folder / "predictions.parquet")
-    write_aside(folder / "run.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "run.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     write_parquet(results, folder / "results.parquet")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from . import head
 from .config import to_dict
 from .robustness.conditions import CLEAN
 from .robustness.runs import Run
@@ -84,8 +85,8 @@ def _aligned(config: Config) -> str:
 def _snippet(config: Config, target: Target, encoder: str, alone: bool) -> list[str]:
     """How the export is loaded and asked, in Python."""
     load, ordinal = "AutoModelForSequenceClassification.from_pretrained", config.model.head == "ordinal"
-    width = 1 if target.kind == "number" else len(target.classes) - ordinal
-    loaded = [f"base = {load}({encoder!r}, num_labels={width})  # or the folder of that encoder",
+    labels = head.width(target, config.model.head)
+    loaded = [f"base = {load}({encoder!r}, num_labels={labels})  # or the folder of that encoder",
               "model = PeftModel.from_pretrained(base, folder).eval()"] if alone else [f"model = {load}(folder)"]
     if target.kind == "number":
         learned = f"logits.item() * {target.scale!r} + {target.mean!r}"

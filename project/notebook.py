@@ -39,9 +39,16 @@ def open_runs(pattern: str | None = None) -> Comparison:
 
 
 def measure_texts(comparison: Comparison) -> None:
-    """What the verb `analyse` does, for the first run of each method that has kept its texts."""
-    folders = [str(runs[0].folder) for runs in comparison.runs.values() if (runs[0].folder / FILE).is_file()]
-    analyse.run(load_config(["experiment=demo"]), {"words": folders})  # of which it reads how texts are embedded
+    """What the verb `analyse` does, for the first run of each method that has kept texts and has not measured them."""
+    first = [runs[0].folder for runs in comparison.runs.values()]
+    new = [str(folder) for folder in first if (folder / FILE).is_file() and not _newer(folder / "collapse.parquet",
+                                                                                      folder / FILE)]
+    if new:
+        analyse.run(load_config(["experiment=demo"]), {"words": new})  # of which it reads how texts are embedded
+
+
+def _newer(path: Path, than: Path) -> bool:
+    return path.is_file() and path.stat().st_mtime >= than.stat().st_mtime
 
 
 def measured(comparison: Comparison, table: str) -> pd.DataFrame:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .config import load_config, meant, read_mapping, require, strict_yaml, to_dict
-from .errors import UserError
+from .config import known, load_config, read_mapping, require, strict_yaml, to_dict
+from .errors import UserError, meant, placed
 from .methods import UNTRAINED
 from .robustness.scores import SCORES
 from .run_folder import flat, run_folder, run_name, shown
@@ -171,7 +171,7 @@ def read_study(path: Path, settings: list[str], tiers: list[str] | None = None) 
     for setting in settings:
         if (key := setting.removeprefix("--").partition("=")[0]) in IDENTITY:
             raise UserError(f"{key} cannot be given beside a study file, which settles it")
-    said = _known(read_mapping(path, strict_yaml), KEYS, str(path))
+    said = known(read_mapping(path, strict_yaml), KEYS, str(path))
     for key in ("experiment", "tiers"):
         if not said.get(key):
             raise UserError(f"{path}: {key} is not set")
@@ -192,15 +192,6 @@ def _hours(value: object, path: Path) -> float:
     return float(value)
 
 
-def _known(mapping: object, keys: tuple[str, ...], where: str) -> dict:
-    if not isinstance(mapping, dict):
-        raise UserError(f"{where}: must be keys and values")
-    for key in mapping:
-        if key not in keys:
-            raise UserError(f"{where}: unknown key {key}; there are {', '.join(keys)}{meant(str(key), keys)}")
-    return mapping
-
-
 def _arguments(overrides: dict | None) -> list[str]:
     return [f"{key}={shown(value)}" for key, value in flat(overrides or {}).items()]
 
@@ -208,7 +199,7 @@ def _arguments(overrides: dict | None) -> list[str]:
 def _entries(path: Path, tier: str, said: dict, lines: dict, settings: list[str]) -> list[Entry]:
     """The entries of one tier, fold by fold."""
     where = f"{path}: tier {tier}"
-    lines = _known(lines, TIER_KEYS, where)
+    lines = known(lines, TIER_KEYS, where)
     seeds, folds = lines.get("seeds"), said.get("folds")
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise UserError(f"{where}: seeds must be a list of whole numbers from 0, such as [0, 1, 2, 3, 4]")
@@ -216,7 +207,7 @@ def _entries(path: Path, tier: str, said: dict, lines: dict, settings: list[str]
         raise UserError(f"{path}: folds={shown(folds)} must be a whole number from 2")
     entries = []
     for line in lines.get("methods") or []:
-        variant = _known({"method": line} if isinstance(line, str) else line, VARIANT_KEYS, where)
+        variant = known({"method": line} if isinstance(line, str) else line, VARIANT_KEYS, where)
         method = variant.get("method")
         name = variant.get("name", method)
         if not name or not method:
@@ -234,7 +225,7 @@ def _entries(path: Path, tier: str, said: dict, lines: dict, settings: list[str]
                 copy.trials()
                 copy.run(seeds[0])
         except UserError as error:
-            raise UserError("\n".join(f"{where}, {name}: {line}" for line in str(error).splitlines())) from error
+            raise placed(f"{where}, {name}", error) from error
         entries += copies
     if not entries:
         raise UserError(f"{where}: no methods")

@@ -1,7 +1,6 @@
 """The verb `predict`, and load_run: a trained run answers for new rows, by the text path of its training."""
 
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from .schema import Config
 from .sources import read_rows
 from .sources.frames import SEPARATORS, read_frame
 from .sources.new_rows import check_columns, checked, input_columns, record_of
+from .written import aside, write_parquet
 
 BATCH = 256
 """Rows that are described, aligned and scored at once: their images are in memory."""
@@ -68,17 +68,12 @@ def run(config: Config, args: dict[str, str]) -> None:
 
 def _write(table: pd.DataFrame, output: Path) -> None:
     """Write a table whole or not at all."""
-    aside = output.with_name(f"{output.name}.part")
     ending = next(ending for ending in ENDINGS if output.name.lower().endswith(ending))
-    try:
-        if ending == ".parquet":
-            table.assign(**{name: _of_one_type(table[name]) for name in table}).to_parquet(aside, index=False)
-        else:
-            table.to_csv(aside, index=False, sep=SEPARATORS[ending],
-                         compression="gzip" if ending.endswith("gz") else None)
-        os.replace(aside, output)
-    finally:
-        aside.unlink(missing_ok=True)
+    if ending == ".parquet":
+        write_parquet(table.assign(**{name: _of_one_type(table[name]) for name in table}), output)
+        return
+    with aside(output) as part:
+        table.to_csv(part, index=False, sep=SEPARATORS[ending], compression="gzip" if ending.endswith("gz") else None)
 
 
 def _of_one_type(column: pd.Series) -> pd.Series:

@@ -14,13 +14,13 @@ from pathlib import Path
 from . import report
 from .config import flag
 from .errors import UserError
-from .evaluate import write_aside
 from .folds import pool
 from .outlook import duration, lacking, overview, remaining
 from .plan import Entry, Run, Study, choice, read_study, tuning_table
 from .run_folder import run_folder
 from .schema import Config
 from .train import FINISHED
+from .written import write_text
 
 MINUTE = 60
 """Seconds between two notes of what was spent."""
@@ -100,7 +100,7 @@ class Session:
         for entry, seed in self.study.steps():
             if any([self._make(trial) for trial in entry.trials()]):
                 table = tuning_table(self.study.entries)
-                write_aside(self.study.folder / "tuning.csv", table.to_csv(index=False))
+                write_text(self.study.folder / "tuning.csv", table.to_csv(index=False))
             chosen = choice(entry)
             if chosen is not None:
                 self._make(entry.run(seed, chosen))
@@ -165,7 +165,7 @@ class Session:
                 self._keep()
 
     def _keep(self) -> None:
-        write_aside(self.study.folder / "state.json", json.dumps(self.state, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.study.folder / "state.json", json.dumps(self.state, indent=2, ensure_ascii=False) + "\n")
 
     def close(self) -> int:
         """Pool the folds, say what is done, failed and left, and write the report; returns how many failed."""

@@ -24,12 +24,12 @@ from rich.table import Table
 from . import train
 from .config import load_config
 from .errors import UserError
-from .evaluate import write_aside
 from .fitting import watched
 from .interruption import Interrupted
 from .robustness.scores import SCORES
 from .run_folder import run_folder, shown
 from .sweep_file import Parameter, Sweep, read_sweep
+from .written import write_text
 
 BEAT = 30
 """Seconds between two signs of life of a worker."""
@@ -82,7 +82,7 @@ def open_study(sweep: Sweep, folder: Path) -> optuna.Study:
                         "delete the folder")
     if _claimed(folder, "begun"):
         for chosen in sweep.grid() if sweep.method == "grid" else []:
-            study.enqueue_trial({key: chosen[key] for key in chosen})
+            study.enqueue_trial(chosen)
         study.set_user_attr("definition", definition)
     while "definition" not in study.user_attrs:  # another worker enqueues the grid
         time.sleep(0.2)
@@ -175,11 +175,10 @@ def _left(frozen: optuna.trial.FrozenTrial, folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _alive(beat: Path) -> Iterator[None]:
-    """Touches a file now and then, so that workers of other hosts see that this one lives."""
+    """Touches the file that _taken made now and then, so that workers of other hosts see that this one lives."""
     ended = threading.Event()
 
     def beating() -> None:
-        beat.touch()
         while not ended.wait(BEAT):
             beat.touch()
 
@@ -217,12 +216,13 @@ def make(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> str:
     except Interrupted as error:
         raise Interrupted("the sweep goes on with the same command") from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
+        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        reason = told.splitlines()[0][:300]
         log = folder / f"trial-{trial.number}.log"
         log.write_text(traceback.format_exc(), encoding="utf-8")
-        trial.set_user_attr("error", reason.splitlines()[0][:300])
+        trial.set_user_attr("error", reason)
         study.tell(trial, state=TrialState.FAIL)
-        return f"failed: {reason.splitlines()[0][:300]} ({log})"
+        return f"failed: {reason} ({log})"
     finally:
         wandb.finish()  # that of a training that was broken off
 
@@ -252,7 +252,7 @@ def tell(sweep: Sweep, study: optuna.Study, folder: Path, console: Console) -> i
              **each.params, "seconds": each.duration and round(each.duration.total_seconds(), 1),
              "folder": each.user_attrs.get("folder"), "error": each.user_attrs.get("error")} for each in trials]
     table = pd.DataFrame(rows).sort_values(sweep.metric, ascending=not sweep.maximize, na_position="last")
-    write_aside(folder / "trials.csv", table.to_csv(index=False))
+    write_text(folder / "trials.csv", table.to_csv(index=False))
     shown_columns = [name for name in table.columns if name not in ("seconds", "folder", "error")]
     printed = Table(*shown_columns, title=f"{sweep.path.stem}: the best of {len(table)} trials")
     for row in table.head(SHOWN)[shown_columns].itertuples(index=False):

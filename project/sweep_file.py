@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import load_config, read_mapping, strict_yaml
-from .errors import UserError, meant
+from .config import known, load_config, read_mapping, strict_yaml
+from .errors import UserError, meant, placed
 from .run_folder import shown
 
 KEYS = ("program", "name", "description", "project", "entity", "method", "metric", "parameters", "command",
@@ -79,7 +79,7 @@ def read_sweep(path: Path, settings: list[str] = ()) -> Sweep:
     A configuration is composed for every value of a parameter, and for both ends of a range. Raises UserError, which
     names the file and the key.
     """
-    said = _known(read_mapping(path, strict_yaml), KEYS, str(path))
+    said = known(read_mapping(path, strict_yaml), KEYS, str(path))
     method = said.get("method")
     if method not in METHODS:
         raise UserError(f"{path}: method: {shown(method)} is none of {', '.join(METHODS)}{meant(str(method), METHODS)}")
@@ -95,28 +95,15 @@ def read_sweep(path: Path, settings: list[str] = ()) -> Sweep:
         raise UserError(f"{path}: parameters: {ranges[0]}: a grid wants values, not a range")
     for parameter in parameters:
         for value in parameter.ends:
-            _composes(sweep, {parameter.key: value}, f"{path}: parameters: {parameter.key}={value}")
+            try:
+                load_config(sweep.arguments({parameter.key: value}))
+            except UserError as error:
+                raise placed(f"{path}: parameters: {parameter.key}={value}", error) from error
     return sweep
 
 
-def _composes(sweep: Sweep, chosen: dict[str, str], where: str) -> None:
-    try:
-        load_config(sweep.arguments(chosen))
-    except UserError as error:
-        raise UserError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from error
-
-
-def _known(mapping: object, keys: tuple[str, ...], where: str) -> dict:
-    if not isinstance(mapping, dict):
-        raise UserError(f"{where}: must be keys and values")
-    for key in mapping:
-        if key not in keys:
-            raise UserError(f"{where}: unknown key {key}; there are {', '.join(keys)}{meant(str(key), keys)}")
-    return mapping
-
-
 def _metric(said: object, path: Path) -> tuple[str, bool]:
-    mapping = _known(said, ("name", "goal", "target"), f"{path}: metric")
+    mapping = known(said, ("name", "goal", "target"), f"{path}: metric")
     name, goal = mapping.get("name"), mapping.get("goal", "minimize")  # W&B minimizes where no goal is given
     if name not in METRICS:
         raise UserError(f"{path}: metric.name: {shown(name)} is not logged of validation rows; there are "
@@ -132,7 +119,7 @@ def _parameter(key: str, said: object, where: str) -> Parameter:
     if isinstance(said, dict) and "parameters" in said:
         raise UserError(f"{where}: nested parameters make no key=value arguments; write the dotted key, such as "
                         "trainer.lr")
-    said = _known(said, PARAMETER_KEYS, where)
+    said = known(said, PARAMETER_KEYS, where)
     for kind, needed in (("constant", "value"), ("categorical", "values")):
         if said.get("distribution") == kind and needed not in said:
             raise UserError(f"{where}: a distribution {kind} wants {needed}")
@@ -175,7 +162,7 @@ def _range(key: str, said: dict, where: str) -> Parameter:
 def _early(said: object, path: Path) -> dict | None:
     if said is None:
         return None
-    said = _known(said, HYPERBAND_KEYS, f"{path}: early_terminate")
+    said = known(said, HYPERBAND_KEYS, f"{path}: early_terminate")
     if said.get("type") != "hyperband":
         raise UserError(f"{path}: early_terminate.type: {shown(said.get('type'))} is not hyperband")
     for key in ("min_iter", "max_iter", "eta", "s"):

@@ -11,7 +11,7 @@ from rich.console import Console
 from . import tracking
 from .config import flag, require, to_dict, to_yaml
 from .errors import UserError
-from .evaluate import evaluate_run, write_aside
+from .evaluate import evaluate_run
 from .interruption import Interrupted
 from .llm import open_llm
 from .llm.ask import Usage
@@ -23,6 +23,7 @@ from .sources import read_rows
 from .sources.card import card
 from .sources.columns import inferred
 from .sources.copies import near_copies
+from .written import write_text
 
 FINISHED = "results.parquet"
 """The last file that a run writes."""
@@ -54,8 +55,8 @@ def run(config: Config, args: dict[str, str]) -> None:
     copies = near_copies(rows)
     if first:
         folder.mkdir(parents=True, exist_ok=True)
-        write_aside(folder / "config.yaml", to_yaml(config))
-        write_aside(folder / "data.md", card(rows, config.data, copies))
+        write_text(folder / "config.yaml", to_yaml(config))
+        write_text(folder / "data.md", card(rows, config.data, copies))
     with llm.store:
         try:
             fitted = method_of(config).fit(config, folder, pipeline, rows, logger) | {"near_copies": len(copies.pairs)}
@@ -69,7 +70,7 @@ def run(config: Config, args: dict[str, str]) -> None:
         llm.usage = Usage()  # the evaluation counts its own, in whatever process it is made
         if not evaluating:
             about = {"method": config.method, "name": config.name, "data": config.data.name, "seed": config.seed}
-            write_aside(folder / FITTED, json.dumps(fitted | about | {"metric": rows.target.metric}, indent=2) + "\n")
+            write_text(folder / FITTED, json.dumps(fitted | about | {"metric": rows.target.metric}, indent=2) + "\n")
             if logger is not None:
                 logger.experiment.finish()
             console.print(f"trained {folder}; evaluate it: python -m project evaluate run={folder}", highlight=False)

@@ -74,7 +74,7 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     _, _, setting, found, learned = max(tried, key=lambda item: item[:2])
     kept = {"setting": asdict(setting), "answers": learned(seen[CLEAN]).answers}
     (folder / CHOSEN).write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
-    return {"seconds": {"train": round(time.perf_counter() - start, 1)}, "trials": len(tried),
+    return {"seconds": {"train": round(time.perf_counter() - start, 3)}, "trials": len(tried),
             "setting": {name: value for name, value in asdict(setting).items() if value is not None},
             "val": {"best_score": found["score"], "last": found}}
 

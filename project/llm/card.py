@@ -2,15 +2,13 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
-from ..errors import UserError
+from ..written import new_folder
 from .store import Row
 from .upkeep import one_file, stats
 
@@ -22,21 +20,11 @@ def export(folder: Path, output: Path) -> int:
 
     Raises UserError where the output is there and not empty.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"output={output} is there and not empty; give another folder")
-    aside = output.with_name(f"{output.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-        table = one_file(folder, aside / FILE)
-        digest = hashlib.sha256((aside / FILE).read_bytes()).hexdigest()
+    with new_folder(output) as part:
+        table = one_file(folder, part / FILE)
+        digest = hashlib.sha256((part / FILE).read_bytes()).hexdigest()
         rows = [Row(**row) for row in table.to_pylist()]
-        (aside / "README.md").write_text(card(rows, digest), encoding="utf-8")
-        os.replace(aside, output)
-    except OSError as error:
-        raise UserError(f"cannot write {output}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        (part / "README.md").write_text(card(rows, digest), encoding="utf-8")
     return len(rows)
 
 

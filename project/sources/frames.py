@@ -1,10 +1,11 @@
 """CSV, TSV, JSONL and Parquet files as data frames; what cannot be read is one clear line each."""
 
+import difflib
 import gzip
 import json
 import warnings
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def raise_all(problems: list[str]) -> None:
     more = [f"and {len(problems) - SHOWN} more problems"] if len(problems) > SHOWN else []
     if problems:
         raise UserError("\n".join(problems[:SHOWN] + more))
+
+
+def nearest(column: str, columns: Sequence[str], otherwise: str = "") -> str:
+    """How an error goes on of a column that is not there: what may have been meant, else `otherwise` and all names."""
+    by_lower = {str(name).lower(): name for name in columns}
+    if close := difflib.get_close_matches(column.lower(), by_lower, n=1):
+        return f"did you mean {by_lower[close[0]]!r}?"
+    listed = ", ".join(map(repr, columns[:SHOWN])) + (", ..." if len(columns) > SHOWN else "")
+    return f"{otherwise}the columns are {listed}"
 
 
 def read_frame(path: Path, as_written: Collection[str] | None = None, table: Collection[str] = (), *,

@@ -3,7 +3,6 @@
 A row is read by itself: its text never depends on the rows beside it, and a problem of one is no problem of the others.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from ..record import Record
 from ..schema import Data, TableData
 from . import Rows
 from .columns import Wording, wording_of
-from .frames import MISSING, MISSING_IN_TABLE, SEPARATORS, SHOWN, cell, cells, raise_all, read_frame
+from .frames import MISSING, MISSING_IN_TABLE, SEPARATORS, cell, cells, nearest, raise_all, read_frame
 from .table import checked_image
 
 
@@ -64,14 +63,9 @@ def check_columns(names: Sequence[str], columns: InputColumns, where: str) -> No
     """Raises UserError, a line each, where a column that the run reads is not among the names, or any stands twice."""
     problems = [f"{where}: the column {name!r:.60} stands twice; rename one of them"
                 for name in dict.fromkeys(names) if list(names).count(name) > 1]
-    by_lower = {str(name).lower(): name for name in names}
-    for column in columns.names:
-        if column not in names:
-            close = difflib.get_close_matches(column.lower(), by_lower, n=1)
-            listed = ", ".join(map(repr, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
-            mend = (f"did you mean {by_lower[close[0]]!r}?" if close else
-                    f"add it, with empty cells where there is nothing; the columns are {listed}")
-            problems.append(f"{where}: no column {column!r}, which the run reads; {mend}")
+    problems += [f"{where}: no column {column!r}, which the run reads; "
+                 f"{nearest(column, names, 'add it, with empty cells where there is nothing; ')}"
+                 for column in columns.names if column not in names]
     raise_all(problems)
 
 

@@ -3,7 +3,6 @@
 All rows are checked before the first is used, so that every problem is seen at once and before anything is spent.
 """
 
-import difflib
 from pathlib import Path
 
 from PIL import Image
@@ -12,7 +11,7 @@ from ..errors import UserError
 from ..record import Record
 from ..schema import TableData
 from .columns import as_targets, as_written, in_words, inferred, task_of
-from .frames import SHOWN, cells, raise_all, read_frame
+from .frames import cells, nearest, raise_all, read_frame
 
 UNFIT = {
     "number": "no finite number; write one in digits, drop the row, or set data.task=class",
@@ -118,13 +117,9 @@ def _column_problems(config: TableData, path: Path, columns: list[str]) -> list[
     """What is wrong with the columns that the configuration names."""
     problems = []
     named = _columns(config)
-    by_lower = {column.lower(): column for column in columns}
     for key, column in named:
         if column not in columns:
-            close = difflib.get_close_matches(column.lower(), by_lower, n=1)
-            listed = ", ".join(map(repr, columns[:SHOWN])) + (", ..." if len(columns) > SHOWN else "")
-            mend = f"did you mean {by_lower[close[0]]!r}?" if close else f"the columns are {listed}"
-            problems.append(f"{path}: no column {column!r}, which data.{key} names; {mend}")
+            problems.append(f"{path}: no column {column!r}, which data.{key} names; {nearest(column, columns)}")
     inputs = [(key, column) for key, column in named if key in ("image", "text", "table")]
     if not inputs:
         problems.append(f"{path}: nothing to predict from; name a column under data.image, data.text or data.table")

@@ -10,7 +10,8 @@ from PIL import Image
 
 from project.errors import UserError
 from project.schema import TableData
-from project.sources.table import SHOWN, read_table
+from project.sources.frames import SHOWN
+from project.sources.table import read_table
 
 CSV = """id,photo,title,body,price,rooms,new,target
 007,a.png,Cat,soft and small,1.5,3.0,True,pet
