@@ -9,8 +9,7 @@ one epoch in a process of its own; medians over the rounds, in which the order t
 - speed: samples/s over those of the Trainer, with its default padding (random batches, each padded to its longest
   text) and with train_sampling_strategy="group_by_length"; bars 1.5 and 1.0.
 - memory: the highest resident set over the Trainer's, whichever sampling has less, in runs apart in which malloc gives
-  freed blocks back (else it is what the heap has kept between batches of different lengths), to two digits: the third
-  one differs between runs; bar 1.0.
+  freed blocks back (else it is what the heap has kept between batches of different lengths); bar 1.0.
 - processes: samples/s of two processes (gloo) over twice those of one, one thread each; no bar.
 - resume: seconds from the command to the first training step, one that goes on in mid-epoch over a fresh one; bar 1.2.
 """
@@ -167,7 +166,7 @@ def speed_and_memory(path: Path, rounds: int) -> dict:
     return {side: {name: round(value, 1) for name, value in told.items()} for side, told in median.items()} | {
         "speed_default": round(median["ours"]["samples_per_second"] / median["default"]["samples_per_second"], 2),
         "speed_grouped": round(median["ours"]["samples_per_second"] / median["grouped"]["samples_per_second"], 2),
-        "memory": round(median["ours"]["memory"] / min(median[side]["memory"] for side in sides[1:]), 2)}
+        "memory": round(median["ours"]["memory"] / min(median[side]["memory"] for side in sides[1:]), 3)}
 
 
 def processes(path: Path, rounds: int) -> dict:
