@@ -50,7 +50,8 @@ VERBS = {
     ),
     "evaluate": Verb(
         "evaluate a trained run, or again, or on the texts of another language model",
-        {"run": f"{RUN}; llm=<option> beside it reads that model's texts, and writes to a copy, <name>@<model>"},
+        {"run": f"{RUN}; robustness.<key> beside it tests otherwise than before; llm=<option> reads that model's "
+                "texts, and writes to a copy, <name>@<model>"},
     ),
     "predict": Verb(
         "answer for new rows with a trained run",

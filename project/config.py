@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from .check import check
 from .errors import UserError, meant
-from .run_folder import flat, of_environment, run_name, shown
+from .run_folder import flat, of_environment, of_test, run_name, shown
 from .schema import KINDS, Config
 
 CONF = Path(os.environ.get("TCR_CONF") or Path(__file__).parent.parent / "conf")
@@ -53,12 +53,12 @@ def load_config(args: list[str], root: Path = CONF) -> Config:
 def run_config(folder: str | Path, args: Iterable[str] = (), root: Path = CONF) -> Config:
     """The configuration of a run folder. Raises UserError.
 
-    args may set the keys that of_environment names, and choose another option of llm, with its keys.
+    args may set the keys that of_environment and of_test name, and choose another option of llm, with its keys.
     """
     path, command = Path(folder) / "config.yaml", _command_line(args)
     llm = command.choices.get("llm")
     for key in [*command.choices, *command.values]:
-        if not (of_environment(key) or llm and key.split(".")[0] == "llm"):
+        if not (of_environment(key) or of_test(key) or llm and key.split(".")[0] == "llm"):
             raise UserError(f"{COMMAND_LINE}: {key} cannot be given beside run={folder}, which settles it")
     if not path.is_file():
         raise UserError(f"{folder} is not a run folder: it has no config.yaml")

@@ -21,6 +21,7 @@ from . import tracking
 from .config import require, run_config, to_yaml
 from .corrupt import corrupt
 from .errors import UserError
+from .finished import FINISHED, FITTED, is_begun
 from .llm import open_llm
 from .llm.ask import Usage, together
 from .methods import Prediction, Predictor, method_of
@@ -44,16 +45,16 @@ PACKAGES = ("torch", "lightning", "transformers", "peft", "omegaconf", "numpy", 
 def run(config: Config, args: dict[str, str]) -> None:
     """Evaluate a trained run, again where it has results, and write them anew; its W&B run goes on.
 
-    Raises UserError where there is no run.
+    Raises UserError where there is no run, or one that was trained as another configuration says.
     """
     require(config)
     folder = own_folder(config, Path(args["run"])) if "run" in args else run_folder(config)
-    if not (folder / "config.yaml").is_file():
+    if not ("run" in args or is_begun(config)):
         raise UserError(f"{folder} holds no run; make it first: python -m project train "
                         f"experiment={config.experiment} method={config.method} seed={config.seed}")
     rows = read_rows(config.data)
     llm = open_llm(config)
-    known = folder / "run.json"
+    known = folder / FITTED
     fitted = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
     with llm.store:
         pipeline = open_pipeline(config, rows, llm)
@@ -88,6 +89,7 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     itself, for run.json, whose `llm` is what training and evaluation asked of the language model.
     """
     start = time.perf_counter()
+    fitted = {key: value for key, value in fitted.items() if key not in ("unparsed", "attack")}  # of a former test
     predictor = method_of(config).load(config, folder, pipeline, rows)
     paid = fitted.get("llm_train", {})
     if paid.get("generations") and pipeline.exemplar:  # which the training has paid for
@@ -129,12 +131,14 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
         "git": revision(), "hardware": hardware(), "wandb": str(folder / "wandb"),
     }
     info["seconds"] = {**fitted.get("seconds", {}), "evaluate": round(time.perf_counter() - start, 1)}
+    (folder / FINISHED).unlink(missing_ok=True)  # of an earlier evaluation, which may have had other conditions
     write_parquet(predictions, folder / "predictions.parquet")
     if texts:  # after the usage was summed up: what is read here again belongs to no method's cost
         texts += training_rows(pipeline, rows.train, fitted.get("epochs", 0))
         write_parquet(text_table(texts), folder / FILE)
-    write_text(folder / "run.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n")
-    write_parquet(results, folder / "results.parquet")
+    write_text(folder / FITTED, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "config.yaml", to_yaml(config))
+    write_parquet(results, folder / FINISHED)
     return results
 
 

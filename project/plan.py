@@ -11,11 +11,11 @@ import pandas as pd
 
 from .config import known, load_config, read_mapping, require, strict_yaml, to_dict
 from .errors import UserError, meant, placed
+from .finished import is_finished, is_trained
 from .methods import UNTRAINED
 from .robustness.scores import SCORES
-from .run_folder import flat, run_folder, run_name, shown
+from .run_folder import flat, of_test, run_folder, run_name, shown
 from .schema import Config
-from .train import FINISHED, FITTED, is_finished
 
 KEYS = ("experiment", "hours", "folds", "overrides", "tune", "tiers")
 TIER_KEYS = ("methods", "seeds", "overrides")
@@ -47,7 +47,7 @@ class Run:
     def finished(self) -> bool:
         """Whether all is there, of this configuration."""
         try:
-            there = is_finished(self.config, FITTED if self.trial else FINISHED)
+            there = self._there()
         except UserError:
             return False
         return there and not (self.trial and self.validation is None)
@@ -56,7 +56,7 @@ class Run:
     def problem(self) -> str | None:
         """Why it cannot be made: its folder holds a run of another configuration, or a trial gives no score."""
         try:
-            there = is_finished(self.config, FITTED if self.trial else FINISHED)
+            there = self._there()
         except UserError as error:
             return str(error)
         if there and self.trial and self.validation is None:
@@ -75,6 +75,9 @@ class Run:
     def seconds(self) -> float:
         """What the finished run says that it took."""
         return float(sum(self._info().get("seconds", {}).values()))
+
+    def _there(self) -> bool:
+        return (is_trained if self.trial else is_finished)(self.config)
 
     def _info(self) -> dict:
         return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
@@ -102,12 +105,13 @@ class Entry:
         return f"{self.tier}: {self.name}" + ("" if self.fold is None else f", fold {self.fold}")
 
     def trials(self) -> list[Run]:
-        """One run for each setting of the grid, with the first seed; named by its settings, so that equal trials of
-        two tiers are one."""
+        """One run for each setting of the grid, with the first seed; named by what it is trained with, so that equal
+        trials of two tiers are one."""
         runs = []
         for chosen in self.grid:
             config = _composed((*self._placed, f"name={self.name}", *chosen))
-            name = run_name(config.method, to_dict(config), {})
+            name = run_name(config.method, {key: value for key, value in flat(to_dict(config)).items()
+                                            if not of_test(key)}, {})
             runs.append(self._run(f"trial {' '.join(chosen)}", chosen, self.seeds[0], name, "tuning", trial=True))
         return runs
 

@@ -33,6 +33,11 @@ def of_environment(key: str) -> bool:
     return any(key == place or key.startswith(f"{place}.") for place in ENVIRONMENT)
 
 
+def of_test(key: str) -> bool:
+    """Whether a key bears on the test alone, so that what is trained may be tested anew with another value."""
+    return key.startswith("robustness.") and not key.startswith("robustness.val_")
+
+
 def run_name(method: str, config: dict, plain: dict) -> str:
     """The method's name, and a digest of what bears on results and differs from `plain`, the method by itself."""
     mine, its = _bearing(config), _bearing(plain)
@@ -57,11 +62,11 @@ def config_digest(config: dict) -> str:
     return hashlib.sha256(json.dumps({"seed": config.get("seed"), **_bearing(config)}).encode()).hexdigest()
 
 
-def differences(old: dict, new: dict) -> list[str]:
-    """One line for each key that bears on results, or is the seed, and differs: `trainer.lr: 0.001 -> 0.01`."""
+def differences(old: dict, new: dict) -> dict[str, str]:
+    """How each key differs that bears on results, or is the seed: `trainer.lr` to `0.001 -> 0.01`."""
     before, after = ({"seed": side.get("seed"), **_bearing(side)} for side in (old, new))
     pairs = {key: (before.get(key, "absent"), after.get(key, "absent")) for key in {**before, **after}}
-    return [f"{key}: {shown(was)} -> {shown(now)}" for key, (was, now) in pairs.items() if was != now]
+    return {key: f"{shown(was)} -> {shown(now)}" for key, (was, now) in pairs.items() if was != now}
 
 
 def shown(value: Any) -> str:

@@ -14,12 +14,12 @@ from pathlib import Path
 from . import report
 from .config import flag
 from .errors import UserError
+from .finished import FINISHED
 from .folds import pool
 from .outlook import duration, lacking, overview, remaining
 from .plan import Entry, Run, Study, choice, read_study, tuning_table
 from .run_folder import run_folder
 from .schema import Config
-from .train import FINISHED
 from .written import write_text
 
 MINUTE = 60

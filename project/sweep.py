@@ -24,6 +24,7 @@ from rich.table import Table
 from . import train
 from .config import load_config
 from .errors import UserError
+from .finished import FITTED
 from .fitting import watched
 from .interruption import Interrupted
 from .robustness.scores import SCORES
@@ -232,7 +233,7 @@ def _value(sweep: Sweep, trial: Trial) -> float:
 
     Raises UserError where the sweep wants the worse of it.
     """
-    info = json.loads((Path(trial.user_attrs["folder"]) / train.FITTED).read_text(encoding="utf-8"))
+    info = json.loads((Path(trial.user_attrs["folder"]) / FITTED).read_text(encoding="utf-8"))
     val = info.get("val")
     if not val:
         raise UserError(f"method={info['method']} has no validation score")

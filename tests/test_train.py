@@ -46,7 +46,7 @@ def test_a_run_leaves_exactly_what_explains_it(finished):
 def test_without_evaluation_a_run_ends_with_its_validation_scores(tiny_args, finished, tmp_path, monkeypatch):
     args = [*tiny_args, "method=rules", f"output={tmp_path / 'trial'}"]
     with monkeypatch.context() as patched:
-        patched.setattr(train, "evaluate_run", None)
+        patched.setattr(evaluate, "evaluate_run", None)
         train.run(load_config(args), {"evaluate": "false"})
         folder = run_folder(load_config(args))
         left = {path.name for path in folder.iterdir()}
@@ -110,6 +110,46 @@ def test_two_runs_with_one_seed_give_equal_results(finished, tiny_args, tmp_path
 def test_another_configuration_in_the_same_folder_shows_the_difference(finished, tiny_args):
     with pytest.raises(UserError, match=r"trainer.lr: 0.001 -> 0.002"):
         trained([*tiny_args, "method=rules", "trainer.lr=0.002", f"name={finished.parent.name}"])
+
+
+def test_other_tests_of_a_trained_run_are_made_without_training_it_again(finished, tiny_args, monkeypatch):
+    before, told = pd.read_parquet(finished / "predictions.parquet"), json.loads((finished / "run.json").read_text())
+    monkeypatch.delattr(RobustTransformer, "training_step")
+    assert trained([*tiny_args, "method=rules", "robustness.levels=[0.5,0.9]", "robustness.natural=[typing]",
+                    f"name={finished.parent.name}"]) == finished
+    after, info = pd.read_parquet(finished / "predictions.parquet"), json.loads((finished / "run.json").read_text())
+    added = set(after["condition"]) - set(before["condition"])
+    assert {"noisy(all, 0.9)", "noisy(text, 0.9)"} < added and any("typing" in condition for condition in added)
+    same = after[after["condition"].isin(before["condition"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(before, same)
+    assert run_config(finished).robustness.levels == [0.5, 0.9]
+    for key in ("steps", "forward_samples", "val", "llm_train"):
+        assert info[key] == told[key]
+    monkeypatch.setattr(evaluate, "evaluate_run", None)
+    assert main(["train", *tiny_args, "method=rules", "robustness.levels=[0.5,0.9]", "robustness.natural=[typing]",
+                 f"name={finished.parent.name}"]) == 0
+
+
+def test_a_test_that_breaks_off_leaves_the_former_one_whole(finished, tiny_args, monkeypatch):
+    def fails(*args, **options):
+        raise UserError("no")
+
+    kept = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    monkeypatch.setattr(evaluate, "results_table", fails)
+    with pytest.raises(UserError):
+        trained([*tiny_args, "method=rules", "robustness.levels=[0.9]", f"name={finished.parent.name}"])
+    assert kept == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+
+
+def test_a_run_folder_may_be_tested_otherwise(finished):
+    assert main(["evaluate", f"run={finished}", "robustness.missing=none"]) == 0
+    assert not pd.read_parquet(finished / "predictions.parquet")["condition"].str.startswith("missing").any()
+    assert run_config(finished).robustness.missing == "none"
+
+
+def test_a_run_that_was_trained_otherwise_is_not_evaluated_as_if_it_were_this_one(finished, tiny_args):
+    with pytest.raises(UserError, match="trainer.lr: 0.001 -> 0.002"):
+        evaluate.run(load_config([*tiny_args, "method=rules", "trainer.lr=0.002", f"name={finished.parent.name}"]), {})
 
 
 @pytest.mark.parametrize(("extra", "task", "metric", "further"), [
