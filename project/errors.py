@@ -8,8 +8,11 @@ class UserError(Exception):
     """A mistake that the user can mend: what is wrong, where, and how to mend it, in one line.
 
     The command line prints the message alone and leaves with exit code 2; any other exception is a bug and
-    shows its traceback.
+    shows its traceback. A notebook shows the message alone too.
     """
+
+    def _render_traceback_(self) -> list[str]:  # IPython asks for it
+        return [f"error: {self}"]
 
 
 def placed(where: str, error: UserError) -> UserError:

@@ -77,7 +77,7 @@ def cost_against_robustness(comparison: Comparison, table: pd.DataFrame, methods
             panel.plot([x], [drop.value], linestyle="", marker=marker, color=colour, markersize=7,
                        label=plain_text(method))
         if means[name].max() > 0:
-            panel.set_xlim(left=-0.05 * means[name].max())
+            panel.set_xlim(-0.05 * means[name].max(), 1.05 * means[name].max())
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.set_xlabel(text)
         tidy(panel)

@@ -74,6 +74,14 @@ def test_a_folder_without_runs_names_the_command(tmp_path, monkeypatch):
         notebook.open_runs()
 
 
+def test_a_users_mistake_is_one_line_in_a_notebook_too(tmp_path, capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    InteractiveShell().run_cell(f"from project.notebook import open_runs; open_runs('{tmp_path}/seed-*')")
+    said = capsys.readouterr().out.strip()
+    assert said.startswith(f"error: {tmp_path}/seed-*: no finished run") and "\n" not in said
+
+
 def test_cards_mark_what_changed_and_never_run_what_a_text_holds():
     html = notebook.cards_html([{"record": "a<b", "target": "x", "instruction": "noise", "columns": [
         ("perturbed", [("", [("kept", "a red"), ("gone", "<script>"), ("new", "blue & green")])])]}])
