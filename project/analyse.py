@@ -8,22 +8,25 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from .config import require
+from .config import require, run_config
 from .errors import UserError
 from .perturbation.diversity import diversity_table
 from .progress import progress
 from .robustness.collapse import Embedder, collapse_table
 from .robustness.recovery import recovery_table
 from .robustness.runs import load_runs, of_experiment
+from .robustness.transformation import transformation_table
 from .schema import Config
+from .sources import read_rows
 from .texts import FILE
 from .written import write_parquet
 
 
 def run(config: Config, args: dict) -> None:
-    """Write collapse.parquet, recovery.parquet and, for perturbed texts, diversity.parquet into each run folder.
+    """Write transformation.parquet, collapse.parquet, recovery.parquet and, of perturbed texts, diversity.parquet.
 
-    All runs are embedded by the encoder of this verb's own model.encoder, so that their numbers compare. Raises
+    They go into each run folder; the first needs the run's own data, and where these are gone it is left out with a
+    word. All runs are embedded by the encoder of this verb's own model.encoder, so that their numbers compare. Raises
     UserError where the model has none, or where no run has kept its texts.
     """
     require(config)
@@ -38,6 +41,7 @@ def run(config: Config, args: dict) -> None:
         with progress() as bar:
             watch = partial(bar.update, bar.add_task(str(folder), total=None))
             tables = {
+                "transformation": _transformation(texts, folder, config.robustness.resamples, console),
                 "collapse": collapse_table(texts, embedder, metric, config.robustness.resamples, watch),
                 "recovery": recovery_table(texts, config.robustness.resamples),
                 "diversity": diversity_table(texts, metric, config.robustness.resamples),
@@ -46,6 +50,15 @@ def run(config: Config, args: dict) -> None:
             if table is not None:
                 write_parquet(table, folder / f"{name}.parquet")
                 console.print(f"{len(table):>6} rows in {folder / name}.parquet", highlight=False, soft_wrap=True)
+
+
+def _transformation(texts: pd.DataFrame, folder: Path, resamples: int, console: Console) -> pd.DataFrame | None:
+    try:
+        return transformation_table(texts, read_rows(run_config(folder).data), resamples)
+    except UserError as error:
+        console.print(f"{folder}: what the experts' words keep is not measured: {error}", highlight=False,
+                      soft_wrap=True)
+        return None
 
 
 def found(words: list[str]) -> list[Path]:

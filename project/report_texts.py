@@ -35,10 +35,11 @@ def texts(comparison: Comparison) -> Section | None:
     told = max(read, key=lambda name: _arrows(read[name]))
     measured = {table: {name: pd.read_parquet(run.folder / f"{table}.parquet") for name, run in first.items()
                         if (run.folder / f"{table}.parquet").is_file()}
-                for table in ("collapse", "recovery", "diversity")}
+                for table in ("transformation", "collapse", "recovery", "diversity")}
     condition = shown_condition(first[told], read[told])
     values = {
         "condition": condition,
+        "transformation": _merged(measured["transformation"], lambda name, table: transformation_rows(table)),
         "collapse": _merged(measured["collapse"], lambda name, table: collapse_rows(table, read[name], condition)),
         "recovery": _merged(measured["recovery"], lambda name, table: recovery_rows(table)),
         "diversity": _merged(measured["diversity"], lambda name, table: diversity_rows(table)),
@@ -74,6 +75,12 @@ def _merged(tables: dict[str, pd.DataFrame], rows: Callable[[str, pd.DataFrame],
         made = rows(name, table)
         found.setdefault(repr(made), {"names": [], "rows": made})["names"].append(name)
     return [entry for entry in found.values() if entry["rows"]]
+
+
+def transformation_rows(table: pd.DataFrame) -> list[dict]:
+    """A row for each modality."""
+    return [{"modality": modality, "n": int(part["n"].iloc[0]), **_estimates(part)}
+            for modality, part in table.groupby("modality", sort=False)]
 
 
 def collapse_rows(table: pd.DataFrame, texts: pd.DataFrame, condition: str | None) -> list[dict]:

@@ -107,13 +107,14 @@ def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args,
 
     analyse(config, {})
     left = {name: pd.read_parquet(run_folder(config) / f"{name}.parquet")
-            for name in ("collapse", "recovery", "diversity")}
+            for name in ("transformation", "collapse", "recovery", "diversity")}
+    assert set(left["transformation"]["modality"]) == {"image", "text", "table"}
     assert set(left["collapse"]["arrow"]) == {"described", "aligned", "perturbed"}
     assert (left["recovery"].query("measure == 'outside'")["count"] == 0).all()  # nothing was aligned
     assert not (run_folder(load_config([*args, "method=plain"])) / "diversity.parquet").exists()
     report(config, {})
     html = page.read_text(encoding="utf-8")
-    for text in ("effective rank", "distinct-2", "<del>", "Training record"):
+    for text in ("Text transformation", "effective rank", "distinct-2", "<del>", "Training record"):
         assert text in html, text
     for text in (before, html):
         assert "<script" not in text and "<img src=x" not in text
@@ -122,6 +123,10 @@ def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args,
     capsys.readouterr()
     analyse(config, {"words": [str(experiment / "plain*" / "seed-*")]})
     assert "seed-0/collapse.parquet" in capsys.readouterr().out
+    hostile.rename(hostile.with_suffix(".gone"))
+    analyse(config, {"words": [str(experiment / "plain*" / "seed-*")]})
+    said = capsys.readouterr().out
+    assert "what the experts' words keep is not measured" in said and "seed-0/collapse.parquet" in said
     with pytest.raises(UserError, match="no run folder with texts.parquet there"):
         analyse(config, {"words": [str(experiment / "absent*")]})
 

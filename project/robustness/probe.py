@@ -4,6 +4,7 @@ saw it."""
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from sklearn.base import TransformerMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -24,12 +25,13 @@ def folds(groups: Sequence[str]) -> np.ndarray:
     return np.array([fold[name] for name in groups], int)
 
 
-def held_out(learned: Sequence[str], targets: Sequence, groups: Sequence[str], views: Sequence[Sequence[str]],
-             metric: str, besides: tuple[Sequence[str], Sequence] = ((), ())) -> list[np.ndarray]:
+def held_out(learned: Sequence, targets: Sequence, groups: Sequence[str], views: Sequence[Sequence], metric: str,
+             besides: tuple[Sequence, Sequence] = ((), ()), fit: Callable | None = None) -> list[np.ndarray]:
     """What each row adds to the metric, in each view, when a probe reads it that learned from the other folds' texts.
 
     The views have the rows of `learned`: other texts of the same records. `besides` are texts and targets of further
-    groups, which every probe learns from. Shape (rows,) for each view; all NaN where no row of another group is there.
+    groups, which every probe learns from. `fit` makes the probe, of whatever stands there in place of texts; without it
+    `reader` does. Shape (rows,) for each view; all NaN where no row of another group is there.
     """
     fold = folds(groups)
     values = [np.full(len(learned), np.nan) for _ in views]
@@ -38,7 +40,7 @@ def held_out(learned: Sequence[str], targets: Sequence, groups: Sequence[str], v
         texts = [*besides[0], *(learned[row] for row in outside)]
         if not texts:
             break
-        read = reader(texts, [*besides[1], *(targets[row] for row in outside)], metric)
+        read = (fit or reader)(texts, [*besides[1], *(targets[row] for row in outside)], metric)
         for value, view in zip(values, views, strict=True):
             answers = read([view[row] for row in inside])
             value[inside] = SCORES[metric].of_rows([targets[row] for row in inside], answers)
@@ -64,16 +66,20 @@ def reader(texts: Sequence[str], targets: Sequence, metric: str) -> Callable[[Se
     most frequent answer.
     """
     vectors = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\b\w+\b", sublinear_tf=True)
-    worded = any(map(vectors.build_analyzer(), texts))
+    return fitted(vectors if any(map(vectors.build_analyzer(), texts)) else None, texts, targets, metric)
+
+
+def fitted(vectors: TransformerMixin | None, items: Sequence, targets: Sequence, metric: str) -> Callable:
+    """A linear model of what `vectors` makes of the items: items -> answers; without vectors, the most frequent one."""
     if SCORES[metric].higher_is_better:
-        model = LogisticRegression(C=10, max_iter=1000) if worded and len(set(targets)) > 1 else None
+        model = LogisticRegression(C=10, max_iter=1000) if vectors and len(set(targets)) > 1 else None
         model = make_pipeline(vectors, model) if model else DummyClassifier()
-        model.fit(texts, targets)
+        model.fit(items, targets)
         return lambda found: model.predict(list(found)).tolist()
     learned = np.log(targets) if metric == "rmse_log" else np.asarray(targets, float)
-    if not worded:
+    if not vectors:
         return lambda found: [_unit(learned.mean(), metric)] * len(found)
-    model = make_pipeline(vectors, Ridge()).fit(texts, learned)
+    model = make_pipeline(vectors, Ridge()).fit(items, learned)
     # Bounded as the model's own answers are, so that no exponential overflows.
     return lambda found: _unit(np.clip(model.predict(found), learned.min(), learned.max()), metric).tolist()
 
