@@ -9,7 +9,8 @@ from .schema import Alignment, Config, Perturbation
 BOUNDS = {
     (0.001, float("inf")): "llm.timeout trainer.checkpoint_minutes",
     (0, 1): "data.split.val data.split.test alignment.facts perturbation.level model.lora.dropout model.dropout "
-    "model.noise model.drop_modality trainer.warmup robustness.levels robustness.natural_levels robustness.val_levels",
+    "model.noise model.drop_modality trainer.warmup experts.least_probability robustness.levels "
+    "robustness.natural_levels robustness.val_levels",
     (0, float("inf")): "seed data.split.seed data.split.fold robustness.seed robustness.val_seed robustness.orders "
     "trainer.epochs trainer.lr trainer.weight_decay trainer.clip trainer.patience experts.top_k alignment.temperature "
     "model.shots perturbation.temperature perturbation.weight perturbation.consistency "

@@ -1,8 +1,6 @@
 """How far the run of a configuration has come, by what its folder holds."""
 
-import yaml
-
-from .config import to_dict
+from .config import run_config, to_dict
 from .errors import UserError
 from .run_folder import differences, of_test, run_folder
 from .schema import Config
@@ -43,5 +41,5 @@ def is_finished(config: Config) -> bool:
 
 
 def _changes(config: Config) -> dict[str, str]:
-    there = (run_folder(config) / "config.yaml").read_text(encoding="utf-8")
-    return differences(yaml.safe_load(there), to_dict(config))
+    # A key that came after the run has, by its default, the meaning that the run had.
+    return differences(to_dict(run_config(run_folder(config))), to_dict(config))

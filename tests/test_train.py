@@ -10,6 +10,7 @@ import time
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from project import evaluate, train
 from project import llm as engines
@@ -150,6 +151,15 @@ def test_a_run_folder_may_be_tested_otherwise(finished):
 def test_a_run_that_was_trained_otherwise_is_not_evaluated_as_if_it_were_this_one(finished, tiny_args):
     with pytest.raises(UserError, match="trainer.lr: 0.001 -> 0.002"):
         evaluate.run(load_config([*tiny_args, "method=rules", "trainer.lr=0.002", f"name={finished.parent.name}"]), {})
+
+
+def test_a_key_that_came_after_the_run_had_its_default_there(finished, tiny_args, capsys):
+    path = finished / "config.yaml"
+    told = yaml.safe_load(path.read_text())
+    del told["experts"]["least_probability"]
+    path.write_text(yaml.safe_dump(told))
+    assert trained([*tiny_args, "method=rules"]) == finished
+    assert "is finished and used as it is" in capsys.readouterr().out.replace("\n", " ")
 
 
 @pytest.mark.parametrize(("extra", "task", "metric", "further"), [

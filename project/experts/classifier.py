@@ -15,8 +15,8 @@ _COLOURS = {
     "light blue": (140, 200, 240), "purple": (140, 80, 170), "pink": (245, 150, 180), "brown": (130, 80, 40),
     "beige": (235, 205, 160),
 }
-_SURE, _LIKELY = 0.5, 0.05
-"""Probabilities above which a class name is told as certain, and at all."""
+_SURE = 0.5
+"""Probability above which a class name is told as certain, and no other one."""
 
 
 @cache
@@ -45,12 +45,15 @@ _PREPARE = v2.Compose([
 
 
 @torch.inference_mode()
-def classify(images: list[np.ndarray], top_k: int) -> list[list[tuple[str, float]]]:
-    """For each uint8 RGB image, shape (height, width, 3), up to top_k pairs of class name and probability."""
+def classify(images: list[np.ndarray], top_k: int, least: float) -> list[list[tuple[str, float]]]:
+    """For each uint8 RGB image, shape (height, width, 3), up to top_k pairs of class name and probability.
+
+    The probabilities are `least` or more.
+    """
     network, names = _classifier()
     best = network(_prepared(images, network)).softmax(-1).topk(top_k)
     return [
-        [(names[index], value) for index, value in zip(indices, values, strict=True) if value >= _LIKELY]
+        [(names[index], value) for index, value in zip(indices, values, strict=True) if value >= least]
         for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
 
@@ -99,9 +102,9 @@ def _listed(words: list[str], conjunction: str) -> str:
     return f" {conjunction} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def describe_pixels(images: list[np.ndarray], classifier: bool, top_k: int) -> list[str]:
+def describe_pixels(images: list[np.ndarray], classifier: bool, top_k: int, least: float) -> list[str]:
     """One description for each uint8 RGB image."""
-    seen = classify(images, top_k) if classifier else [[] for _ in images]
+    seen = classify(images, top_k, least) if classifier else [[] for _ in images]
     descriptions = []
     for image, classes in zip(images, seen, strict=True):
         names = [name for name, _ in classes]

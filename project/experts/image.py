@@ -16,6 +16,8 @@ from .classifier import describe_pixels
 
 ATTRIBUTES = "attributes-1"
 """Name of the packaged expert in the store's keys; it changes with whatever changes a description."""
+LEAST = 0.05
+"""The least probability of all descriptions in whose keys it is not named."""
 BATCH = 16
 """Pictures that are looked at between two additions to the store."""
 
@@ -64,6 +66,8 @@ class _Look:
         else:
             self.model = f"efficientnet-lite0+{ATTRIBUTES}" if config.classifier else ATTRIBUTES
             content += f" top_k={config.top_k}"
+            if config.least_probability != LEAST:
+                content += f" least={config.least_probability}"
         self.request = Request("image", (("image", content),), 0.0, 0)
         self.key = self.request.key(self.model)
 
@@ -77,7 +81,7 @@ class _Look:
 def _described(images: list[np.ndarray], config: Experts) -> list[str]:
     if config.captioner:
         return caption_images(images, config)
-    return describe_pixels(images, config.classifier, config.top_k)
+    return describe_pixels(images, config.classifier, config.top_k, config.least_probability)
 
 
 def shown_image(value: Pictures) -> str:

@@ -1,4 +1,4 @@
-"""What the experts' words keep of the label: planted losses are found, and a modality that stays itself loses nothing."""
+"""What the experts' words keep of the label: planted losses are found, and what stays itself loses nothing."""
 
 import json
 
