@@ -10,7 +10,7 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def planted_files(tmp_path_factory):
-    """A CSV for each modality that may tell the class: 64 rows in two classes; the others' values are chance."""
+    """A CSV for each modality that may tell the class: 192 rows in two classes; the others' values are chance."""
     folder = tmp_path_factory.mktemp("planted")
     colours = {"red": (230, 20, 20), "blue": (20, 20, 230)}
     for colour, value in colours.items():
@@ -22,7 +22,7 @@ def planted_files(tmp_path_factory):
     for signal in ("image", "text", "table"):
         draw = random.Random(signal)
         rows = []
-        for index in range(64):
+        for index in range(192):
             kind = index % 2
             told = {name: kind if name == signal else draw.randint(0, 1) for name in ("image", "text", "table")}
             rows.append({"photo": f"{list(colours)[told['image']]}{index % 8}.png",
