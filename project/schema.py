@@ -390,7 +390,9 @@ class Trainer:
 @dataclass
 class Robustness:
     levels: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5, 0.7, 0.9])
-    """Noise levels of the test, each on every modality alone and on all together."""
+    """Noise levels of the test."""
+    noise: Literal["each", "all"] = "each"
+    """What the noise is on: each modality alone and all together, or all together alone, at a quarter of the texts."""
     missing: Literal["none", "single", "pairs"] = "pairs"
     """Which modalities are taken away: each alone, or each alone and each pair."""
     orders: int | None = None

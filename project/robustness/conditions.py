@@ -70,7 +70,8 @@ def test_conditions(config: Robustness, modalities: tuple[str, ...] = MODALITIES
 
     With a single modality there is no noise on all besides the noise on it, and no other order.
     """
-    targets = dict.fromkeys([*((name,) for name in modalities), modalities])
+    alone = ((name,) for name in modalities) if config.noise == "each" else ()
+    targets = dict.fromkeys([*alone, modalities])
     conditions = [CLEAN]
     conditions += [noisy(target, level, config.seed) for target in targets for level in config.levels]
     sizes = {"none": (), "single": (1,), "pairs": (1, 2)}[config.missing]

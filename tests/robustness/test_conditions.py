@@ -24,6 +24,11 @@ def test_the_names_of_a_small_evaluation():
     ]
 
 
+def test_noise_on_all_modalities_alone_where_no_other_is_asked_for():
+    assert named(levels=[0.3, 0.5], noise="all", missing="none", orders=0) == [
+        "clean", "noisy(all, 0.3)", "noisy(all, 0.5)"]
+
+
 def test_pairs_are_missing_too_where_they_are_asked_for():
     names = named(missing="pairs")
     assert names[-8:-5] == ["missing(image, text)", "missing(image, table)", "missing(text, table)"]
