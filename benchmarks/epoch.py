@@ -25,7 +25,7 @@ from sleeping_server import sleeping_server
 from project.config import load_config
 from project.datamodule import TextDataModule
 from project.llm import open_llm
-from project.module import RobustTransformer, load_tokenizer
+from project.module import RobustModule, load_tokenizer
 from project.pipeline import open_pipeline
 from project.sources import read_rows
 
@@ -54,7 +54,7 @@ def epochs(arguments: list[str], count: int) -> list[float]:
         llm.watch = lambda: None
         data = TextDataModule(pipeline, rows, load_tokenizer(config.model))
         L.seed_everything(0, verbose=False)
-        module = RobustTransformer(config, rows.target, data.steps_per_epoch * count)
+        module = RobustModule(config, rows.target, data.steps_per_epoch * count)
         clock = Clock()
         trainer = L.Trainer(max_epochs=count, accelerator="cpu", devices=1, callbacks=[clock], logger=False,
                             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

@@ -71,7 +71,7 @@ def ours(path: Path, *more: str) -> dict:
     import lightning as L
 
     from project.datamodule import TextDataModule
-    from project.module import RobustTransformer, load_tokenizer
+    from project.module import RobustModule, load_tokenizer
 
     config, rows, pipeline = opened(path, *more)
 
@@ -88,7 +88,7 @@ def ours(path: Path, *more: str) -> dict:
         max_epochs=1, accelerator="cpu", devices=config.trainer.devices, strategy=config.trainer.strategy,
         gradient_clip_val=config.trainer.clip, callbacks=[clock], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, use_distributed_sampler=False)
-    trainer.fit(RobustTransformer(config, rows.target, data.steps_per_epoch), data)
+    trainer.fit(RobustModule(config, rows.target, data.steps_per_epoch), data)
     return {"seconds": clock.seconds, "samples": len(rows.train), "steps": trainer.global_step}
 
 
@@ -119,9 +119,9 @@ def first_step(path: Path, began: str, at: str) -> dict:
     from project import train
     from project.config import load_config
     from project.interruption import Interrupted
-    from project.module import RobustTransformer
+    from project.module import RobustModule
 
-    steps, told = RobustTransformer.training_step, {}
+    steps, told = RobustModule.training_step, {}
 
     def training_step(module, batch, batch_idx):
         told.setdefault("seconds", time.time() - float(began))
@@ -129,7 +129,7 @@ def first_step(path: Path, began: str, at: str) -> dict:
             os.kill(os.getpid(), signal.SIGUSR1)
         return steps(module, batch, batch_idx)
 
-    RobustTransformer.training_step = training_step
+    RobustModule.training_step = training_step
     try:
         train.run(load_config(arguments(path, "trainer.epochs=3", "perturbation.weight=1")), {})
     except Interrupted:

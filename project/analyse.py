@@ -10,6 +10,7 @@ from rich.console import Console
 
 from .config import require, run_config
 from .errors import UserError
+from .finished import FITTED
 from .perturbation.diversity import diversity_table
 from .progress import progress
 from .robustness.collapse import Embedder, collapse_table
@@ -34,14 +35,14 @@ def run(config: Config, args: dict) -> None:
         raise UserError(f"a model of kind {config.model.kind} has no encoder to embed texts with; give model=minilm")
     console = Console()
     folders = found(args["words"]) if "words" in args else _of_experiment(config)
-    embedder = Embedder(config.model)
+    embedder, transformations = Embedder(config.model), Transformations(config.robustness.resamples)
     for folder in folders:
         texts = pd.read_parquet(folder / FILE)
-        metric = json.loads((folder / "run.json").read_text(encoding="utf-8"))["metric"]
+        metric = json.loads((folder / FITTED).read_text(encoding="utf-8"))["metric"]
         with progress() as bar:
             watch = partial(bar.update, bar.add_task(str(folder), total=None))
             tables = {
-                "transformation": _transformation(texts, folder, config.robustness.resamples, console),
+                "transformation": transformations.of(folder, texts, console),
                 "collapse": collapse_table(texts, embedder, metric, config.robustness.resamples, watch),
                 "recovery": recovery_table(texts, config.robustness.resamples),
                 "diversity": diversity_table(texts, metric, config.robustness.resamples),
@@ -52,13 +53,26 @@ def run(config: Config, args: dict) -> None:
                 console.print(f"{len(table):>6} rows in {folder / name}.parquet", highlight=False, soft_wrap=True)
 
 
-def _transformation(texts: pd.DataFrame, folder: Path, resamples: int, console: Console) -> pd.DataFrame | None:
-    try:
-        return transformation_table(texts, read_rows(run_config(folder).data), resamples)
-    except UserError as error:
-        console.print(f"{folder}: what the experts' words keep is not measured: {error}", highlight=False,
-                      soft_wrap=True)
-        return None
+class Transformations:
+    """What the experts' words keep, measured once for all runs with the same data and the same descriptions."""
+
+    def __init__(self, resamples: int):
+        self.resamples = resamples
+        self._tables: dict[str, pd.DataFrame] = {}
+
+    def of(self, folder: Path, texts: pd.DataFrame, console: Console) -> pd.DataFrame | None:
+        """The table of one run; None, and a word, where its data are gone or are other ones."""
+        clean = texts[(texts["condition"] == "clean") & texts["round"].isna()].sort_values("record", kind="stable")
+        try:
+            data = run_config(folder).data
+            key = repr((data, clean["record"].tolist(), clean["described"].tolist()))
+            if key not in self._tables:
+                self._tables[key] = transformation_table(texts, read_rows(data), self.resamples)
+            return self._tables[key]
+        except UserError as error:
+            console.print(f"{folder}: what the experts' words keep is not measured: {error}", highlight=False,
+                          soft_wrap=True)
+            return None
 
 
 def found(words: list[str]) -> list[Path]:

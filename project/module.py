@@ -125,7 +125,7 @@ def with_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
     return PeftModel.from_pretrained(model, str(folder), is_trainable=False).eval()
 
 
-class RobustTransformer(L.LightningModule):
+class RobustModule(L.LightningModule):
     """Trains a network with the loss task(clean) + weight x task(perturbed), without `model` the LoRA transformer.
 
     With `perturbation.consistency` the weighted disagreement of the two predictions is added. With kind freelb the loss

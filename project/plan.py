@@ -11,7 +11,7 @@ import pandas as pd
 
 from .config import known, load_config, read_mapping, require, strict_yaml, to_dict
 from .errors import UserError, meant, placed
-from .finished import is_finished, is_trained
+from .finished import FITTED, is_finished, is_trained
 from .methods import UNTRAINED
 from .robustness.scores import SCORES
 from .run_folder import flat, of_test, run_folder, run_name, shown
@@ -80,7 +80,7 @@ class Run:
         return (is_trained if self.trial else is_finished)(self.config)
 
     def _info(self) -> dict:
-        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        return json.loads((self.folder / FITTED).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

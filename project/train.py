@@ -73,6 +73,6 @@ def run(config: Config, args: dict[str, str]) -> None:
             return
         console.print(f"evaluating {len(rows.test)} test rows", highlight=False)
         results = evaluate.evaluate_run(config, folder, pipeline, rows, fitted)
-        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        info = json.loads((folder / FITTED).read_text(encoding="utf-8"))
         tracking.finish(logger, config, results, pipeline, rows, info)
     console.print(f"finished {folder}", highlight=False)

@@ -12,7 +12,7 @@ from .datamodule import TextDataModule
 from .errors import UserError
 from .fitting import device_of, fit_module
 from .methods import Prediction
-from .module import RobustTransformer, base_model, load_tokenizer, with_adapter
+from .module import RobustModule, base_model, load_tokenizer, with_adapter
 from .pipeline import Pipeline, Trace, compose
 from .record import Record
 from .robustness.conditions import Condition
@@ -25,7 +25,7 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     """Fine-tune on the training rows' texts, and keep adapter, head and tokenizer in folder/adapter."""
     tokenizer = load_tokenizer(config.model)
     data = TextDataModule(pipeline, rows, tokenizer)
-    module = RobustTransformer(config, rows.target, data.steps_per_epoch * config.trainer.epochs)
+    module = RobustModule(config, rows.target, data.steps_per_epoch * config.trainer.epochs)
     try:
         fitted = fit_module(config, folder, module, data, logger)
     finally:

@@ -13,7 +13,7 @@ from project.config import load_config
 from project.datamodule import TextDataModule
 from project.errors import UserError
 from project.llm import open_llm
-from project.module import RobustTransformer, load_tokenizer
+from project.module import RobustModule, load_tokenizer
 from project.pipeline import open_pipeline
 from project.sources import read_rows
 from tests.conftest import Scripted
@@ -132,7 +132,7 @@ class TestGeneratingAhead:
                                 enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
                                 reload_dataloaders_every_n_epochs=1)
             try:
-                trainer.fit(RobustTransformer(module.config, module.rows.target, 9), module)
+                trainer.fit(RobustModule(module.config, module.rows.target, 9), module)
             finally:
                 module.stop_ahead()
             return module, whose

@@ -17,7 +17,7 @@ from project.config import load_config
 from project.datamodule import TextDataModule
 from project.errors import UserError
 from project.interruption import Interrupted
-from project.module import RobustTransformer
+from project.module import RobustModule
 from project.run_folder import run_folder
 
 
@@ -62,7 +62,7 @@ class Disturbed:
     """Sends this process a signal while it works on optimizer step `at`, once."""
 
     def __init__(self, monkeypatch, at, number=signal.SIGUSR1):
-        self.read, step = [], RobustTransformer.training_step
+        self.read, step = [], RobustModule.training_step
 
         def training_step(module, batch, batch_idx):
             self.read.append(tuple(batch["labels"].tolist()) + (batch["views"][1]["input_ids"].sum().item(),))
@@ -70,7 +70,7 @@ class Disturbed:
                 os.kill(os.getpid(), number)
             return step(module, batch, batch_idx)
 
-        monkeypatch.setattr(RobustTransformer, "training_step", training_step)
+        monkeypatch.setattr(RobustModule, "training_step", training_step)
 
 
 @pytest.mark.parametrize("at", [0, 5, 7, 11], ids=["first step", "mid-epoch", "last of an epoch", "last of all"])
@@ -103,7 +103,7 @@ def test_where_the_loader_cannot_go_on_within_an_epoch_the_run_stops_at_the_end_
 def test_a_run_that_is_torn_from_life_goes_on_from_its_last_save(trained, monkeypatch):
     """As after kill -9, but for the process: nothing is saved once the step fails."""
     whole = trained("whole")
-    step = RobustTransformer.training_step
+    step = RobustModule.training_step
 
     def dies(module, batch, batch_idx):
         if module.global_step == 6:
@@ -111,14 +111,14 @@ def test_a_run_that_is_torn_from_life_goes_on_from_its_last_save(trained, monkey
         return step(module, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RobustTransformer, "training_step", dies)
+        patch.setattr(RobustModule, "training_step", dies)
         with pytest.raises(MemoryError):
             trained("broken", "trainer.checkpoint_minutes=0.001")
     assert_equal_runs(whole, trained("broken"))
 
 
 def test_minutes_save_within_an_epoch(trained, monkeypatch):
-    saved, step = [], RobustTransformer.training_step
+    saved, step = [], RobustModule.training_step
 
     def slow(module, batch, batch_idx):
         time.sleep(0.1)
@@ -126,7 +126,7 @@ def test_minutes_save_within_an_epoch(trained, monkeypatch):
         saved.append(torch.load(path, weights_only=True)["global_step"] if os.path.exists(path) else None)
         return step(module, batch, batch_idx)
 
-    monkeypatch.setattr(RobustTransformer, "training_step", slow)
+    monkeypatch.setattr(RobustModule, "training_step", slow)
     trained("timed", "trainer.checkpoint_minutes=0.001", "trainer.epochs=1")
     assert saved == [None, 1, 2, 3]
 
@@ -173,13 +173,13 @@ DOUBLE = "trainer.precision=64-true"
 @pytest.fixture
 def without_dropout(monkeypatch):
     """The parts of a step draw dropout for themselves, so that their number bears on it."""
-    start = RobustTransformer.on_train_batch_start
+    start = RobustModule.on_train_batch_start
 
     def on_train_batch_start(module, batch, batch_idx):
         module.model.eval()
         start(module, batch, batch_idx)
 
-    monkeypatch.setattr(RobustTransformer, "on_train_batch_start", on_train_batch_start)
+    monkeypatch.setattr(RobustModule, "on_train_batch_start", on_train_batch_start)
 
 
 def test_passes_leave_the_step_as_it_is(trained, without_dropout):

@@ -6,7 +6,7 @@ import torch
 from project import head
 from project.config import load_config
 from project.errors import UserError
-from project.module import RobustTransformer, base_model, encoder_path, load_tokenizer
+from project.module import RobustModule, base_model, encoder_path, load_tokenizer
 from project.schema import Lora, Transformer
 from project.target import Target
 
@@ -14,7 +14,7 @@ from project.target import Target
 @pytest.fixture
 def module(tiny_args):
     target = Target("class", "a", ("a", "b", "c"))
-    return RobustTransformer(load_config([*tiny_args, "method=plain"]), target, total_steps=10)
+    return RobustModule(load_config([*tiny_args, "method=plain"]), target, total_steps=10)
 
 
 def batch(rows, views):
@@ -128,7 +128,7 @@ def test_consistency_adds_the_weighted_disagreement_of_the_views(module):
 
 def test_freelb_reads_the_clean_text_as_often_as_others_read_two_views(tiny_args):
     config = load_config([*tiny_args, "method=freelb"])
-    module = RobustTransformer(config, Target("class", "a", ("a", "b", "c")), total_steps=10)
+    module = RobustModule(config, Target("class", "a", ("a", "b", "c")), total_steps=10)
     module.log = lambda *args, **options: None
     only = batch(4, 1)
     loss = module.training_step(only, 0)
@@ -142,7 +142,7 @@ def test_freelb_reads_the_clean_text_as_often_as_others_read_two_views(tiny_args
 def test_mixed_precision_leaves_every_weight_its_gradient(tiny_args, method):
     """Autocast keeps the weights it has cast, also from a pass without gradients or with a graph that is gone."""
     target = Target("class", "a", ("a", "b", "c"))
-    module = RobustTransformer(load_config([*tiny_args, *method]), target, total_steps=10)
+    module = RobustModule(load_config([*tiny_args, *method]), target, total_steps=10)
     module.log = lambda *args, **options: None
     views, found = batch(4, 1 if "freelb" in method[0] else 3), []
     for mixed in (False, True):
@@ -168,7 +168,7 @@ def test_lora_targets_that_fit_no_layer_are_one_line(tiny_args, tiny_encoder):
     config = load_config([*tiny_args, "method=plain"])
     config.model = Transformer(encoder=str(tiny_encoder), lora=Lora(targets=["nothing"]))
     with pytest.raises(UserError, match="model.lora.targets"):
-        RobustTransformer(config, Target("class", "a", ("a", "b")), total_steps=1)
+        RobustModule(config, Target("class", "a", ("a", "b")), total_steps=1)
 
 
 def test_what_a_checkpoint_lacks_is_drawn_from_the_seed_alone(tiny_encoder):

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+import project.analyse
 from project.analyse import run as analyse
 from project.config import load_config
 from project.errors import UserError
@@ -13,6 +14,7 @@ from project.report_texts import corrupted_cards, perturbed_cards, shown_conditi
 from project.robustness.comparison import compare
 from project.robustness.runs import Run
 from project.run_folder import run_folder
+from project.sources import read_rows
 from project.texts import text_table
 from project.train import run as train
 
@@ -90,7 +92,8 @@ def test_the_first_seed_tells_for_all_and_runs_without_texts_for_none(tmp_path):
     assert texts(compare(runs, 10)) is None
 
 
-def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args, table_file, tmp_path, capsys):
+def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args, table_file, tmp_path, capsys,
+                                                                      monkeypatch):
     rows = pd.read_csv(table_file)
     rows["title"] = [f"{HOSTILE} {title}" for title in rows["title"]]
     hostile = table_file.parent / "hostile.csv"
@@ -105,7 +108,10 @@ def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args,
     before = page.read_text(encoding="utf-8")
     assert "python -m project analyse" in before and "Records side by side" in before
 
+    readings = []
+    monkeypatch.setattr(project.analyse, "read_rows", lambda data: readings.append(data) or read_rows(data))
     analyse(config, {})
+    assert len(readings) == 1  # for both runs, whose data and descriptions are the same
     left = {name: pd.read_parquet(run_folder(config) / f"{name}.parquet")
             for name in ("transformation", "collapse", "recovery", "diversity")}
     assert set(left["transformation"]["modality"]) == {"image", "text", "table"}

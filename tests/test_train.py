@@ -18,7 +18,7 @@ from project.__main__ import main
 from project.config import load_config, run_config
 from project.datamodule import TextDataModule
 from project.errors import UserError
-from project.module import RobustTransformer
+from project.module import RobustModule
 from project.robustness.runs import of_experiment
 from project.run_folder import run_folder
 from tests.conftest import data_of, faithful
@@ -115,7 +115,7 @@ def test_another_configuration_in_the_same_folder_shows_the_difference(finished,
 
 def test_other_tests_of_a_trained_run_are_made_without_training_it_again(finished, tiny_args, monkeypatch):
     before, told = pd.read_parquet(finished / "predictions.parquet"), json.loads((finished / "run.json").read_text())
-    monkeypatch.delattr(RobustTransformer, "training_step")
+    monkeypatch.delattr(RobustModule, "training_step")
     assert trained([*tiny_args, "method=rules", "robustness.levels=[0.5,0.9]", "robustness.natural=[typing]",
                     f"name={finished.parent.name}"]) == finished
     after, info = pd.read_parquet(finished / "predictions.parquet"), json.loads((finished / "run.json").read_text())
@@ -305,9 +305,9 @@ def test_a_variant_broken_off_in_its_last_epoch_ends_as_if_undisturbed(tiny_args
             raise KeyboardInterrupt
         return learn(module, batch, batch_idx)
 
-    learn = RobustTransformer.training_step
+    learn = RobustModule.training_step
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="goes on from its last checkpoint"):
-        patched.setattr(RobustTransformer, "training_step", broken)
+        patched.setattr(RobustModule, "training_step", broken)
         trained([*tiny_args, *method])
     resumed = trained([*tiny_args, *method])
     pd.testing.assert_frame_equal(*(pd.read_parquet(run / "predictions.parquet") for run in (undisturbed, resumed)))

@@ -22,7 +22,7 @@ from ..errors import UserError
 from ..fitting import device_of, fit_module
 from ..loadable import check_image
 from ..methods import Prediction
-from ..module import RobustTransformer, adapted, load_tokenizer, loaded
+from ..module import RobustModule, adapted, load_tokenizer, loaded
 from ..pipeline import Pipeline
 from ..record import Record, seeded
 from ..robustness.conditions import Condition
@@ -41,7 +41,7 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     inputs = _inputs(config, rows, columns_of(rows.train))
     data = FusionDataModule(config, rows, inputs)
     steps = data.steps_per_epoch * config.trainer.epochs
-    module = RobustTransformer(config, rows.target, steps, network(config, rows, inputs))
+    module = RobustModule(config, rows.target, steps, network(config, rows, inputs))
     fitted = fit_module(config, folder, module, data, logger)
     (folder / WEIGHTS).parent.mkdir(exist_ok=True)
     save_file({name: weight.detach().cpu().contiguous() for name, weight in module.model.named_parameters()
