@@ -134,8 +134,7 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     (folder / FINISHED).unlink(missing_ok=True)  # of an earlier evaluation, which may have had other conditions
     write_parquet(predictions, folder / "predictions.parquet")
     if texts:  # after the usage was summed up: what is read here again belongs to no method's cost
-        if paid.get("model", pipeline.llm.name) == pipeline.llm.name:  # another model's are not what was trained on
-            texts += training_rows(pipeline, rows.train, fitted.get("epochs", 0))
+        texts += training_rows(pipeline, rows.train, fitted.get("epochs", 0))
         write_parquet(text_table(texts), folder / FILE)
     write_text(folder / FITTED, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "config.yaml", to_yaml(config))

@@ -243,8 +243,6 @@ def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_
     before, after = (pd.read_parquet(where / "predictions.parquet") for where in (folder, other))
     assert list(before["record"]) == list(after["record"])
     assert not before["probabilities"].map(tuple).equals(after["probabilities"].map(tuple))
-    splits = [set(pd.read_parquet(where / "texts.parquet")["split"]) for where in (folder, other)]
-    assert splits == [{"train", "test"}, {"test"}]  # the other model wrote no text that was trained on
     scripted.asked.clear()
     assert main(["evaluate", f"run={other}"]) == 0
     pd.testing.assert_frame_equal(after, pd.read_parquet(other / "predictions.parquet"))
