@@ -16,7 +16,7 @@ from .progress import progress
 from .robustness.collapse import Embedder, collapse_table
 from .robustness.recovery import recovery_table
 from .robustness.runs import load_runs, of_experiment
-from .robustness.transformation import transformation_table
+from .robustness.transformation import clean_texts, transformation_table
 from .schema import Config
 from .sources import read_rows
 from .texts import FILE
@@ -62,7 +62,7 @@ class Transformations:
 
     def of(self, folder: Path, texts: pd.DataFrame, console: Console) -> pd.DataFrame | None:
         """The table of one run; None, and a word, where its data are gone or are other ones."""
-        clean = texts[(texts["condition"] == "clean") & texts["round"].isna()].sort_values("record", kind="stable")
+        clean = clean_texts(texts)
         try:
             data = run_config(folder).data
             key = repr((data, clean["record"].tolist(), clean["described"].tolist()))

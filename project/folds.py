@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import UserError
+from .finished import FINISHED, FITTED
 from .robustness.results import results_table
 from .schema import Config
 from .sources import read_rows
@@ -25,7 +26,7 @@ def pool(config: Config, folders: list[Path], folder: Path) -> None:
     `config` is that of the first fold. What was spent is the sum over the folds, `constant` the mean or the most
     frequent of theirs, all other numbers are means. Raises UserError where the folds differ in their classes.
     """
-    infos = [json.loads((part / "run.json").read_text(encoding="utf-8")) for part in folders]
+    infos = [json.loads((part / FITTED).read_text(encoding="utf-8")) for part in folders]
     predictions = pd.concat([pd.read_parquet(part / "predictions.parquet") for part in folders], ignore_index=True)
     if any(info["classes"] != infos[0]["classes"] for info in infos):
         raise UserError(f"{folder}: the training rows of the folds have different classes, so they are not one run; "
@@ -43,8 +44,8 @@ def pool(config: Config, folders: list[Path], folder: Path) -> None:
     info = {**infos[0], **spent, **mean, "constant": constant, "folds": len(folders), "rows": rows}
     folder.mkdir(parents=True, exist_ok=True)
     write_parquet(predictions, folder / "predictions.parquet")
-    write_text(folder / "run.json", json.dumps(info, indent=2, ensure_ascii=False) + "\n")
-    write_parquet(results, folder / "results.parquet")
+    write_text(folder / FITTED, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+    write_parquet(results, folder / FINISHED)
 
 
 def _together(values: list, how: Callable[[list], float]) -> Any:

@@ -26,6 +26,11 @@ RAW = ("image", "text", "table")
 """The modalities that can be read as they are: frozen features of the picture, words, numbers and categories."""
 
 
+def clean_texts(texts: pd.DataFrame) -> pd.DataFrame:
+    """The rows of texts.parquet that the first arrow is measured on: clean and unperturbed, by record."""
+    return texts[(texts["condition"] == "clean") & texts["round"].isna()].sort_values("record", kind="stable")
+
+
 def transformation_table(texts: pd.DataFrame, rows: Rows, resamples: int, device: str = "cpu") -> pd.DataFrame:
     """`raw`, `described` and `lost` of each modality on the clean test rows, in the columns `COLUMNS`.
 
@@ -33,7 +38,7 @@ def transformation_table(texts: pd.DataFrame, rows: Rows, resamples: int, device
     and by how much the second is worse, with intervals over groups. Both learned from the training rows, and from the
     other folds' test rows. Raises UserError where the rows are not those of the texts.
     """
-    clean = texts[(texts["condition"] == "clean") & texts["round"].isna()].sort_values("record", kind="stable")
+    clean = clean_texts(texts)
     train, test = (clean[clean["split"] == split] for split in ("train", "test"))
     there = {record.id: record for record in (*rows.train, *rows.test)}
     if not set(clean["record"]) <= set(there):
