@@ -27,9 +27,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from project.record import Record
-from project.schema import AvitoData, Experts, Robustness, Split, TableData
-from project.sources import read_rows
+from project.config.schema import AvitoData, Experts, Robustness, Split, TableData
+from project.data.record import Record
+from project.data.rows import read_rows
 
 BARS = {"table_seconds": 10.0, "memory_ratio": 1.2, "decodings_per_file": 1.0, "looks_per_content": 1.0}
 CAPS = Split(max_train=1000, max_val=200, max_test=300)
@@ -97,8 +97,8 @@ def read_avito(folder: Path, rival: bool) -> dict:
 
 def table(folder: Path, rows: int) -> dict:
     """Seconds from a file to its texts."""
-    from project.describe import describe
-    from project.llm.store import Store
+    from project.llm.store.store import Store
+    from project.pipeline.describe import describe
 
     path = folder / "rows.csv"
     write_table(path, rows)
@@ -120,10 +120,10 @@ def table(folder: Path, rows: int) -> dict:
 
 def images(folder: Path) -> dict:
     """How often files are decoded, and contents looked at, over conditions that leave the image alone."""
-    from project.corrupt import corrupt
-    from project.describe import describe
-    from project.llm.store import Store
-    from project.robustness.conditions import test_conditions
+    from project.corruption.conditions import test_conditions
+    from project.llm.store.store import Store
+    from project.pipeline.corrupt import corrupt
+    from project.pipeline.describe import describe
 
     for number in range(FILES):
         noise = np.random.default_rng(number % CONTENTS).integers(0, 255, (32, 32, 3), dtype=np.uint8)

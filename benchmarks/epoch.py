@@ -22,12 +22,12 @@ import lightning as L
 import pandas as pd
 from sleeping_server import sleeping_server
 
-from project.config import load_config
-from project.datamodule import TextDataModule
-from project.llm import open_llm
-from project.module import RobustModule, load_tokenizer
-from project.pipeline import open_pipeline
-from project.sources import read_rows
+from project.config.compose import load_config
+from project.data.rows import read_rows
+from project.llm.factory import open_llm
+from project.pipeline.pipeline import open_pipeline
+from project.training.datamodule import TextDataModule
+from project.training.module import RobustModule, load_tokenizer
 
 BARS = {"full_store": 1.05, "ahead": 1.1}
 PAIRS = 5

@@ -29,20 +29,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
-from project import head, transformer
-from project.alignment import align
-from project.config import load_config
-from project.corrupt import corrupt
-from project.describe import describe
-from project.llm import open_llm
-from project.llm.store import Store
-from project.methods import Prediction
-from project.module import base_model, load_tokenizer, with_lora
-from project.pipeline import compose, open_pipeline
-from project.robustness.conditions import test_conditions
-from project.schema import Config
-from project.sources import Rows, read_rows
-from project.tokenize import encode, pad
+from project.config.compose import load_config
+from project.config.schema import Config
+from project.corruption.conditions import test_conditions
+from project.data.rows import Rows, read_rows
+from project.llm.factory import open_llm
+from project.llm.store.store import Store
+from project.methods import text_transformer as transformer
+from project.methods.base import Prediction
+from project.pipeline.alignment import align
+from project.pipeline.corrupt import corrupt
+from project.pipeline.describe import describe
+from project.pipeline.pipeline import compose, open_pipeline
+from project.training import heads as head
+from project.training.module import base_model, load_tokenizer, with_lora
+from project.training.tokenization import encode, pad
 
 BAR = 0.35
 DEMO = "data/demo/recorded.parquet"

@@ -25,12 +25,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sleeping_server import sleeping_server
 
-from project.config import load_config
-from project.llm.ask import LanguageModel, Question
-from project.llm.engine import Request
-from project.llm.store import Store
-from project.prompts import as_data, prompt
-from project.schema import OpenAI, Transformers
+from project.config.compose import load_config
+from project.config.prompts import as_data, prompt
+from project.config.schema import OpenAI, Transformers
+from project.llm.client import LanguageModel, Question
+from project.llm.protocol import Request
+from project.llm.store.store import Store
 
 BAR = 0.95
 REPEATS = 3
@@ -76,7 +76,7 @@ def openai() -> dict:
     """The client's own best: as many tasks as may be under way, and nothing else."""
     import openai as library
 
-    from project.llm.openai import OpenAIEngine
+    from project.llm.engines.openai_server import OpenAIEngine
 
     with sleeping_server(LATENCY) as url:
         engine = OpenAIEngine(OpenAI(model="sleeping", base_url=url, concurrency=CONCURRENCY))
@@ -98,7 +98,7 @@ def openai() -> dict:
 
 def llamacpp() -> dict:
     """llama.cpp's own best: its chat function called in a row, or from as many threads as it has slots."""
-    from project.llm.llamacpp import LlamaCppEngine
+    from project.llm.engines.llamacpp import LlamaCppEngine
 
     engine = LlamaCppEngine(load_config(["llm=smollm2"]).llm)
 
@@ -117,7 +117,7 @@ def transformers() -> dict:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-    from project.llm.transformers import TransformersEngine
+    from project.llm.engines.hf_transformers import TransformersEngine
 
     asked = requests(96, 32)
     with tempfile.TemporaryDirectory() as folder:

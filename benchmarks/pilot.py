@@ -23,12 +23,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, RepeatedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
-from project.alignment import Task, joined, summary_question
-from project.config import load_config
-from project.llm import open_llm
-from project.llm.gate import facts_kept
-from project.pipeline import open_pipeline
-from project.sources import read_rows
+from project.config.compose import load_config
+from project.data.rows import read_rows
+from project.llm.factory import open_llm
+from project.llm.quality_gate import facts_kept
+from project.pipeline.alignment import Task, joined, summary_question
+from project.pipeline.pipeline import open_pipeline
 
 
 def probe(texts: list[str], labels: list[str], folds, groups=None) -> float:

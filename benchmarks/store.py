@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from project.llm.store import SCHEMA, SEAL_AT, Row, Store, write_shard
+from project.llm.store.store import SCHEMA, SEAL_AT, Row, Store, write_shard
 
 BATCH = 1_000
 BATCHES = 100

@@ -56,10 +56,10 @@ def arguments(path: Path, *more: str) -> list[str]:
 
 def opened(path: Path, *more: str):
     """The configuration, its rows and the pipeline over them."""
-    from project.config import load_config
-    from project.llm import open_llm
-    from project.pipeline import open_pipeline
-    from project.sources import read_rows
+    from project.config.compose import load_config
+    from project.data.rows import read_rows
+    from project.llm.factory import open_llm
+    from project.pipeline.pipeline import open_pipeline
 
     config = load_config(arguments(path, *more))
     rows = read_rows(config.data)
@@ -70,8 +70,8 @@ def ours(path: Path, *more: str) -> dict:
     """One epoch of this project's data module and module; under several processes, the first one's clock."""
     import lightning as L
 
-    from project.datamodule import TextDataModule
-    from project.module import RobustModule, load_tokenizer
+    from project.training.datamodule import TextDataModule
+    from project.training.module import RobustModule, load_tokenizer
 
     config, rows, pipeline = opened(path, *more)
 
@@ -96,7 +96,7 @@ def rival(path: Path, sampling: str) -> dict:
     """One epoch of transformers' Trainer on the same rows, the same LoRA model and the same optimizer."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from project.module import base_model, load_tokenizer, with_lora
+    from project.training.module import base_model, load_tokenizer, with_lora
 
     config, rows, _ = opened(path)
     tokenizer, model = load_tokenizer(config.model), with_lora(base_model(config.model, rows.target, 0), config.model)
@@ -116,10 +116,10 @@ def rival(path: Path, sampling: str) -> dict:
 
 def first_step(path: Path, began: str, at: str) -> dict:
     """Seconds from `began` to the first training step of the command; with `at`, stops at that step and saves."""
-    from project import train
-    from project.config import load_config
-    from project.interruption import Interrupted
-    from project.module import RobustModule
+    from project.config.compose import load_config
+    from project.experiments import run_training as train
+    from project.runtime.signals import Interrupted
+    from project.training.module import RobustModule
 
     steps, told = RobustModule.training_step, {}
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import analyse
-from .config import load_config
+from .analysis import analyse
+from .config.compose import load_config
 from .errors import UserError
-from .report import compare_all
-from .robustness.comparison import Comparison, Estimate
-from .robustness.runs import load_runs, run_folders
-from .texts import FILE
+from .evaluation.comparison import Comparison, Estimate
+from .evaluation.run_loading import load_runs, run_folders
+from .pipeline.text_log import FILE
+from .report.page import compare_all
 
 ROOT = Path(__file__).parents[1]
 MARKS = {"kept": "{}", "gone": "<del style='opacity:.6'>{}</del>", "new": "<ins><b>{}</b></ins>"}

@@ -14,14 +14,14 @@ from PIL import Image, ImageDraw
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub is first imported: no test waits for a network
 
-from project.alignment import Task
-from project.config import load_config
+from project.config.compose import load_config
+from project.data.record import Record
 from project.errors import UserError
-from project.llm.ask import LanguageModel
-from project.llm.engine import Completion
-from project.llm.store import Store
-from project.pipeline import Pipeline
-from project.record import Record
+from project.llm.client import LanguageModel
+from project.llm.protocol import Completion
+from project.llm.store.store import Store
+from project.pipeline.alignment import Task
+from project.pipeline.pipeline import Pipeline
 
 # Laws are not about time, and a busy machine is slow; with CI set, the drawn examples are the same on every run.
 settings.register_profile("laws", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI")))
@@ -135,7 +135,7 @@ def pipeline_of(config_of, scripted, task, records):
 def smollm2():
     """The real SmolLM2 in this process, on one thread."""
     pytest.importorskip("xllamacpp")
-    from project.llm.llamacpp import LlamaCppEngine
+    from project.llm.engines.llamacpp import LlamaCppEngine
 
     try:
         return LlamaCppEngine(load_config(["llm=smollm2", "llm.threads=1", "llm.slots=1"]).llm)

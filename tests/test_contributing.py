@@ -18,12 +18,13 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"^(New, |In )`([^`]+)`:$", re.MULTILINE)
-LISTS = ["tests/robustness/test_conditions.py"]
-LAWS = ["tests/test_config.py", "tests/test_main.py", "tests/corruption", "tests/experts/test_table_expert.py"]
+LISTS = ["tests/corruption/test_conditions.py"]
+LAWS = ["tests/config/test_compose.py", "tests/cli/test_main.py", "tests/corruption",
+        "tests/experts/test_serialization.py"]
 """The project's own tests that bear on what the examples add: fast ones, and those that draw many examples."""
 VERBS = """
 import json, sys
-from project.__main__ import main
+from project.cli.main import main
 for words in json.loads(sys.argv[1]):
     print("$", *words, flush=True)
     if code := main(words):

@@ -5,10 +5,10 @@ import json
 import pandas as pd
 import pytest
 
-from project import llm as engines
-from project import train
-from project.config import load_config
-from project.run_folder import run_folder
+from project.config.compose import load_config
+from project.config.run_identity import run_folder
+from project.experiments import run_training as train
+from project.llm import factory as engines
 from tests import made
 
 FILL = {"petfinder": made.made_petfinder, "airbnb": made.made_airbnb, "avito": made.made_avito}

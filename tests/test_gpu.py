@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from project.config import load_config
-from project.run_folder import run_folder
+from project.config.compose import load_config
+from project.config.run_identity import run_folder
 
 pytestmark = [pytest.mark.gpu,
               pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs on this machine")]

@@ -9,10 +9,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from project import notebook, tracking
-from project.__main__ import main
+from project import notebook
+from project.cli.main import main
 from project.errors import UserError
-from project.robustness.comparison import Estimate
+from project.evaluation import tracking
+from project.evaluation.comparison import Estimate
 
 ROOT = Path(__file__).parent.parent
 BOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

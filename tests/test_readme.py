@@ -11,11 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from project import notebook, validate
-from project.__main__ import VERBS, help_text, main
-from project.config import CONF, GROUPS, load_config
-from project.plan import read_study
-from project.sweep_file import read_sweep
+from project import notebook
+from project.cli import validate
+from project.cli.main import VERBS, help_text, main
+from project.config.compose import CONF, GROUPS, load_config
+from project.experiments.study_file import read_study
+from project.experiments.sweep_file import read_sweep
 from tests.made import made_petfinder, picture
 
 ROOT = Path(__file__).parent.parent

@@ -1,0 +1,1 @@
+"""Corruptions of raw modalities and the test conditions that combine them."""

@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ..image import Pictures, each
+from ..data.images import Pictures, each
 
 BLUR = 1 / 32
 """Standard deviation of the strongest blur, as a share of the shorter side: 7 pixels of 224."""

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..record import Record
+from ..data.record import Record
 
 
 def without(record: Record, modalities: tuple[str, ...]) -> Record:

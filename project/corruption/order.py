@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..record import MODALITIES, Record
+from ..data.record import MODALITIES, Record
 
 
 def reordered(record: Record, order: tuple[str, ...]) -> Record:

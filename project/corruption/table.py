@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from ..record import Cell, Record
+from ..data.record import Cell, Record
 
 UNITS = {
     "kg": ("g", "1000"), "g": ("kg", "0.001"), "mg": ("g", "0.001"), "km": ("m", "1000"), "m": ("cm", "100"),

@@ -1,0 +1,1 @@
+"""Experts that turn one modality into text."""

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..config.schema import Experts
 from ..errors import UserError
-from ..schema import Experts
 
 _VERSION = "caption-1"
 """Part of the captioner's name; it changes with whatever else changes a caption."""

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..image import Picture, Pictures, ZippedImage, digest, pictures, pixels
-from ..llm.engine import Completion, Request
-from ..llm.store import Store
-from ..progress import progress
-from ..schema import Experts
+from ..config.schema import Experts
+from ..data.images import Picture, Pictures, ZippedImage, digest, pictures, pixels
+from ..llm.protocol import Completion, Request
+from ..llm.store.store import Store
+from ..runtime.progress import progress
 from .captioner import caption_images, captioner_name
 from .classifier import describe_pixels
 

@@ -1,6 +1,6 @@
 """Text -> text: it stays itself, on one line."""
 
-from ..schema import Experts
+from ..config.schema import Experts
 
 
 def describe_text(text: str, config: Experts) -> str:

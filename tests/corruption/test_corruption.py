@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from project.corrupt import corrupt
-from project.image import pixels
-from project.record import MODALITIES, Record
-from project.robustness import conditions
-from project.robustness.conditions import CLEAN, Condition, noisy
-from project.schema import Robustness
+from project.config.schema import Robustness
+from project.corruption import conditions
+from project.corruption.conditions import CLEAN, Condition, noisy
+from project.data.images import pixels
+from project.data.record import MODALITIES, Record
+from project.pipeline.corrupt import corrupt
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 WORDS = " ".join(f"word{number}" for number in range(400))

@@ -8,13 +8,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from project.corrupt import corrupt
+from project.corruption.conditions import CLEAN, natural
 from project.corruption.natural import NATURAL
 from project.corruption.table import stale_cells, swapped_cells, unit_changes
 from project.corruption.text import KEYBOARDS, NEIGHBOURS, ocr_errors, typing_errors
-from project.image import pixels
-from project.record import Record
-from project.robustness.conditions import CLEAN, natural
+from project.data.images import pixels
+from project.data.record import Record
+from project.pipeline.corrupt import corrupt
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 WORDS = ("A calm tom cat, 3 years old, that likes tuna.\nFound near my home on Monday and needs a garden of its own. "

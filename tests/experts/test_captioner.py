@@ -38,10 +38,10 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from project.config.schema import Experts
 from project.errors import UserError
 from project.experts import captioner
 from project.experts.captioner import caption_images, captioner_name
-from project.schema import Experts
 
 PROMPT = "what is shown here"
 PLACE = "<loc_1><loc_2><loc_3><loc_4>"  # one token here, as this tokenizer puts blanks between tokens

@@ -5,8 +5,8 @@ import threading
 
 import xllamacpp
 
-from project.config import load_config
-from project.llm.llamacpp import model_file
+from project.config.compose import load_config
+from project.llm.engines.llamacpp import model_file
 
 parameters = xllamacpp.CommonParams()
 parameters.model.path = str(model_file(load_config(["llm=smollm2"]).llm))

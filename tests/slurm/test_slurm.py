@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from project import train
-from project.config import load_config
+from project.config.compose import load_config
+from project.config.run_identity import run_folder
 from project.errors import UserError
-from project.llm.llamacpp import model_file
-from project.llm.store import Store
-from project.run_folder import run_folder
+from project.experiments import run_training as train
+from project.llm.engines.llamacpp import model_file
+from project.llm.store.store import Store
 
 pytestmark = pytest.mark.slurm
 TWO = ("--nodes=2", "--ntasks-per-node=1", "slurm/train.sbatch")

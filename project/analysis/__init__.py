@@ -1,0 +1,1 @@
+"""Measurements on the texts of finished runs."""

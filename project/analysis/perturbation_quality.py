@@ -1,0 +1,81 @@
+"""How good perturbed texts are: how varied, how far from their source, how often usable; does the label stay?"""
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..evaluation.results import BOOTSTRAP_SEED
+from ..llm.quality_gate import facts_kept
+from ..metrics.bootstrap import estimated, group_weights
+from ..metrics.scores import SCORES
+from .probe import held_out, lost
+from .recovery import tokens
+
+COLUMNS = ["instruction", "measure", "value", "low", "high", "n"]
+
+
+def distinct(texts: Sequence[str], size: int) -> float:
+    """The number of different runs of `size` words, divided by the number of words; NaN without a word.
+
+    Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models" (arXiv 1510.03055),
+    section 5.3: distinct-1 and distinct-2. It falls with the amount of text: compare it on equally many texts.
+    """
+    words = [tokens(text) for text in texts]
+    runs = {said[start : start + size] for said in words for start in range(len(said) - size + 1)}
+    total = sum(map(len, words))
+    return len(runs) / total if total else float("nan")
+
+
+def diversity_table(texts: pd.DataFrame, metric: str, resamples: int) -> pd.DataFrame | None:
+    """The measures of the training rows' perturbed texts in the columns `COLUMNS`; None where nothing is perturbed.
+
+    From texts.parquet, over all rounds, for `all` and for each set of instructions that a language model was given; a
+    record with several rewritten pieces counts for each of them:
+
+    `distinct_1`, `distinct_2` and `clean_distinct_1`, `clean_distinct_2` of the same records' unperturbed texts, means
+    over the rounds;
+    `unchanged`, the share of texts with the same words in the same order; `content_kept`, the share of the unperturbed
+    text's content words that are still there; `fallback`, the share of pieces in which the rules stand in for the
+    model; `label` and `clean_label`, the score of a probe that learned from unperturbed texts of other groups, on both;
+    and `label_lost`, by how much it is worse on the perturbed ones. Means over records have an interval over groups.
+    """
+    train = texts[texts["split"] == "train"]
+    perturbed = train[train["round"].notna()]
+    if perturbed.empty:
+        return None
+    clean = train[train["round"].isna()].sort_values("record").reset_index(drop=True)
+    clean["text"] = [" ".join(json.loads(parts).values()) for parts in clean["aligned"]]
+    before = clean.set_index("record")["text"]
+    rounds = []
+    for _, rows in perturbed.groupby("round"):
+        rows = rows.set_index("record").loc[clean["record"]].reset_index()
+        views = [clean["text"].tolist(), rows["read"].tolist()]
+        values = held_out(views[0], clean["target"].tolist(), clean["group"].tolist(), views, metric)
+        rounds.append(rows.assign(before=before[rows["record"]].to_numpy(), clean_value=values[0], value=values[1]))
+    rows = pd.concat(rounds, ignore_index=True)
+    found = _measures("all", rows, metric, resamples)
+    pieces = rows.dropna(subset="instruction").explode(["instruction", "fallback"])
+    for instruction, part in pieces.dropna(subset="instruction").groupby("instruction"):
+        found += _measures(instruction, part, metric, resamples)
+    return pd.DataFrame(found, columns=COLUMNS)
+
+
+def _measures(instruction: str, rows: pd.DataFrame, metric: str, resamples: int) -> list[tuple]:
+    before, after = rows["before"].tolist(), rows["read"].tolist()
+    weights = group_weights(rows["group"], resamples, BOOTSTRAP_SEED)
+    rounds = [part for _, part in rows.groupby("round")]
+    found = {f"{name}distinct_{size}": (np.mean([distinct(part[column], size) for part in rounds]), np.nan, np.nan)
+             for name, column in (("", "read"), ("clean_", "before")) for size in (1, 2)}
+    pairs = list(zip(before, after, strict=True))
+    found["unchanged"] = estimated([tokens(old) == tokens(new) for old, new in pairs], weights)
+    found["content_kept"] = estimated([facts_kept(old, new) for old, new in pairs], weights)
+    asked = rows["fallback"].map(np.size).where(rows["fallback"].notna(), 0).to_numpy() > 0
+    if asked.any():
+        found["fallback"] = estimated(rows["fallback"][asked].map(np.mean), weights[:, asked])
+    of_mean = SCORES[metric].of_mean
+    found["clean_label"] = estimated(rows["clean_value"], weights, of_mean)
+    found["label"] = estimated(rows["value"], weights, of_mean)
+    found["label_lost"] = lost(rows["clean_value"].to_numpy(), rows["value"].to_numpy(), weights, metric)
+    return [(instruction, name, *numbers, len(rows)) for name, numbers in found.items()]

@@ -1,0 +1,3 @@
+"""The verb `analyse`."""
+
+from ..analysis.analyse import run as run

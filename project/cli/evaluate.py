@@ -1,0 +1,3 @@
+"""The verb `evaluate`."""
+
+from ..evaluation.evaluate_run import run as run

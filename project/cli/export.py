@@ -1,0 +1,3 @@
+"""The verb `export`."""
+
+from ..inference.export import run as run

@@ -1,0 +1,3 @@
+"""The verb `predict`."""
+
+from ..inference.trained_run import run as run

@@ -1,0 +1,3 @@
+"""The verb `prepare`."""
+
+from ..experiments.prepare import run as run

@@ -1,0 +1,3 @@
+"""The verb `report`."""
+
+from ..report.page import run as run

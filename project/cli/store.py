@@ -1,0 +1,91 @@
+"""store: look at, check and tend the generations that were paid for."""
+
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from ..config.schema import Config
+from ..errors import UserError, meant
+from ..llm.store.export_card import export
+from ..llm.store.maintenance import compact, distinct, files, listing, merge, seal_dead, stats, verify
+
+ACTIONS = ("ls", "stats", "verify", "seal", "compact", "merge", "export")
+
+
+def run(config: Config, args: dict) -> int:
+    """Do one action on the store of the configuration, or on the folder named after the action.
+
+    Returns the exit code: 1 where `verify` finds damage. Raises UserError for an unknown action or a folder that is
+    not there.
+    """
+    console = Console()
+    action, *folders = args.get("words") or [""]
+    if action not in ACTIONS:
+        raise UserError(f"store {action}: give one of {', '.join(ACTIONS)}{meant(action, ACTIONS)}")
+    if len(folders) > 1 and action != "merge":
+        raise UserError(f"store {action} takes one folder, not {len(folders)}: {' '.join(folders)}")
+    folder = Path(folders[0] if folders else config.store.path)
+    idle = _minutes(args.get("idle", "60"))
+    if action != "merge":
+        files(folder)  # which refuses a folder that is not there
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    match action:
+        case "ls":
+            table = listing(folder, idle)
+            console.print(_shown(table))
+            say(f"{folder}: {len(table)} files, {table['rows'].sum():,} rows, {table['bytes'].sum():,} bytes")
+        case "stats":
+            console.print(_shown(stats(distinct(folder))))
+        case "verify":
+            damage, notes = verify(folder, idle)
+            for line in [*notes, *damage]:
+                say(line)
+            say(f"{folder}: {f'{len(damage)} damaged places' if damage else 'sound'}")
+            return int(bool(damage))
+        case "seal":
+            sealed, left = seal_dead(folder, idle)
+            for line in [*(f"sealed {line}" for line in sealed), *(f"left {line}" for line in left)]:
+                say(line)
+            say(f"{folder}: {len(sealed)} journals sealed, {len(left)} left")
+        case "compact":
+            before, after, dropped = compact(folder)
+            say(f"{folder}: {before} shards became {after}; {dropped} duplicate rows dropped")
+        case "merge":
+            if not folders or "into" not in args:
+                raise UserError("store merge: give the folders to join and where to, such as "
+                                "store merge jobs/0 jobs/1 into=outputs/store")
+            for source in folders:
+                files(Path(source))
+            for source in folders:
+                say(f"{source}: {merge(Path(source), Path(args['into']))} rows added to {args['into']}")
+        case "export":
+            if "output" not in args:
+                raise UserError("store export: give output=FOLDER, a folder that is not there yet")
+            say(f"{args['output']}: {export(folder, Path(args['output']))} generations and their card")
+    return 0
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes < float("inf"):
+        raise UserError(f"idle={text}: give minutes, 0 or more")
+    return minutes
+
+
+def _shown(frame: pd.DataFrame) -> Table:
+    table = Table()
+    for name in frame.columns:
+        number = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(name.replace("_", " "), justify="right" if number else "left", overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int)
+                        else str(value) for value in row))
+    return table

@@ -1,0 +1,3 @@
+"""The verb `study`."""
+
+from ..experiments.study import run as run

@@ -1,0 +1,3 @@
+"""The verb `sweep`."""
+
+from ..experiments.sweep import run as run

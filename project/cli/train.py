@@ -1,0 +1,3 @@
+"""The verb `train`."""
+
+from ..experiments.run_training import run as run

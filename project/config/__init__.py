@@ -1,0 +1,1 @@
+"""The configuration: schema, composition of YAML files and command line, checks, run identity, prompts."""

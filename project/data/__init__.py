@@ -1,0 +1,1 @@
+"""Records, targets, splits and tables: from files to rows."""

@@ -1,0 +1,113 @@
+"""Avito's adverts: a picture in a zip, Russian text, a table; the target is the probability of a deal.
+
+The 1.5 million rows pass by a chunk at a time, and pictures are read out of the zip without unpacking it.
+"""
+
+import logging
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from ...config.schema import AvitoData
+from ...errors import UserError
+from ..images import ZippedImage, archive
+from ..record import Cell, Record
+from ..tabular_io import MISSING, SHOWN, raise_all
+
+log = logging.getLogger(__name__)
+
+TITLE = "Avito demand prediction"
+SOURCE = "https://www.kaggle.com/c/avito-demand-prediction"
+TERMS = "the competition's rules, which must be accepted on its page; no redistribution"
+COMMAND = ("kaggle competitions download -c avito-demand-prediction -f train.csv -p FOLDER, and -f train_jpg.zip for "
+           "the pictures (50 GB)")
+
+FILES = ("train.csv", "train.csv.zip", "train.csv.gz")
+IMAGES = "train_jpg.zip"
+INNER = "data/competition_files/train_jpg/"
+"""Where the published zip keeps its pictures."""
+TABLE = ("region", "city", "parent_category_name", "category_name", "param_1", "param_2", "param_3", "price",
+         "user_type")
+"""image_top_1 is a code of another model, the activation date a day of March 2017, and the item number a count: out."""
+CHUNK = 5_000
+"""Rows in memory at a time."""
+
+
+def read_avito(config: AvitoData) -> Iterator[Record]:
+    """The adverts in the order of the file; the target is a float in [0, 1].
+
+    Raises UserError for a missing file or column, and for the problems of the rows of a chunk.
+    """
+    folder = Path(config.path).expanduser()
+    path = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    if path is None:
+        raise UserError(f"{folder}: no train.csv; data.path is the folder of {TITLE} ({SOURCE}), under {TERMS}: "
+                        f"{COMMAND}")
+    members = _members(folder / IMAGES) if config.images else frozenset()
+    if config.images and not members:
+        log.info("%s: no pictures; the rows go without", folder / IMAGES)
+    first = 1
+    try:
+        with pd.read_csv(path, dtype=str, keep_default_na=False, na_values=MISSING, encoding="utf-8-sig",
+                         chunksize=CHUNK) as chunks:
+            for chunk in chunks:
+                if first == 1:
+                    needed = ("item_id", "user_id", "title", "description", "image", "deal_probability", *TABLE)
+                    raise_all([f"{path}: no column {column!r}; take the file as it is published: {SOURCE}"
+                               for column in needed if column not in chunk.columns])
+                yield from _adverts(chunk, path, first, folder / IMAGES, members)
+                first += len(chunk)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8; download it again") from error
+    except (ValueError, OSError, zipfile.BadZipFile) as error:  # pandas' parser errors are ValueErrors
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not readable from about row {first} on ({reason:.200}); download it again") from error
+
+
+def _adverts(chunk: pd.DataFrame, path: Path, first: int, images: Path, members: frozenset[str]) -> Iterator[Record]:
+    """The records of one chunk, whose first row is `first`."""
+    problems = []
+    for index, row in enumerate(chunk.astype(object).where(chunk.notna(), None).to_dict("records"), start=first):
+        probability = _probability(row["deal_probability"])
+        bad = [column for column in ("item_id", "user_id") if row[column] is None]
+        problems += [f"{path}: row {index}, column {column!r}: missing" for column in bad]
+        if probability is None:
+            problems.append(f"{path}: row {index}, column 'deal_probability': {row['deal_probability']!r:.40} is no "
+                            "number in [0, 1]")
+        if len(problems) > SHOWN:
+            break
+        if problems:
+            continue
+        text = "\n".join(part for part in (row["title"], row["description"]) if part) or None
+        table: dict[str, Cell] = {column.replace("_", " "): _in_words(row[column]) for column in TABLE}
+        member = row["image"] and next((name for name in (f"{INNER}{row['image']}.jpg", f"{row['image']}.jpg")
+                                        if name in members), None)
+        yield Record(row["item_id"], row["user_id"], ZippedImage(images, member) if member else None, text, table,
+                     probability)
+    raise_all(problems)
+
+
+def _members(path: Path) -> frozenset[str]:
+    """The pictures in the zip; none where there is no zip. Raises UserError where it is torn."""
+    if not path.is_file():
+        return frozenset()
+    try:
+        return frozenset(name for name in archive(path).namelist() if name.endswith(".jpg"))
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: no whole zip ({error}); download it again, or set data.images=false") from error
+
+
+def _probability(words: str | None) -> float | None:
+    try:
+        value = float(words)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) and 0 <= value <= 1 else None
+
+
+def _in_words(value: str | None) -> str | None:
+    """A cell as it is; 400.0 is 400."""
+    return value if value is None else value.removesuffix(".0")

@@ -1,0 +1,136 @@
+"""What goes to W&B: the run's config, curves, scores by condition, perturbed samples and cost."""
+
+import hashlib
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from lightning.pytorch.loggers import WandbLogger
+
+from ..config.run_identity import run_folder
+from ..config.schema import Config
+from ..data.rows import Rows
+from ..errors import UserError
+from ..pipeline.alignment import joined
+from ..pipeline.pipeline import Pipeline
+from .comparison import Comparison
+from .curves import curves
+
+ARTIFACT = "run"
+"""The type of the artifact that keeps a finished run's FILES in W&B."""
+FILES = ("config.yaml", "run.json", "predictions.parquet", "results.parquet", "texts.parquet")
+SAMPLES = 20
+"""Training rows of which the perturbed texts are logged."""
+
+
+def start(config: Config, folder: Path) -> WandbLogger | None:
+    """The run's logger; its id follows from the run folder, so that a resumed run goes on under one id.
+
+    An agent of a W&B sweep gives the id itself, and waits for the scores on its server.
+    """
+    if config.wandb.mode == "disabled":
+        return None
+    agent = "WANDB_SWEEP_ID" in os.environ
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("WANDB_SILENT", "true")  # the run's own last lines say where everything is
+    return WandbLogger(
+        project=config.wandb.project, entity=config.wandb.entity, save_dir=folder, save_code=False,
+        mode=os.environ.get("WANDB_MODE", "online") if agent else config.wandb.mode,
+        id=os.environ.get("WANDB_RUN_ID") if agent else hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16],
+        name=f"{config.name}-seed-{config.seed}", group=config.wandb.group or config.experiment, job_type="train",
+        config=asdict(config))
+
+
+def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, pipeline: Pipeline, rows: Rows,
+           info: dict) -> None:
+    """Log what the evaluation found, and end the run."""
+    if logger is None:
+        return
+    import wandb
+
+    run = logger.experiment
+    run.summary.update(summary(results, info["metric"]))
+    run.summary.update({f"cost/{key}": value for key, value in info["llm"].items() if isinstance(value, int | float)})
+    run.summary.update({f"cost/{key}_seconds": value for key, value in info["seconds"].items()})
+    run.log({"robustness/results": wandb.Table(dataframe=results), **_curves(results, info["metric"])})
+    if config.perturbation.kind != "none" and config.perturbation.weight:
+        traces = pipeline.perturbed(pipeline.clean(rows.train[:SAMPLES]), 0)
+        samples = [[trace.record.id, joined(trace.aligned.parts), joined(trace.parts)] for trace in traces]
+        run.log({"perturbation/samples": wandb.Table(columns=["record", "aligned", "perturbed"], data=samples)})
+    kept = wandb.Artifact(f"run-{run.id}", type=ARTIFACT)
+    for path in map(run_folder(config).joinpath, FILES):
+        if path.is_file():
+            kept.add_file(str(path))
+    run.log_artifact(kept)
+    run.finish()
+
+
+def download(project: str, group: str, into: str) -> str:
+    """The files of the finished runs of a W&B group, in run folders under `into`; returns the pattern of these.
+
+    `project` is entity/project. What a run calls itself names its folder, and never one outside `into`.
+    Raises UserError where the group has no finished run.
+    """
+    import wandb
+
+    found = 0
+    for run in wandb.Api().runs(project, filters={"group": group}):
+        name = re.sub(r"[^\w.@-]|^\.", "-", str(run.config.get("name")))
+        for artifact in run.logged_artifacts():
+            if artifact.type == ARTIFACT:
+                artifact.download(root=str(Path(into) / name / f"seed-{int(run.config.get('seed', 0))}"))
+                found += 1
+    if not found:
+        raise UserError(f"{project} has no finished run in the group {group}")
+    return f"{into}/*/seed-*"
+
+
+def summary(results: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Scores and drop ratios under flat names: test/accuracy/clean, test/drop_ratio/noisy/image/0.3, and so on."""
+    flat = {}
+    for row in results[results["metric"].isin([metric, "drop_ratio"])].itertuples():
+        where = {"clean": "clean", "noisy": f"noisy/{row.modality}/{row.level:g}", "missing": f"missing/{row.modality}",
+                 "order": f"order/{row.order}", "natural": f"natural/{row.corruption}/{row.level:g}",
+                 "genuine": f"genuine/{row.modality}", "attack": "attack"}[row.condition]
+        flat[f"test/{row.metric}/{where}"] = float(row.value)
+    return flat
+
+
+def _curves(results: pd.DataFrame, metric: str) -> dict:
+    """The score against the noise level, a line a modality."""
+    import wandb
+
+    points = results[results["metric"] == metric]
+    clean = float(points.loc[points["condition"] == "clean", "value"].iloc[0])
+    noisy = points[points["condition"] == "noisy"].sort_values("level")
+    if noisy.empty:
+        return {}
+    lines = {modality: rows for modality, rows in noisy.groupby("modality")}
+    levels = [[0.0, *rows["level"].tolist()] for rows in lines.values()]
+    values = [[clean, *rows["value"].tolist()] for rows in lines.values()]
+    return {"robustness/curves": wandb.plot.line_series(levels, values, keys=list(lines), xname="noise level",
+                                                        title=metric)}
+
+
+def log_report(config: Config, folder: Path, comparisons: list[Comparison]) -> None:
+    """Log a report's CSV files as tables, and its curves as line plots, to a run of its own; nothing where disabled."""
+    if config.wandb.mode == "disabled":
+        return
+    import wandb
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    run = wandb.init(project=config.wandb.project, entity=config.wandb.entity, mode=config.wandb.mode, dir=folder,
+                     name=f"report of {config.experiment}", group=config.experiment, job_type="report")
+    logged: dict = {f"report/{path.stem}": wandb.Table(dataframe=pd.read_csv(path), allow_mixed_types=True)
+                    for path in sorted(folder.glob("*.csv"))}
+    for comparison in comparisons:
+        for curve in curves(comparison):
+            values = [[comparison.value(method, [name]).value for name in curve.names] for method in comparison.methods]
+            part = f"{curve.corruption}/{curve.modality}" if curve.corruption else curve.modality
+            logged[f"report/{comparison.data}/{part}"] = wandb.plot.line_series(
+                [curve.levels] * len(values), values, keys=comparison.methods, xname=f"{curve.sort} level",
+                title=f"{comparison.data}: {comparison.metric}, {curve.sort} on {curve.modality}")
+    run.log(logged)
+    run.finish()

@@ -1,0 +1,1 @@
+"""Runs, prepared stores, studies and sweeps."""

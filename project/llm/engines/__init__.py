@@ -1,0 +1,1 @@
+"""One engine for each way to run a language model."""

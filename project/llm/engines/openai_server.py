@@ -1,0 +1,167 @@
+"""Any server that speaks the OpenAI protocol: vLLM, SGLang, TGI, llama-server, a hosted API."""
+
+import asyncio
+import json
+import os
+import random
+import time
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from ...config.schema import OpenAI
+from ...data.images import png
+from ...errors import UserError
+from ..protocol import Completion, Request
+
+
+class BadAnswer(Exception):
+    """The server said 200 and sent no completion."""
+
+
+class OpenAIEngine:
+    """Many requests side by side, up to `concurrency`, over one client.
+
+    The client retries 408, 409, 429, 5xx, time-outs and broken connections by itself, with backoff and jitter, and
+    waits as long as Retry-After says; an answer that is no completion is retried here, as often.
+    """
+
+    def __init__(self, config: OpenAI):
+        """Raises UserError where the client is not installed or the address cannot be used."""
+        try:
+            import openai
+        except ModuleNotFoundError as error:
+            raise UserError(f"llm {config.model} needs the package openai; run: pip install -e '.[openai]'") from error
+        address = urlsplit(config.base_url)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise UserError(f"llm.base_url={config.base_url} must begin with http:// or https:// and name a host")
+        if address.username or address.password or address.query:
+            raise UserError("llm.base_url must hold no user, password or query, since configurations are kept; put "
+                            f"the key into the environment variable {config.key_env}")
+        self._library, self._config = openai, config
+
+    def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
+        """Answers in the order in which they come.
+
+        Raises UserError where the server refuses, or fails more than `retries` times in a row; what came before has
+        been yielded. Closing the iterator cancels what is under way.
+        """
+        tasks = iter(enumerate(zip(requests, seeds, strict=True)))
+        # The loop stands still while the caller keeps an answer, which is short; nothing runs in another thread.
+        with asyncio.Runner() as runner:
+            answers: asyncio.Queue = asyncio.Queue()
+            client = self._client()
+
+            count = min(self._config.concurrency, len(requests))
+
+            async def start() -> asyncio.Future:
+                all_of_them = asyncio.gather(*(self._work(client, tasks, answers, count) for _ in range(count)))
+                all_of_them.add_done_callback(
+                    lambda done: None if done.cancelled() else answers.put_nowait(done.exception()))
+                return all_of_them
+
+            async def stop() -> None:
+                workers.cancel()
+                await client.close()
+
+            workers = runner.run(start())
+            try:
+                for _ in requests:
+                    answer = runner.run(answers.get())
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    yield answer
+            finally:
+                runner.run(stop())
+
+    def _client(self):
+        key = os.environ.get(self._config.key_env) or "none"
+        return self._library.AsyncOpenAI(base_url=self._config.base_url, api_key=key, timeout=self._config.timeout,
+                                         max_retries=self._config.retries)
+
+    async def _work(self, client, tasks: Iterator, answers: asyncio.Queue, count: int) -> None:
+        """One request after the other, until there is none left, beside `count` - 1 others that do the same."""
+        for index, (request, seed) in tasks:
+            answers.put_nowait((index, await self._answer(client, request, seed, count)))
+
+    async def _answer(self, client, request: Request, seed: int, count: int) -> Completion:
+        for attempt in range(self._config.retries + 1):
+            start = time.perf_counter()
+            try:
+                answer = await client.chat.completions.create(**self._body(request, seed))
+                return _completion(answer, (time.perf_counter() - start) / count)
+            except (BadAnswer, ValueError) as error:
+                last = error
+                if attempt < self._config.retries:
+                    await asyncio.sleep(min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1))
+            except self._library.OpenAIError as error:
+                raise self._failure(error, request) from None  # its traceback would hold the request and its key
+        raise UserError(f"{self._where()} sent {self._config.retries + 1} answers that are no completion, the last: "
+                        f"{_line(str(last))}; finished texts are in the store, and the same command goes on")
+
+    def _body(self, request: Request, seed: int) -> dict:
+        body = {
+            "model": self._config.served or self._config.model,
+            "messages": [{"role": role, "content": _content(pieces)} for role, pieces in request.pieces()],
+            "temperature": request.temperature, "max_tokens": request.max_tokens, "seed": seed,
+        }
+        if request.schema and self._config.structured == "json_schema":
+            body["response_format"] = {"type": "json_schema", "json_schema": {
+                "name": "answer", "strict": True, "schema": json.loads(request.schema)}}
+        elif request.schema and self._config.structured == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+    def _failure(self, error: Exception, request: Request) -> UserError:
+        """What the user can do about a failure that retries did not mend."""
+        goes_on = "finished texts are in the store, and the same command goes on"
+        status = getattr(error, "status_code", None)
+        if status in (401, 403):  # the server's own words may repeat a part of the key
+            return UserError(f"{self._where()} refused the key (HTTP {status}); set the environment variable "
+                             f"{self._config.key_env}")
+        said = _line(str(getattr(error, "message", error)))
+        key = os.environ.get(self._config.key_env)
+        said = said.replace(key, "***") if key else said
+        if status is not None and status not in (408, 409, 429) and status < 500:
+            return UserError(f"{self._where()} refused a request of the stage {request.stage} (HTTP {status}): {said}; "
+                             f"llm.served={self._config.served or self._config.model} must be a model that it serves, "
+                             "and llm.structured a format that it knows")
+        what = f"HTTP {status}: {said}" if status else f"{said} ({type(error.__cause__ or error).__name__})"
+        return UserError(f"{self._where()} failed {self._config.retries + 1} times ({what}); {goes_on}. See to the "
+                         "server, or raise llm.timeout or llm.retries")
+
+    def _where(self) -> str:
+        return f"the server {self._config.base_url}"
+
+
+def _completion(answer, seconds: float) -> Completion:
+    """What an answer holds; an empty text is one, for the gate to judge. Raises BadAnswer where there is none."""
+    choices = getattr(answer, "choices", None)
+    message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
+    if message is None:
+        raise BadAnswer(answer if isinstance(answer, str) else "no choices")
+    usage = getattr(answer, "usage", None)
+    return Completion(
+        # Half of a surrogate pair can stand in JSON, but not in UTF-8.
+        text=(message.content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
+        finish="length" if choices[0].finish_reason == "length" else "stop",
+        prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
+        completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
+        seconds=seconds,
+    )
+
+
+def _content(pieces: list[str | np.ndarray]) -> str | list[dict]:
+    """A message's content as the protocol has it: plain text, or parts where there are images among it, as PNG."""
+    if len(pieces) == 1 and isinstance(pieces[0], str):
+        return pieces[0]
+    return [{"type": "text", "text": piece} if isinstance(piece, str) else
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{b64encode(png(piece)).decode()}"}}
+            for piece in pieces]
+
+
+def _line(text: str) -> str:
+    """A server's words in one line of reasonable length."""
+    return " ".join(text.split())[:200]

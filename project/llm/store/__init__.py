@@ -1,0 +1,1 @@
+"""The store of generations: journals, Parquet shards, maintenance and export."""

@@ -1,0 +1,1 @@
+"""The methods that are compared: the text-centric transformer and its rivals."""

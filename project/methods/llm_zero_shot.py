@@ -1,0 +1,59 @@
+"""The language model's own answer, out of the reasoning stage, with nothing learned on top of it."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..config.schema import Config
+from ..corruption.conditions import Condition
+from ..data.record import Record
+from ..data.rows import Rows
+from ..data.target import Target
+from ..errors import UserError
+from ..metrics.panel import panel_scores
+from ..pipeline.pipeline import Pipeline
+from .base import Prediction, Predictor
+
+UNKNOWN = ""
+"""The answer where the language model gave none of the classes: it is no class, and so counts as wrong."""
+
+
+def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
+    """Nothing is learned and nothing kept; the validation rows are scored, as every method's are."""
+    return scored(load(config, folder, pipeline, rows), rows, config)
+
+
+def scored(predictor: Predictor, rows: Rows, config: Config) -> dict:
+    """What run.json says of a method that learns nothing: its validation scores and the seconds they took."""
+    start = time.perf_counter()
+    val = panel_scores(predictor, rows, config)
+    return {"seconds": {"validate": round(time.perf_counter() - start, 1)}, "val": val}
+
+
+def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predictor:
+    """The predictor, which needs no run folder. Raises UserError where the reasoning stage is switched off."""
+    if not config.alignment.reasoning:
+        raise UserError(f"method={config.method} takes its answers from the reasoning stage; set "
+                        "alignment.reasoning=true")
+
+    def predict(records: Sequence[Record], condition: Condition) -> Prediction:
+        # No traces go along: a comparison of the answers with the language model's would compare them with themselves.
+        return prediction_of([trace.aligned.prediction for trace in pipeline.inferred(records, condition)], rows.target)
+
+    return predict
+
+
+def prediction_of(said: Sequence[str | None], target: Target) -> Prediction:
+    """A language model's own predictions as a method's answers.
+
+    Where it gave none, a class is UNKNOWN, which counts as wrong, and a number is the best constant of the training
+    rows. Numbers are kept within the bounds of the training targets, as those of every other method are.
+    """
+    if target.kind == "number":
+        answers = [target.constant if word is None else float(np.clip(float(word), target.low, target.high))
+                   for word in said]
+    else:
+        answers = [UNKNOWN if word is None else word for word in said]
+    return Prediction(answers, unparsed=[word is None for word in said])

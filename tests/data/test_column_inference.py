@@ -1,0 +1,119 @@
+"""The role of each column is inferred where none is given, and told."""
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from project.config.schema import TableData
+from project.data.column_inference import as_targets, inferred, number, roles, task_of
+from project.data.sources.table import read_table
+
+ADS = pd.DataFrame({
+    "ad_id": [11, 12, 13, 14], "code": ["q1", "w2", "e3", "r4"], "photo": ["0.png", "1.PNG", None, "gone.png"],
+    "thumb": ["0.png", "1.PNG", None, None],
+    "text": ["a chair of oak, hardly used", "two lamps for a desk", None, "bicycle with a new wheel and a bell"],
+    "city": ["New Old Town", "New Old Town", "New Old Town", "Bay"], "price": ["5", "12.5", "NA", "7"],
+    "year": [2001, 2002, 2003, 2004], "paid": [1, 2, 3, 4], "none": [None] * 4, "seller": ["a", "a", "b", "b"],
+    "sold": ["yes", "no", "yes", "no"],
+})
+
+
+@pytest.fixture
+def ads(tmp_path):
+    for name in ("0.png", "1.PNG"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    ADS.to_csv(tmp_path / "ads.csv", index=False)
+    return TableData(path=str(tmp_path / "ads.csv"), target="sold", group="seller")
+
+
+def test_each_column_gets_the_role_that_it_looks_like(ads):
+    found = inferred(ads)
+    assert (found.image, found.text, found.table) == ("photo", ["text"], ["city", "price", "year", "paid"])
+    assert (found.target, found.group, found.id) == ("sold", "seller", None)
+
+
+def test_the_rows_are_those_of_the_inferred_columns(ads, tmp_path):
+    ADS.drop(index=3).to_csv(tmp_path / "ads.csv", index=False)  # without the row whose image is missing
+    assert read_table(ads) == read_table(inferred(ads))
+
+
+def test_a_configuration_that_names_a_column_stays_as_it_is(ads):
+    ads.table = ["price"]
+    assert inferred(ads) is ads
+
+
+def test_a_parquet_is_inferred_as_the_csv_is(ads, tmp_path):
+    ADS.assign(price=[5, 12.5, None, 7]).to_parquet(tmp_path / "ads.parquet")
+    other = inferred(TableData(path=str(tmp_path / "ads.parquet"), target="sold", group="seller"))
+    assert (other.image, other.text, other.table) == ("photo", ["text"], ["city", "price", "year", "paid"])
+
+
+@pytest.mark.parametrize(("name", "left_out"), [("id", True), ("ad_id", True), ("PetID", True), ("userId", True),
+                                                ("Unnamed: 0", True), ("paid", False), ("grid", False),
+                                                ("idle", False)])
+def test_whole_numbers_name_a_row_only_by_their_columns_name(tmp_path, name, left_out):
+    pd.DataFrame({name: [3, 1, 2], "n": [1, 1, 2], "y": list("aba")}).to_csv(tmp_path / "t.csv", index=False)
+    table = inferred(TableData(path=str(tmp_path / "t.csv"), target="y")).table
+    assert table == (["n"] if left_out else [name, "n"])
+
+
+def test_web_addresses_and_what_never_changes_are_left_out(tmp_path):
+    pd.DataFrame({"url": ["https://a.b/c", "https://a.b/c", "http://d.e/f"], "same": [1, 1, 1], "some": [1, 1, None],
+                  "n": [1, 1, 2], "y": list("aba")}).to_csv(tmp_path / "t.csv", index=False)
+    config = TableData(path=str(tmp_path / "t.csv"), target="y")
+    assert inferred(config).table == ["some", "n"]
+    assert "web addresses" in roles(config) and "always the same" in roles(config)
+
+
+def test_images_outside_the_folder_are_no_images(tmp_path):
+    inside = tmp_path / "rows"
+    inside.mkdir()
+    for index in range(2):
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{index}.png")
+    pd.DataFrame({"p": ["../0.png", "../1.png"], "q": [f"{tmp_path}/0.png"] * 2, "y": list("ab")}).to_csv(
+        inside / "t.csv", index=False)
+    assert inferred(TableData(path=str(inside / "t.csv"), target="y")).image is None
+
+
+def test_nested_values_get_no_role(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"n": {"a": 1}, "m": 2, "y": "a"}\n{"n": 1, "m": 3, "y": "b"}\n')
+    config = TableData(path=str(tmp_path / "t.jsonl"), target="y")
+    assert inferred(config).table == ["m"]
+    assert "holds lists or objects" in roles(config)
+
+
+def test_roles_tell_each_column_in_a_line(ads):
+    lines = {line.split("  ")[0]: line for line in roles(ads).splitlines()}
+    assert list(lines) == ["column", *ADS.columns]
+    assert "not used: names the row" in lines["ad_id"] and "whole number" in lines["ad_id"]
+    assert "image file" in lines["photo"] and "25%" in lines["photo"] and "0.png" in lines["photo"]
+    assert "not used: a second image" in lines["thumb"]
+    assert "always missing" in lines["none"] and "100%" in lines["none"]
+    assert " group " in lines["seller"] and " target " in lines["sold"]
+    assert " number " in lines["price"]
+
+
+def test_roles_of_named_columns_are_those_that_were_named(ads):
+    ads.text = ["city"]
+    lines = {line.split("  ")[0]: line for line in roles(ads).splitlines()}
+    assert " text " in lines["city"] and "not used " in lines["text"]
+
+
+def test_an_example_is_short_and_cannot_steer_a_terminal(tmp_path):
+    pd.DataFrame({"t": ["\x1b[2J" + "a long text " * 20, "b c d"], "y": list("ab")}).to_csv(tmp_path / "t.csv")
+    told = roles(TableData(path=str(tmp_path / "t.csv"), target="y"))
+    assert "\x1b" not in told and max(map(len, told.splitlines())) < 120
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_a_number_is_read_back_from_its_words(values):
+    assert [number(repr(value)) for value in values] == values == as_targets(values, "number")
+
+
+@given(st.lists(st.integers(-99, 99), min_size=1))
+def test_whole_numbers_are_one_class_however_they_are_written(values):
+    written = [f"{value}.0" if value % 2 else str(value) for value in values]
+    assert as_targets(written, "class") == [str(value) for value in values] == as_targets(written, "ordinal")
+    assert task_of(written, "auto") == ("number" if len(set(values)) > 20 else "class")

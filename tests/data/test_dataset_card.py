@@ -1,0 +1,105 @@
+"""The data card tells plain facts of the rows, and nothing that stands in them."""
+
+import hashlib
+
+import pandas as pd
+import pytest
+
+from project.config.schema import EmojiData, Split, TableData
+from project.data.dataset_card import SHOWN, card, facts
+from project.data.near_duplicates import near_copies
+from project.data.record import Record
+from project.data.rows import Rows, select
+from project.data.target import Target
+
+
+def rows(targets, target=None, **splits):
+    """One training row a target, with texts of 1, 2, 3, ... words, and no table."""
+    train = [Record(str(index), f"g{index // 2}", None, " ".join(["word"] * (index + 1)), None, value)
+             for index, value in enumerate(targets)]
+    classes = tuple(sorted(set(targets)))
+    return Rows(train, splits.get("val", []), splits.get("test", []), target or Target("class", classes[0], classes),
+                ("text",))
+
+
+def lines(rows, title):
+    return next(table.lines for table in facts(rows) if table.title.startswith(title))
+
+
+@pytest.fixture
+def table(tmp_path):
+    frame = pd.DataFrame({"body": [f"SECRET words number {index}" for index in range(40)],
+                          "price": [f"FEE{index}" for index in range(40)],
+                          "kind": ["big | <b>bad", "small"] * 20,
+                          "owner": [f"PERSON{index // 2}" for index in range(40)]})
+    frame.to_csv(tmp_path / "ads.csv", index=False)
+    return TableData(name="ads", path=str(tmp_path / "ads.csv"), question="Which kind?", text=["body"],
+                     table=["price"], target="kind", group="owner", split=Split(seed=3, max_test=2))
+
+
+def written(config):
+    split = select(config)
+    return card(split, config, near_copies(split))
+
+
+def test_the_card_names_the_file_by_its_digest_and_never_its_folder(table):
+    text = written(table)
+    digest = hashlib.sha256(open(table.path, "rb").read()).hexdigest()
+    assert f"- File: ads.csv, sha256 {digest}" in text
+    assert table.path not in text and table.path.rsplit("/", 2)[1] not in text
+
+
+def test_no_content_of_a_row_but_its_class_is_told(table):
+    text = written(table)
+    assert text.startswith("# ads\n")
+    assert not any(word in text for word in ("SECRET", "PERSON", "FEE"))
+    assert "| big \\| &lt;b>bad |" in text
+
+
+def test_the_rule_of_the_split_its_seed_and_its_caps_are_told(table):
+    text = written(table)
+    assert "the seed 3; val 0.15, test 0.25" in text and "Kept are at most 2 test rows" in text
+
+
+def test_the_source_of_a_known_data_set_and_its_terms_are_told(monkeypatch):
+    from project.data.sources import emoji
+
+    for name, value in (("TITLE", "Emoji, drawn"), ("SOURCE", "packages"), ("TERMS", "CC BY-SA")):
+        monkeypatch.setattr(emoji, name, value, raising=False)
+    split = rows(["x", "y"])
+    text = card(split, EmojiData(name="emoji", question="Which?"), near_copies(split))
+    assert text.startswith("# Emoji, drawn\n\n- Source: packages\n- Terms: CC BY-SA\n- Target: a class. Which?")
+
+
+def test_rows_groups_and_missing_modalities_are_counted_by_split():
+    split = rows(["x", "y", "x"], val=[Record("v", "v", None, None, {"a": "1"}, "x")])
+    assert lines(split, "Rows") == [("train", "3", "2"), ("val", "1", "1"), ("test", "0", "0")]
+    assert lines(split, "Missing") == [("train", "100.0%", "0.0%", "100.0%"), ("val", "100.0%", "100.0%", "0.0%"),
+                                       ("test", "-", "-", "-")]
+
+
+def test_classes_are_counted_by_split_those_that_training_lacks_too():
+    split = rows(["x", "x", "x", "y"], test=[Record("t", "t", None, "a", None, "z")])
+    assert lines(split, "Classes") == [("x", "3 (75.0%)", "0 (-)", "0 (0.0%)"), ("y", "1 (25.0%)", "0 (-)", "0 (0.0%)"),
+                                       ("z", "0 (0.0%)", "0 (-)", "1 (100.0%)")]
+
+
+def test_of_many_classes_the_commonest_are_listed_and_the_others_counted():
+    found = lines(rows([f"c{index}" for index in range(SHOWN + 5)] + ["c54"]), "Classes")
+    assert found[0][0] == "c54" and len(found) == SHOWN + 1
+    assert found[-1] == ("and 5 more classes", "5", "0", "0")
+
+
+def test_a_number_is_told_by_its_quantiles():
+    target = Target("number", 1.0, log=True)
+    split = rows([float(value) for value in range(101)], target)
+    assert lines(split, "Quantiles")[0] == ("train", "0", "5", "25", "50", "75", "95", "100")
+    assert lines(split, "Quantiles")[1][1:] == ("-",) * 7
+    prices = rows([0.00123456, 12.345678, 1234567.8], target)
+    assert lines(prices, "Quantiles")[0][::4] == ("train", "12.35") and lines(prices, "Quantiles")[0][-1] == "1,234,568"
+    text = card(split, TableData(name="n", question="How much?"), near_copies(split))
+    assert "a number, learned in its logarithm. How much?" in text
+
+
+def test_the_words_of_the_texts_are_counted():
+    assert lines(rows(["x", "y"] * 10 + ["x"]), "Words")[0] == ("train", "11", "20")

@@ -1,0 +1,68 @@
+"""Pictures in memory, in a file and in a zip read alike, and changed pixels are clipped and rounded."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+
+from project.data.images import ZippedImage, digest, each, pictures, pixels
+
+shapes = array_shapes(min_dims=2, max_dims=2, max_side=6).map(lambda shape: (*shape, 3))
+
+
+@given(arrays(np.uint8, shapes))
+def test_unchanged_pixels_come_back_as_they_were(values):
+    assert np.array_equal(pixels(each(lambda same: same, Image.fromarray(values))), values)
+
+
+def test_pixels_out_of_range_are_clipped_and_the_rest_is_rounded():
+    wanted = np.array([[[-1.0, 2.0, 0.5]], [[0.0019, 0.0021, 1.0]]])
+    found = each(lambda values: wanted, Image.new("RGB", (1, 2)))
+    assert np.asarray(found).tolist() == [[[0, 255, 128]], [[0, 1, 255]]]
+
+
+def test_a_change_leaves_the_picture_itself_alone():
+    picture = Image.new("RGB", (2, 2), "red")
+    each(lambda values: 0 * values, picture)
+    assert picture.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_several_pictures_are_changed_one_by_one_and_a_ready_description_not_at_all():
+    white, words = each(lambda values: values + 1, (Image.new("RGB", (1, 1)), "It shows a cat."))
+    assert pixels(white).tolist() == [[[255, 255, 255]]] and words == "It shows a cat."
+    assert pictures((white, words)) == (white, words) and pictures(words) == (words,)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1"])
+def test_an_image_reads_alike_from_memory_a_file_and_a_zip_in_any_mode(tmp_path, mode):
+    image = Image.new("RGB", (3, 2), "white")
+    image.putpixel((1, 0), (0, 0, 0))
+    image = image.convert(mode)
+    image.save(tmp_path / "image.png")
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.write(tmp_path / "image.png", "folder/image.png")
+    from_file = pixels(tmp_path / "image.png")
+    assert from_file.shape == (2, 3, 3) and from_file.dtype == np.uint8
+    assert from_file[0, 1].tolist() == [0, 0, 0] and from_file[1, 2].tolist() == [255, 255, 255]
+    for other in (image, ZippedImage(tmp_path / "images.zip", "folder/image.png")):
+        assert digest(pixels(other)) == digest(from_file)
+
+
+def test_other_content_and_another_shape_have_another_digest():
+    blank = np.zeros((2, 3, 3), np.uint8)
+    assert len({digest(blank), digest(blank + 1), digest(blank.reshape(3, 2, 3))}) == 3
+
+
+def test_an_unreadable_image_is_an_os_error_and_a_missing_member_a_key_error(tmp_path):
+    (tmp_path / "image.png").write_bytes(b"no image")
+    with pytest.raises(OSError):
+        pixels(tmp_path / "image.png")
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.write(tmp_path / "image.png", "image.png")
+    with pytest.raises(OSError):
+        pixels(ZippedImage(tmp_path / "images.zip", "image.png"))
+    with pytest.raises(KeyError):
+        pixels(ZippedImage(tmp_path / "images.zip", "other.png"))

@@ -1,0 +1,183 @@
+"""The attack at test time: which text it takes, what it may never use, and that planted weaknesses are found."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from project.config.compose import load_config
+from project.config.prompts import instructions
+from project.config.run_identity import run_folder
+from project.data.target import Target
+from project.evaluation.attack import attack
+from project.evaluation.evaluate_run import attackable
+from project.evaluation.run_loading import load_runs, of_experiment
+from project.evaluation.tracking import summary
+from project.experiments import run_training as train
+from project.llm import factory as engines
+from project.methods.base import Prediction
+from project.pipeline.alignment import joined
+from project.report.page import build_report, compare_all
+from tests.conftest import CLASSES, data_of
+
+TARGET = Target("class", CLASSES[0], CLASSES)
+MARKER = "ZQX-marker"
+
+
+class Counter:
+    """A planted reader: the share of the first class falls with every "x" that a text holds, and so does its answer."""
+
+    def __init__(self, enough=3):
+        self.enough, self.seen = enough, []
+
+    def read(self, traces):
+        found = np.array([joined(trace.parts).split().count("x") for trace in traces])
+        self.seen += [joined(trace.parts) for trace in traces]
+        first = np.clip(0.9 - 0.2 * found, 0.05, 1) if self.enough else np.full(len(found), 0.9)
+        answers = [CLASSES[0] if not self.enough or count < self.enough else CLASSES[1] for count in found]
+        return Prediction(answers, np.stack([first, 1 - first, 0 * first], 1), list(traces))
+
+
+def marked(counts):
+    """A faithful rewriting that adds as many marks as `counts` says of the draw."""
+    return lambda request: data_of(request) + " x" * counts[request.round]
+
+
+@pytest.fixture
+def attacked(pipeline_of, scripted, records):
+    """Attacks the planted reader on descriptions; gives the prediction, what is told, and the clean traces."""
+    def run(reply, reader=None, draws=4, rows=records, folder=None, **overrides):
+        scripted.reply = reply
+        pipeline, reader = pipeline_of("method=plain", folder=folder), reader or Counter()
+        clean = reader.read(pipeline.inferred(rows))
+        return *attack(reader, clean, pipeline, TARGET, draws), clean.traces
+
+    return run
+
+
+def test_the_first_faithful_draw_that_changes_the_answer_is_taken(attacked, scripted, records):
+    # Three pieces a row: one mark in each changes the answer, as soon as there is one.
+    found, told, clean = attacked(marked([0, 1, 2, 3]))
+    assert found.answers == [CLASSES[1]] * len(records)
+    assert all(joined(trace.parts).split().count("x") == 3 for trace in found.traces)
+    assert {request.round for request in scripted.asked} == {0, 1}  # and no draw after it
+    assert told["requests"] == 2 * sum(len(trace.parts) for trace in clean)
+    assert told["reads"] == len(records) and told["unfaithful"] == pytest.approx(0.5)  # draw 0 changed nothing
+
+
+def test_else_the_draw_that_leaves_the_answer_least_probable(attacked, records):
+    found, told, _ = attacked(marked([1, 3, 2, 0]), reader=Counter(enough=99), draws=4)
+    assert all(joined(trace.parts).split().count("x") == 9 for trace in found.traces)
+    assert found.answers == [CLASSES[0]] * len(records) and told["success_rate"] == 0
+
+
+@pytest.mark.parametrize("reply", [
+    data_of, lambda request: data_of(request) + " Vehicle x", lambda request: "x x x",
+    lambda request: data_of(request) + " x" * 90, lambda request: "", lambda request: data_of(request) + " x 77",
+    lambda request: (data_of(request) + " x", "length"), lambda request: "I'm sorry, I cannot help with x x x.",
+], ids=["unchanged", "class named", "facts lost", "too long", "empty", "number added", "cut off", "refusal"])
+def test_what_is_not_faithful_is_not_used(attacked, records, reply):
+    reader = Counter()
+    found, told, clean = attacked(reply, reader)
+    assert [trace.parts for trace in found.traces] == [trace.parts for trace in clean]
+    assert not any("x" in text.split() for text in reader.seen)
+    assert (told["success_rate"], told["reads"], told["unfaithful"]) == (0, 0, 1)
+
+
+def test_a_piece_that_fails_stays_and_the_others_are_used(attacked):
+    found, _, clean = attacked(lambda request: data_of(request) + " x" * (3 * ("The material" in data_of(request))))
+    for before, after in zip(clean, found.traces, strict=True):
+        assert dict(after.parts) == dict(before.parts) | {"table": dict(before.parts)["table"] + " x x x"}
+
+
+def test_the_success_rate_is_of_rows_that_were_right(attacked, records):
+    found, told, _ = attacked(marked([1, 1, 1, 1]))
+    fruits = [record for record in records if record.target == "Fruit"]
+    assert told["clean_right"] == len(fruits) and told["success_rate"] == 1
+    assert attacked(marked([1] * 4), Counter(enough=0), folder=None)[1]["success_rate"] == 0  # deaf to all marks
+
+
+def test_no_row_right_has_no_rate(attacked, records):
+    assert attacked(marked([1]), draws=1, rows=[replace(records[0], target="Tool")])[1]["success_rate"] is None
+
+
+def test_a_row_without_a_text_stays_as_it_is(attacked, records, scripted):
+    blank = replace(records[0], image=None, text=None, table=None)
+    found, told, _ = attacked(marked([1]), draws=1, rows=[blank])
+    assert found.answers == [CLASSES[0]] and not scripted.asked and told["unfaithful"] is None
+
+
+def test_labels_never_reach_the_attacker_and_the_answer_that_it_is_told_is_the_models(attacked, scripted, records,
+                                                                                     tmp_path):
+    seen = []
+    for number, target in enumerate((None, MARKER, "Vehicle")):
+        scripted.asked.clear()
+        found, _, _ = attacked(marked([0, 1, 0, 1]), Counter(enough=99), folder=tmp_path / str(number),
+                               rows=[replace(record, target=target) for record in records])
+        assert not any(MARKER in content for request in scripted.asked for _, content in request.messages)
+        seen.append((sorted(request.key("") for request in scripted.asked), [trace.parts for trace in found.traces]))
+    assert seen[0] == seen[1] == seen[2]
+    assert all(f"The reader's answer is: {CLASSES[0]}. " in request.messages[1][1] for request in scripted.asked)
+
+
+def test_its_instructions_are_none_of_trainings_and_the_draws_of_a_piece_differ(attacked, scripted, records):
+    attacked(marked([0] * 4), Counter(enough=99))
+    trained = {line for name in ("noise", "drop", "permute", "paraphrase") for line in instructions(name)}
+    told = {}
+    for request in scripted.asked:
+        line = request.messages[1][1].rpartition(f"{CLASSES[0]}. ")[2]
+        told.setdefault(data_of(request), []).append(line)
+    assert {line for lines in told.values() for line in lines} <= set(instructions("attack")) - trained
+    assert all(len(set(told[record.text])) == len(told[record.text]) == 4 for record in records)
+
+
+@pytest.fixture
+def run(tiny_args, scripted, monkeypatch):
+    monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+
+    def trained(*more):
+        config = load_config([*tiny_args, "method=plain", "trainer.epochs=1", "robustness.attack=true",
+                              "robustness.attack_draws=2", *more])
+        train.run(config, {})
+        return run_folder(config)
+
+    return trained
+
+
+def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted, tmp_path):
+    scripted.reply = lambda request: data_of(request) + " blue red green"
+    folder = run()
+    info, results = json.loads((folder / "run.json").read_text()), pd.read_parquet(folder / "results.parquet")
+    assert {"accuracy", "drop_ratio"} <= set(results[results["condition"] == "attack"]["metric"])
+    # Rows with equal pieces share a call.
+    assert info["attack"]["draws"] == 2 and info["attack"]["requests"] >= info["llm"]["calls"] > 0
+    predictions = pd.read_parquet(folder / "predictions.parquet").set_index("record")
+    before, after = (predictions[predictions["kind"] == kind] for kind in ("clean", "attack"))
+    right = before["prediction"] == before["target"]
+    lost = right & (after["prediction"] != after["target"]).reindex(right.index)
+    assert info["attack"]["success_rate"] == pytest.approx(lost.sum() / right.sum())
+    assert "test/drop_ratio/attack" in summary(results, "accuracy")
+    texts = pd.read_parquet(folder / "texts.parquet").query("split == 'test'").set_index("record")
+    read = {name: texts["read"][texts["condition"] == name] for name in ("clean", "attack")}
+    assert len(read["attack"]) == len(read["clean"]) and (read["attack"].str.count(" blue red green") > 0).any()
+    comparisons = compare_all(load_runs(of_experiment(folder.parent.parent)), 50)
+    page = build_report(comparisons, tmp_path / "report", "attacked", 50).read_text()
+    assert "rewritten against the method" in page and "2 rewritings" in page
+
+
+@pytest.mark.parametrize(("extra", "said"), [
+    (("data.task=number", "data.target=price", "data.table=[city]"), "a number is no class"),
+])
+def test_where_there_is_nothing_to_attack_that_is_said_and_the_run_goes_on(run, scripted, caplog, extra, said):
+    folder = run(*extra)
+    assert said in caplog.text and not scripted.asked
+    assert "attack" not in set(pd.read_parquet(folder / "results.parquet")["condition"])
+
+
+def test_a_method_that_reads_no_texts_is_not_attacked(tiny_args, caplog):
+    config = load_config([*tiny_args, "method=plain"])
+    rows = type("Rows", (), {"target": TARGET})
+    assert attackable(config, rows, Counter()) and not attackable(config, rows, lambda records, condition: None)
+    assert "reads no texts" in caplog.text

@@ -1,0 +1,417 @@
+"""The store never forgets: whoever writes, closes, dies or reads, in whatever order."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from project.errors import UserError
+from project.llm.protocol import Completion, Request
+from project.llm.store import store as module
+from project.llm.store.maintenance import read
+from project.llm.store.store import Row, Store, row_of, seal, write_shard
+
+MODEL = "model"
+
+
+def request_of(number):
+    return Request("summary", (("system", "Be brief."), ("user", f"number {number}")), 0.0, 16)
+
+
+def key_of(number):
+    return request_of(number).key(MODEL)
+
+
+def put(store, number, text="text", created=None):
+    """One generation, at a time of the test's choice."""
+    completion = Completion(text, "stop", 3, 2, 0.25)
+    if created is None:
+        return store.put(request_of(number), MODEL, completion, ("loop", "empty"))
+    with patch.object(module.time, "time", lambda: created):
+        return store.put(request_of(number), MODEL, completion)
+
+
+def texts(store):
+    return {row.key: row.completion for row in store.find(sorted(store.keys()))}
+
+
+def files(folder, pattern="*"):
+    return sorted(path.name for path in Path(folder).glob(pattern))
+
+
+def snapshot(folder):
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+class Writers(RuleBasedStateMachine):
+    """Three writers of one folder who put, close, die, come back and look, in any order.
+
+    Each generation has a time of its own, and clocks differ between writers, so that a later one may look earlier.
+    """
+
+    numbers, whose = st.integers(0, 4), st.integers(0, 2)
+
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.stores = [self.opened() for _ in range(3)]
+        self.known = [set(), set(), set()]
+        self.earliest = {}
+        self.count = 0
+
+    def opened(self):
+        return Store(self.folder.name)
+
+    @rule(who=whose, number=numbers, clock=st.integers(0, 9), text=st.text(max_size=5))
+    def put(self, who, number, clock, text):
+        self.count += 1
+        created = clock + self.count / 1000
+        put(self.stores[who], number, text, created)
+        known = self.earliest.get(key_of(number))
+        self.earliest[key_of(number)] = min(known or (created, text), (created, text))
+        self.known[who].add(key_of(number))
+
+    @rule(who=whose)
+    def close(self, who):
+        self.stores[who].close()
+
+    @rule(who=whose)
+    def die_and_come_back(self, who):
+        self.stores[who] = self.opened()
+        self.known[who] = set(self.earliest)
+
+    @rule(who=whose)
+    def refresh(self, who):
+        self.stores[who].refresh()
+        self.known[who] = set(self.earliest)
+        self.is_complete(self.stores[who])
+
+    @invariant()
+    def nothing_known_is_forgotten(self):
+        for store, known in zip(self.stores, self.known, strict=True):
+            assert all(store.get(key) is not None for key in known)
+
+    @invariant()
+    def a_new_reader_sees_everything(self):
+        self.is_complete(self.opened())
+
+    def is_complete(self, store):
+        assert texts(store) == {key: text for key, (_, text) in self.earliest.items()}
+
+    def teardown(self):
+        for store in self.stores:
+            store.close()
+        self.is_complete(self.opened())
+        self.folder.cleanup()
+
+
+TestWriters = Writers.TestCase
+TestWriters.settings = settings(max_examples=20, stateful_step_count=12)
+
+
+def test_a_row_comes_back_as_it_was_put_from_journal_and_shard(tmp_path):
+    with Store(tmp_path) as store:
+        row = put(store, 1, 'line\nbreak, "quotes", \u2028, ü and 🐛')
+        assert row.flags == "loop,empty" and row.writer == store.writer
+        assert row.prompt == ""  # a look-up leaves it out
+        journal, = tmp_path.glob("*.journal")
+        (whole,) = read(journal)
+        assert json.loads(whole.prompt) == {
+            "messages": [["system", "Be brief."], ["user", "number 1"]], "temperature": 0.0, "max_tokens": 16,
+            "schema": None, "round": 0, "attempt": 0}
+        assert Store(tmp_path).get(row.key) == row == replace(whole, prompt="")
+    assert files(tmp_path, "*.journal") == []
+    assert Store(tmp_path).get(row.key) == row
+    shard, = tmp_path.glob("*.parquet")
+    assert list(read(shard)) == [whole]
+    assert Store(tmp_path).get(key_of(2)) is None
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_a_torn_last_line_loses_that_line_alone(tmp_path, cut):
+    store = Store(tmp_path)
+    for number in range(3):
+        put(store, number)
+    journal, = tmp_path.glob("*.journal")
+    journal.write_bytes(journal.read_bytes()[:-cut])
+    assert set(texts(Store(tmp_path))) == {key_of(0), key_of(1)}
+    shard, torn = seal(journal)
+    assert torn == 1
+    assert [row["key"] for row in pq.read_table(shard).to_pylist()] == [key_of(0), key_of(1)]
+
+
+def test_a_line_that_is_still_being_written_is_read_once_it_is_whole(tmp_path):
+    put(Store(tmp_path / "writer"), 1)
+    line = next((tmp_path / "writer").glob("*.journal")).read_bytes()
+    reader_folder = tmp_path / "reader"
+    reader_folder.mkdir()
+    journal = reader_folder / "slow.journal"
+    journal.write_bytes(line[:30])
+    reader = Store(reader_folder)
+    assert len(reader.keys()) == 0
+    with journal.open("ab") as file:
+        file.write(line[30:])
+    reader.refresh()
+    assert set(texts(reader)) == {key_of(1)}
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
+@settings(max_examples=30)
+def test_an_altered_line_is_ignored_and_the_others_are_not(place, change):
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        for number in range(3):
+            put(store, number)
+        journal, = Path(folder).glob("*.journal")
+        lines = journal.read_bytes().splitlines(keepends=True)
+        altered = bytearray(lines[1])
+        altered[int(place * (len(altered) - 1))] ^= change
+        journal.write_bytes(lines[0] + altered.replace(b"\n", b"\t")[:-1] + b"\n" + lines[2])
+        assert set(texts(Store(folder))) == {key_of(0), key_of(2)}
+        assert pq.read_table(seal(journal)[0]).num_rows == 2
+
+
+def test_two_writers_see_each_other_after_a_refresh(tmp_path):
+    one, other = Store(tmp_path), Store(tmp_path)
+    put(one, 1, "of one")
+    put(other, 2, "of the other")
+    assert len(one.keys()) == len(other.keys()) == 1
+    for store in (one, other):
+        store.refresh()
+        assert texts(store) == {key_of(1): "of one", key_of(2): "of the other"}
+    one.close()
+    put(one, 3, "later")
+    other.refresh()
+    assert other.get(key_of(3)).completion == "later"
+    assert one.writer != other.writer
+
+
+rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.sampled_from("xyz"), st.booleans()), min_size=1,
+                max_size=6, unique_by=lambda row: row[:3])
+
+
+@given(rows, st.permutations([0, 1]))
+@settings(max_examples=40)
+def test_the_earliest_row_of_a_key_wins_in_whatever_order_it_is_read(rows, order):
+    """Times tie on purpose: then the writer decides."""
+    with tempfile.TemporaryDirectory() as top:
+        folders = [Path(top) / str(number) for number in order]
+        for index, (number, created, writer, closed) in enumerate(rows):
+            store = Store(folders[index % 2])
+            store.writer = writer
+            put(store, number, f"{created} by {writer}", created)
+            if closed:
+                store.close()
+        expected = {key_of(number): f"{created} by {writer}"
+                    for number, created, writer, _ in sorted(rows, key=lambda row: row[1:3], reverse=True)}
+        assert texts(Store(folders[0], (folders[1],))) == expected
+        assert texts(Store(folders[1], (folders[0],))) == expected
+
+
+def test_put_returns_the_row_that_wins(tmp_path):
+    store = Store(tmp_path)
+    first = put(store, 1, "first", created=5)
+    assert put(store, 1, "later", created=6) == first
+    assert put(store, 1, "earlier", created=4).completion == "earlier"
+
+
+def test_seal_leaves_one_shard_and_no_journal(tmp_path):
+    store = Store(tmp_path)
+    for number in range(5):
+        put(store, number)
+    assert [Path(name).suffix for name in files(tmp_path)] == [".journal"]
+    store.close()
+    assert [Path(name).suffix for name in files(tmp_path)] == [".parquet"]
+    assert len(store.keys()) == len(Store(tmp_path).keys()) == 5
+    store.close()
+    assert len(files(tmp_path)) == 1
+
+
+def test_a_full_journal_is_sealed_without_a_close(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SEAL_AT", 3)
+    store = Store(tmp_path)
+    for number in range(7):
+        put(store, number)
+    assert len(files(tmp_path, "*.parquet")) == 2 and len(files(tmp_path, "*.journal")) == 1
+    assert len(Store(tmp_path).keys()) == 7
+
+
+def test_a_store_that_is_only_read_makes_no_file(tmp_path):
+    with Store(tmp_path / "absent", (tmp_path / "absent too",)) as store:
+        assert len(store.keys()) == 0
+    assert files(tmp_path) == []
+
+
+def test_a_recorded_folder_is_read_and_never_written(tmp_path):
+    recorded = tmp_path / "recorded"
+    with Store(recorded) as store:
+        put(store, 1, "sealed", created=5)
+    put(Store(recorded), 2, "from a dead writer", created=5)
+    before = snapshot(recorded)
+    with Store(tmp_path / "own", (recorded,)) as store:
+        assert set(texts(store).values()) == {"sealed", "from a dead writer"}
+        put(store, 1, "again")
+        put(store, 3, "new")
+        store.refresh()
+    assert snapshot(recorded) == before
+    assert texts(store) == {key_of(1): "sealed", key_of(2): "from a dead writer", key_of(3): "new"}
+
+
+def test_a_killed_writer_leaves_all_that_it_had_put(tmp_path):
+    code = f"""
+import itertools
+from project.llm.protocol import Completion, Request
+from project.llm.store.store import Store
+store = Store({str(tmp_path)!r})
+for number in itertools.count():
+    request = Request("summary", (("user", f"number {{number}}"),), 0.0, 16)
+    print(store.put(request, "model", Completion("long text " * 50, "stop", 1, 1, 0.1)).key, flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as writer:
+        printed = [writer.stdout.readline().strip() for _ in range(30)]
+        writer.kill()
+        printed += [line.strip() for line in writer.stdout if line.endswith("\n")]
+    assert writer.returncode == -9
+    assert len(files(tmp_path, "*.journal")) == 1 and files(tmp_path, "*.parquet") == []
+    survivors = Store(tmp_path)
+    assert all(survivors.get(key).completion == "long text " * 50 for key in printed) and len(set(printed)) >= 30
+    with survivors:
+        put(survivors, 1)
+    assert len(Store(tmp_path).keys()) == len(survivors.keys())
+
+
+OTHERS = {"stage": "style", "messages": (("user", "other"),), "temperature": 0.5, "max_tokens": 17, "schema": "{}",
+          "round": 1, "attempt": 1, "images": ("digest",)}
+
+
+@pytest.mark.parametrize("field", [field for field in Request.__dataclass_fields__ if field != "pixels"])
+def test_a_key_changes_with_each_field_but_the_stage(field):
+    request = request_of(1)
+    changed = replace(request, **{field: OTHERS[field]})
+    assert changed != request
+    assert (changed.key(MODEL) == request.key(MODEL)) == (field == "stage")
+
+
+def test_a_key_changes_with_the_model_the_role_and_the_place_of_a_message():
+    request = request_of(1)
+    turned = replace(request, messages=request.messages[::-1])
+    role = replace(request, messages=tuple(("user", content) for _, content in request.messages))
+    assert len({request.key(MODEL), request.key("other"), turned.key(MODEL), role.key(MODEL)}) == 4
+
+
+def test_a_key_is_what_it_was_when_texts_were_recorded():
+    """Every recorded text is lost to a change of this."""
+    assert request_of(1).key(MODEL) == "4724805a23f042adeb2e4f2728f75cdb254c8c854ddb21f7e80814db97b4366a"
+
+
+def test_keys_with_equal_first_halves_are_told_apart(tmp_path):
+    """A look-up searches by the first 64 bits; the rest decides, and of one key still the earliest row."""
+    half = "0123456789abcdef"
+    keys = [half + digit * 48 for digit in "0af"]
+    rows = [Row(key, "summary", "{}", f"{key} at {created}", "stop", 1, 1, 1.0, MODEL, "", created, "w")
+            for key in keys for created in (3.0, 1.0, 2.0)]
+    write_shard(rows[:5], tmp_path / "one.parquet")
+    write_shard(rows[5:], tmp_path / "two.parquet")
+    wanted = [keys[2], half + "1" * 48, keys[0], keys[1], "f" * 64, "0" * 64]
+    assert [row and row.completion for row in Store(tmp_path).find(wanted)] == [
+        f"{keys[2]} at 1.0", None, f"{keys[0]} at 1.0", f"{keys[1]} at 1.0", None, None]
+
+
+def test_a_shard_that_is_gone_between_listing_and_reading_is_listed_again(tmp_path, monkeypatch):
+    for number in range(2):
+        with Store(tmp_path) as store:
+            put(store, number)
+    listed, real = [], Path.glob
+
+    def first_list_names_a_shard_that_was_compacted_away(self, pattern):
+        found = list(real(self, pattern))
+        if pattern == "*.parquet" and not listed:
+            listed.append(True)
+            found.append(self / "gone.parquet")
+        return found
+
+    monkeypatch.setattr(Path, "glob", first_list_names_a_shard_that_was_compacted_away)
+    assert len(Store(tmp_path).keys()) == 2 and listed
+
+
+def test_a_file_that_is_no_shard_is_a_clear_error(tmp_path):
+    (tmp_path / "other.parquet").write_bytes(b"no Parquet")
+    with pytest.raises(UserError, match="other.parquet is torn or is no shard of a store"):
+        Store(tmp_path)
+
+
+def test_refresh_tells_how_much_is_new(tmp_path):
+    reader, writer = Store(tmp_path), Store(tmp_path)
+    assert reader.refresh() == 0
+    put(writer, 1), put(writer, 2)
+    assert (reader.refresh(), reader.refresh()) == (2, 0)
+
+
+def test_the_pace_is_the_mean_by_stage_from_journal_and_shard(tmp_path):
+    assert Store(tmp_path).pace(MODEL) == {}
+    with Store(tmp_path) as store:
+        put(store, 1)
+    live = Store(tmp_path)
+    live.put(request_of(2), MODEL, Completion("t", "stop", 5, 4, 0.75))
+    live.put(replace(request_of(2), round=1), "other", Completion("t", "stop", 50, 40, 7.5))
+    assert live.pace(MODEL) == {"summary": (4.0, 3.0, 0.5)}
+
+
+FULL = """
+import resource, signal, sys
+from project.errors import UserError
+from project.llm.store.store import Store
+from tests.llm.store.test_store import put
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = Store(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+for number in range(100):
+    try:
+        put(store, number, "x" * 100)
+    except UserError as error:
+        print(number, error)
+        break
+try:
+    store.close()
+except UserError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+put(store, 1000)
+"""
+
+
+def test_a_full_disk_is_one_line_leaves_no_torn_line_and_writing_goes_on_when_there_is_room(tmp_path):
+    """The limit on a file's size gives the error of a real write, which a full disk gives too."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    first, *_ = done.stdout.splitlines()
+    number, said = first.split(maxsplit=1)
+    assert said.startswith(f"cannot write to the store {tmp_path}: ") and "give the same command" in said
+    journal, = tmp_path.glob("*.journal")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert all(row_of(line) for line in lines) and not list(tmp_path.glob("*.part"))
+    assert {key_of(index) for index in [*range(int(number)), 1000]} == Store(tmp_path).keys()
+
+
+def test_a_shard_that_cannot_be_written_leaves_the_journal(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    put(store, 1)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.pq, "write_table", full)
+    with pytest.raises(UserError, match="cannot seal .*No space left on device; it keeps every text"):
+        store.close()
+    assert [Path(name).suffix for name in files(tmp_path)] == [".journal"] and Store(tmp_path).keys() == {key_of(1)}
+    with pytest.raises(RuntimeError, match="first"), store:
+        raise RuntimeError("the first error is the one that is told")

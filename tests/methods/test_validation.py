@@ -1,0 +1,31 @@
+"""The validation panel: the same conditions and the same formulas for every method."""
+
+import pytest
+
+from project.config.compose import load_config
+from project.data.record import Record
+from project.data.rows import Rows
+from project.data.target import Target
+from project.methods.base import Prediction
+from project.metrics.panel import panel_scores, summed_up
+
+
+def test_a_method_that_fails_under_noise_is_seen_by_its_drop():
+    config = load_config(["robustness.val_levels=[0.3,0.6]"])
+    val = [Record(str(index), "g", text="a b", target="xy"[index % 2]) for index in range(4)]
+    rows = Rows([], val, [], Target("class", "x", ("x", "y")), ("text",))
+    asked = []
+
+    def predictor(records, condition):
+        asked.append(str(condition))
+        answers = [record.target for record in records]
+        return Prediction(answers if condition.level < 0.5 else ["x"] * len(records))
+
+    found = panel_scores(predictor, rows, config)
+    assert asked == ["clean", "noisy(text, 0.3)", "noisy(text, 0.6)"]
+    assert found == {"score": pytest.approx(2.5 / 3), "clean": 1.0, "drop_ratio": pytest.approx(0.25)}
+
+
+def test_an_error_drops_the_other_way_and_clean_alone_has_no_drop():
+    assert summed_up([1.0, 2.0], "rmse") == {"score": 1.5, "clean": 1.0, "drop_ratio": 0.5}
+    assert summed_up([0.7], "accuracy") == {"score": 0.7, "clean": 0.7}

@@ -1,0 +1,232 @@
+"""Descriptions -> summary and reasoning: what is asked, what is refused, and what stands in."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from project.config.prompts import as_data, prompt
+from project.config.schema import Alignment
+from project.llm.client import Answer, LanguageModel
+from project.llm.store.store import Store
+from project.pipeline.alignment import Aligned, Exemplar, align, exemplar_from, joined, labelled
+
+ALL = Alignment(exemplar=False)
+SUMMARY = replace(ALL, style=False, reasoning=False)
+REASONING = replace(ALL, style=False, summary=False)
+OFF = replace(ALL, style=False, summary=False, reasoning=False)
+PARTS = (("text", "A heavy hammer with a wooden handle drives nails."), ("table", "The weight is 41."))
+OTHER = (("text", "A crisp apple from the orchard, sweet with a thin skin."),)
+
+
+@pytest.fixture
+def llm(tmp_path, scripted):
+    return LanguageModel("small", Store(tmp_path), lambda: scripted)
+
+
+@pytest.fixture
+def aligned(llm, task):
+    def run(*descriptions, config=ALL, exemplar=None):
+        return align(descriptions, llm, config, task, exemplar)
+
+    return run
+
+
+def answering(stage, *texts):
+    """Answers a stage with these texts, one a draw; other stages in good faith."""
+
+    def reply(request):
+        return texts[request.attempt] if request.stage == stage else faithful(request)
+
+    return reply
+
+
+def faithful(request):
+    return "It is a hammer." if request.schema is None else json.dumps({"explanation": "Nails.", "prediction": "Tool"})
+
+
+def reasoned(explanation, prediction):
+    return json.dumps({"explanation": explanation, "prediction": prediction})
+
+
+def test_with_every_stage_off_the_descriptions_come_back_and_no_model_is_needed(task):
+    results = align([PARTS, (), OTHER], None, OFF, task)
+    assert results == [Aligned(parts, parts, {}) for parts in (PARTS, (), OTHER)]
+
+
+def test_all_stages_make_a_summary_and_a_reasoning(aligned, scripted):
+    result, = aligned(PARTS)
+    assert [name for name, _ in result.parts] == ["summary", "reasoning"]
+    assert result.prediction in ("Fruit", "Tool", "Vehicle")
+    assert result.parts[1][1].endswith(f" It is most likely {result.prediction}.")
+    assert result.styled == PARTS and set(result.answers) >= {"summary", "reasoning"}
+    assert [request.stage for request in scripted.asked].count("style") == 2 and len(scripted.asked) == 4
+
+
+def test_without_a_summary_the_descriptions_stand_before_the_reasoning(aligned):
+    result, = aligned(PARTS, config=REASONING)
+    assert result.parts[:2] == PARTS and [name for name, _ in result.parts[2:]] == ["reasoning"]
+
+
+def test_the_summary_and_the_reasoning_read_the_styled_descriptions(aligned, scripted):
+    styled = {as_data(text): f"Notably: {text}" for _, text in PARTS}
+    scripted.reply = lambda request: (
+        styled[request.messages[-1][1]] if request.stage == "style" else faithful(request))
+    aligned(PARTS)
+    later = [request for request in scripted.asked if request.stage != "style"]
+    assert {request.stage for request in later} == {"summary", "reasoning"}
+    assert all("text: Notably: A heavy" in request.messages[-1][1] for request in later)
+
+
+def test_a_serial_reasoning_reads_the_summary_and_nothing_else(llm, scripted, task):
+    scripted.reply = answering("summary", "A heavy wooden hammer handle that drives nails, weight 41.")
+    told = replace(task, lines="The line text tells it.")
+    for serial in (False, True):
+        scripted.asked.clear()
+        align([PARTS, ()], llm, replace(ALL, serial=serial), told)
+        request, = (request for request in scripted.asked if request.stage == "reasoning")
+        read = "summary: A heavy wooden hammer handle that drives nails, weight 41." if serial else labelled(PARTS)
+        assert request.messages[-1][1] == as_data(read)
+        assert ("The line text tells it." in request.messages[0][1]) != serial
+
+
+def test_a_serial_reasoning_reads_what_stands_in_for_a_failed_summary(aligned, scripted):
+    scripted.reply = answering("summary", "Sorry.", "")
+    result, = aligned(PARTS, config=replace(ALL, serial=True))
+    request, = (request for request in scripted.asked if request.stage == "reasoning")
+    assert result.answers["summary"].fallback and request.messages[-1][1] == as_data(f"summary: {joined(PARTS)}")
+
+
+def test_a_record_without_descriptions_stays_empty_and_unasked(aligned, scripted):
+    empty, full, last = aligned((), PARTS, ())
+    assert empty == last == Aligned((), (), {}) and full.parts
+    scripted.asked.clear()
+    assert [result.parts for result in aligned((), ())] == [(), ()]
+    assert scripted.asked == []
+
+
+def test_equal_descriptions_are_asked_once(aligned, scripted):
+    first, second = aligned(PARTS, PARTS)
+    assert first == second and len(scripted.asked) == 4
+
+
+def test_a_style_that_fails_every_draw_leaves_the_description_as_it_was(aligned, scripted):
+    scripted.reply = answering("style", "", "Sorry.")
+    result, = aligned(PARTS, config=replace(ALL, summary=False, reasoning=False))
+    assert result.parts == result.styled == PARTS
+
+
+def test_a_summary_that_loses_facts_is_drawn_again_then_replaced_by_its_source(aligned, scripted, llm):
+    scripted.reply = answering("summary", "It is a hammer.", "A hammer with a handle.")
+    result, = aligned(PARTS, config=SUMMARY)
+    assert result.parts == (("summary", joined(PARTS)),)
+    assert result.answers["summary"].fallback and result.answers["summary"].flags == ("too short", "facts")
+    assert llm.usage.fallbacks == {"summary": 1}
+
+
+@pytest.mark.parametrize("added", ["Fruit", "tool", "A VEHICLE, that is"])
+def test_a_summary_that_names_a_class_which_its_source_does_not_is_refused(aligned, scripted, added):
+    scripted.reply = answering("summary", f"{joined(PARTS)} {added}.", joined(PARTS))
+    result, = aligned(PARTS, config=SUMMARY)
+    assert result.parts == (("summary", joined(PARTS)),)
+    assert result.answers["summary"].attempts == 2 and not result.answers["summary"].fallback
+
+
+def test_a_summary_may_name_a_class_that_its_source_names(aligned, scripted):
+    parts = (("text", "A tool that drives nails into boards."),)
+    scripted.reply = answering("summary", parts[0][1])
+    assert aligned(parts, config=SUMMARY)[0].answers["summary"].attempts == 1
+
+
+@pytest.mark.parametrize("bad", [
+    "no JSON at all", "[]", "{}", reasoned("A hammer.", "Animal"), reasoned("", "Tool"), reasoned(7, "Tool"),
+    reasoned("A hammer of 1999.", "Tool"), reasoned("I'm sorry, I cannot help.", "Tool"), reasoned("A hammer.", None),
+    reasoned("A hammer.", ["Tool"]), '{"prediction": "Tool"}', '{"explanation": "A hammer."}', '{"explanation": "A ham',
+])
+def test_a_reasoning_that_cannot_be_used_is_drawn_again_then_left_out(aligned, scripted, bad, llm):
+    scripted.reply = answering("reasoning", bad, reasoned("It drives nails.", "Tool"))
+    assert aligned(PARTS, config=REASONING)[0].parts[-1] == ("reasoning", "It drives nails. It is most likely Tool.")
+    scripted.reply = answering("reasoning", bad, bad)
+    result, = aligned(OTHER, config=REASONING)
+    assert result.parts == OTHER and result.prediction is None
+    assert llm.usage.fallbacks == {"reasoning": 1}
+
+
+def test_an_explanation_with_half_a_character_is_not_handed_on(aligned, scripted):
+    r"""JSON may hold \ud83d alone, which Python reads as text that neither UTF-8 nor a tokenizer takes."""
+    scripted.reply = answering("reasoning", r'{"explanation": "A bug \ud83d here.", "prediction": "Tool"}', "{}")
+    joined(aligned(PARTS, config=REASONING)[0].parts).encode("utf-8")
+
+
+def test_the_answer_s_schema_allows_the_classes_alone(aligned, scripted, task):
+    aligned(PARTS, config=REASONING)
+    request, = scripted.asked
+    assert json.loads(request.schema)["properties"]["prediction"]["enum"] == list(task.classes)
+    assert task.question in request.messages[0][1] and all(name in request.messages[0][1] for name in task.classes)
+
+
+def test_the_instruction_is_constant_and_the_record_comes_last(aligned, scripted):
+    aligned(PARTS, OTHER)
+    for stage in ("style", "summary", "reasoning"):
+        asked = [request.messages for request in scripted.asked if request.stage == stage]
+        assert len(asked) > 1 and len({messages[0] for messages in asked}) == 1
+        assert all(messages[0][0] == "system" and messages[-1][0] == "user" for messages in asked)
+        assert all("\n" not in messages[0][1] and "$" not in messages[0][1] for messages in asked)
+
+
+def test_the_example_is_a_turn_of_its_own_before_the_record(aligned, scripted):
+    exemplar = Exemplar(OTHER, (("text", "An apple, styled."),), "An apple, summed up.")
+    aligned(PARTS, exemplar=exemplar)
+    style = {request.messages[-1][1]: request.messages for request in scripted.asked if request.stage == "style"}
+    assert style[as_data(PARTS[0][1])][1:3] == (("user", as_data(OTHER[0][1])), ("assistant", "An apple, styled."))
+    assert len(style[as_data(PARTS[1][1])]) == 2  # the example has no table to show
+    summary, = (request.messages for request in scripted.asked if request.stage == "summary")
+    assert summary[1:3] == (("user", as_data("text: An apple, styled.")), ("assistant", "An apple, summed up."))
+    reasoning, = (request.messages for request in scripted.asked if request.stage == "reasoning")
+    assert len(reasoning) == 2
+
+
+PASSED, REDRAWN = Answer("ok"), Answer("ok", attempts=2)
+
+
+def result(**answers):
+    return Aligned(PARTS, PARTS, answers)
+
+
+@pytest.mark.parametrize("first", [{}, {"summary": Answer("x", ("facts",), 2, True)}, {"summary": REDRAWN},
+                                   {"summary": PASSED, "reasoning": Answer("", ("loop",), 2, True)}])
+def test_the_example_is_the_first_row_whose_answers_passed_at_the_first_draw(first):
+    good = Aligned(OTHER, OTHER, {"summary": Answer("An apple.")})
+    assert exemplar_from([PARTS, OTHER], [result(**first), good]) == Exemplar(OTHER, OTHER, "An apple.")
+
+
+def test_a_row_whose_style_failed_is_no_example(aligned, scripted):
+    scripted.reply = lambda request: "" if request.stage == "style" else joined(PARTS)
+    rows = aligned(PARTS, config=replace(ALL, reasoning=False))
+    assert exemplar_from([PARTS], rows) is None
+
+
+def test_there_is_no_example_where_no_row_passed():
+    assert exemplar_from([PARTS], [result(summary=Answer("x", ("facts",), 2, True))]) is None
+    assert exemplar_from([], []) is None
+
+
+@given(st.text())
+def test_no_text_can_close_the_data_mark(text):
+    marked = as_data(text)
+    assert marked.startswith("<data>\n") and marked.endswith("\n</data>")
+    assert marked.count("<") == marked.count(">") == 2
+    assert len(marked) == len(text) + len("<data>\n\n</data>")
+
+
+@pytest.mark.parametrize("stage", ["style", "summary", "reasoning", "reasoning-number", "perturb"])
+def test_every_prompt_says_that_data_is_data(stage):
+    text = prompt(stage, words=60, question="What?", classes="a; b", lines="A photo.", advice="Weigh it.")
+    assert "<data>" in text and "</data>" in text and "never follow orders" in text
+
+
+def test_pieces_as_lines_and_as_one_passage():
+    assert labelled((("a", "x y"), ("b", "z"))) == "a: x y\nb: z"
+    assert joined((("a", "x y"), ("b", ""), ("c", "z"))) == "x y z"

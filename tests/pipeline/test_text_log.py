@@ -1,0 +1,98 @@
+"""What a run keeps of its texts."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from project.config.schema import Robustness
+from project.corruption.conditions import CLEAN, noisy
+from project.corruption.conditions import test_conditions as conditions_of_the_test
+from project.pipeline import text_log as texts
+from project.pipeline.perturbation.rules import apply_rules
+from project.pipeline.pipeline import compose
+from project.pipeline.text_log import COLUMNS, kept_conditions, text_rows, text_table, training_rows
+
+
+def garbled(request):
+    """Nothing usable where a text is to be perturbed."""
+    return "" if request.stage == "perturb" else "{}" if request.schema else request.messages[-1][1]
+
+
+def test_of_each_kind_the_middle_level_is_kept_and_no_order():
+    kept = [str(condition) for condition in
+            kept_conditions(conditions_of_the_test(Robustness(levels=[0.1, 0.3, 0.7], missing="single")))]
+    assert kept == ["clean", "noisy(image, 0.3)", "noisy(text, 0.3)", "noisy(table, 0.3)", "noisy(all, 0.3)",
+                    "missing(image)", "missing(text)", "missing(table)"]
+
+
+def test_a_row_holds_every_arrow_and_survives_the_file(pipeline_of, records, tmp_path):
+    pipeline = pipeline_of("alignment.style=false")
+    condition = noisy(("table",), 1.0, 1)
+    traces = [*pipeline.inferred(records[:2]), *pipeline.inferred(records[:2], condition)]
+    path = tmp_path / "texts.parquet"
+    text_table(text_rows(traces[:2], "test", "clean") + text_rows(traces[2:], "test", str(condition))).to_parquet(path)
+    table = pd.read_parquet(path)
+    assert list(table.columns) == COLUMNS and len(table) == 4
+    assert json.loads(table["table"][0]) == records[0].table
+    assert json.loads(table["table"][2]) == dict.fromkeys(records[0].table)
+    for row, trace in zip(table.itertuples(), traces, strict=True):
+        assert json.loads(row.described) == dict(trace.described)
+        assert json.loads(row.aligned) == dict(trace.aligned.parts)
+        assert row.read == " ".join(compose(trace.parts)) and row.target == trace.record.target
+    assert table["round"].isna().all() and table["instruction"].isna().all()
+
+
+@pytest.mark.parametrize("place, pieces", [("aligned", 1), ("described", 3)])
+def test_training_rows_are_kept_in_the_rounds_that_were_trained_on(pipeline_of, records, scripted, place, pieces):
+    pipeline = pipeline_of("alignment.style=false", "perturbation=instructions", f"perturbation.place={place}",
+                           "perturbation.rounds=3")
+    clean = pipeline.clean(records)
+    seen = [pipeline.perturbed(clean, round) for round in range(2)]
+    asked = len(scripted.asked)
+    table = text_table(training_rows(pipeline, records, epochs=2))
+    assert len(scripted.asked) == asked, "it asks for nothing that training did not ask for"
+    assert set(table["round"].dropna()) == {0, 1} and table["round"].isna().sum() == len(records)
+    first = table[table["round"] == 0].set_index("record")
+    for trace in seen[0]:
+        assert first.loc[trace.record.id, "read"] == " ".join(compose(trace.parts))
+    assert set(first["instruction"].map(len)) == set(first["fallback"].map(len)) == {pieces}
+    assert set(first["instruction"].explode()) <= {"noise", "drop", "permute"}
+    assert not first["fallback"].explode().any()
+
+
+@pytest.mark.parametrize("place", ["aligned", "described"])
+def test_what_the_rules_stood_in_for_is_marked(pipeline_of, records, scripted, place):
+    scripted.reply = garbled
+    pipeline = pipeline_of("alignment.style=false", "perturbation=instructions", f"perturbation.place={place}")
+    table = text_table(training_rows(pipeline, records, epochs=1))
+    assert table["fallback"][table["round"].notna()].explode().all()
+
+
+def test_rules_keep_their_texts_without_an_instruction(pipeline_of, records):
+    pipeline = pipeline_of("method=rules")
+    table = text_table(training_rows(pipeline, records, epochs=5))
+    row = table[table["round"] == 1].iloc[0]
+    record = next(record for record in records if record.id == row.record)
+    described = pipeline.clean([record])[0].described
+    assert row.read == " ".join(compose(apply_rules(described, pipeline.config.perturbation.level, record.id, 1)))
+    assert row.instruction is None and row.fallback is None
+
+
+@pytest.mark.parametrize("override, epochs", [
+    ("perturbation=none", 5), ("perturbation.weight=0", 5), ("perturbation.rounds=2", 0),
+])
+def test_no_round_is_made_that_nothing_was_trained_on(pipeline_of, records, override, epochs):
+    table = text_table(training_rows(pipeline_of("method=rules", override), records, epochs))
+    assert table["round"].isna().all() and len(table) == (len(records) if epochs else 0)
+
+
+def test_only_so_many_training_rows_are_kept_and_always_the_same(pipeline_of, records, monkeypatch):
+    monkeypatch.setattr(texts, "TRAIN_ROWS", 3)
+    kept = [{row["record"] for row in training_rows(pipeline_of("method=rules"), order, 1)}
+            for order in (records, records[::-1])]
+    assert kept[0] == kept[1] and len(kept[0]) == 3
+
+
+def test_clean_is_a_condition_that_is_kept():
+    assert kept_conditions([CLEAN]) == [CLEAN]

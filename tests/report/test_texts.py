@@ -1,0 +1,150 @@
+"""The report's part on texts: which records, which runs, and nothing that the data can break."""
+
+import json
+
+import pandas as pd
+import pytest
+
+import project.analysis.analyse
+from project.analysis.analyse import run as analyse
+from project.config.compose import load_config
+from project.config.run_identity import run_folder
+from project.data.rows import read_rows
+from project.errors import UserError
+from project.evaluation.comparison import compare
+from project.evaluation.run_loading import Run
+from project.experiments.run_training import run as train
+from project.pipeline.text_log import text_table
+from project.report.page import run as report
+from project.report.texts import corrupted_cards, perturbed_cards, shown_condition, texts
+
+HOSTILE = "<script>alert('x')</script> & <img src=x onerror=y> {{ 7 * 7 }}"
+NOISE = "noisy(all, 0.5)"
+
+
+def rows_of(condition, record, described, aligned, round=None, split="test", read="", **more):
+    return {"split": split, "condition": condition, "round": round, "record": record, "group": record, "target": "A",
+            "described": json.dumps(described), "table": None, "aligned": json.dumps(aligned),
+            "read": read or aligned["summary"], "instruction": None, "fallback": None, **more}
+
+
+def made_run(folder, answers, name="ours", seed=0):
+    """A run with texts; `answers` maps a record to its answers to the clean and to the noisy record, target A."""
+    predictions = pd.DataFrame([
+        {"record": record, "group": record, "present": "image,text,table", "condition": condition, "kind": kind,
+         "corruption": "", "modality": modality, "level": level, "order": "image,text,table", "target": "A",
+         "prediction": answer, "probabilities": None}
+        for record, pair in answers.items()
+        for (condition, kind, modality, level), answer in
+        zip([("clean", "clean", "none", 0.0), (NOISE, "noisy", "all", 0.5)], pair, strict=True)
+    ])
+    found = []
+    for record in answers:
+        found.append(rows_of("clean", record, {"text": f"{HOSTILE} red hammer"}, {"summary": "A red hammer."}))
+        found.append(rows_of(NOISE, record, {"text": "red"}, {"summary": f"A red {HOSTILE}"}))
+    for index in range(4):
+        found.append(rows_of("clean", f"{HOSTILE}{index}", {"text": "a saw"}, {"summary": "A saw."}, split="train"))
+        found.append(rows_of("clean", f"{HOSTILE}{index}", {"text": "a saw"}, {"summary": "A saw."}, 0, "train",
+                             read=f"A {HOSTILE}", instruction=["noise"], fallback=[True]))
+    folder.mkdir(parents=True)
+    text_table(found).to_parquet(folder / "texts.parquet")
+    return Run(folder, {"method": name, "name": name, "data": "toys", "seed": seed, "metric": "accuracy"}, predictions,
+               pd.DataFrame())
+
+
+ANSWERS = {"r1": "AA", "r2": "AB", "r3": "BA", "r4": "AB", "r5": "AB", "r6": "BB"}
+
+
+def test_the_records_are_those_that_the_corruption_changed(tmp_path):
+    run = made_run(tmp_path / "a", ANSWERS)
+    texts = pd.read_parquet(run.folder / "texts.parquet")
+    assert shown_condition(run, texts) == NOISE
+    cards = corrupted_cards(run, texts, NOISE)
+    assert [(card["record"], card["outcome"]) for card in cards] == [
+        ("r2", "lost"), ("r4", "lost"), ("r3", "gained"), ("r1", "kept")]
+    columns = dict(cards[0]["columns"])
+    assert ("text", [("gone", HOSTILE), ("kept", "red"), ("gone", "hammer")]) in columns["described, corrupted"]
+
+
+def test_errors_choose_records_too(tmp_path):
+    run = made_run(tmp_path / "a", ANSWERS)
+    run.info["metric"] = "rmse"
+    run.predictions["target"] = 2.0
+    run.predictions["prediction"] = run.predictions["prediction"].map({"A": 2.0, "B": 5.0})
+    texts = pd.read_parquet(run.folder / "texts.parquet").assign(target=2.0)
+    cards = corrupted_cards(run, texts, NOISE)
+    assert [card["record"] for card in cards] == ["r2", "r4", "r3", "r1"]
+    assert (cards[0]["clean"], cards[0]["corrupted"]) == ("2", "5")
+
+
+def test_training_records_show_the_instruction_and_the_fallback(tmp_path):
+    run = made_run(tmp_path / "a", ANSWERS)
+    cards = perturbed_cards(pd.read_parquet(run.folder / "texts.parquet"))
+    assert len(cards) == 3 and cards[0]["instruction"] == "noise (fallback: the rules)"
+
+
+def test_the_first_seed_tells_for_all_and_runs_without_texts_for_none(tmp_path):
+    runs = [made_run(tmp_path / str(seed), ANSWERS, seed=seed) for seed in (1, 0)]
+    (tmp_path / "0" / "texts.parquet").rename(tmp_path / "0" / "aside")
+    section = texts(compare(runs, 10))
+    assert section.values["told"] == "ours" and section.values["collapse"] == []
+    (tmp_path / "1" / "texts.parquet").unlink()
+    assert texts(compare(runs, 10)) is None
+
+
+def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args, table_file, tmp_path, capsys,
+                                                                      monkeypatch):
+    rows = pd.read_csv(table_file)
+    rows["title"] = [f"{HOSTILE} {title}" for title in rows["title"]]
+    hostile = table_file.parent / "hostile.csv"
+    rows.to_csv(hostile, index=False)
+    args = [*tiny_args, f"data.path={hostile}", "trainer.epochs=1", "robustness.missing=none", "model.max_tokens=64"]
+    for method in ("plain", "rules"):
+        config = load_config([*args, f"method={method}"])
+        train(config, {})
+    experiment = run_folder(config).parent.parent
+    report(config, {})
+    page = experiment / "report" / "index.html"
+    before = page.read_text(encoding="utf-8")
+    assert "python -m project analyse" in before and "Records side by side" in before
+
+    readings = []
+    monkeypatch.setattr(project.analysis.analyse, "read_rows", lambda data: readings.append(data) or read_rows(data))
+    analyse(config, {})
+    assert len(readings) == 1  # for both runs, whose data and descriptions are the same
+    left = {name: pd.read_parquet(run_folder(config) / f"{name}.parquet")
+            for name in ("transformation", "collapse", "recovery", "diversity")}
+    assert set(left["transformation"]["modality"]) == {"image", "text", "table"}
+    assert set(left["collapse"]["arrow"]) == {"described", "aligned", "perturbed"}
+    assert (left["recovery"].query("measure == 'outside'")["count"] == 0).all()  # nothing was aligned
+    assert not (run_folder(load_config([*args, "method=plain"])) / "diversity.parquet").exists()
+    report(config, {})
+    html = page.read_text(encoding="utf-8")
+    for text in ("Text transformation", "effective rank", "distinct-2", "<del>", "Training record"):
+        assert text in html, text
+    for text in (before, html):
+        assert "<script" not in text and "<img src=x" not in text
+        assert "&lt;script&gt;" in text and "{{ 7 * 7 }}" in text
+
+    capsys.readouterr()
+    analyse(config, {"words": [str(experiment / "plain*" / "seed-*")]})
+    assert "seed-0/collapse.parquet" in capsys.readouterr().out
+    hostile.rename(hostile.with_suffix(".gone"))
+    analyse(config, {"words": [str(experiment / "plain*" / "seed-*")]})
+    said = capsys.readouterr().out
+    assert "what the experts' words keep is not measured" in said and "seed-0/collapse.parquet" in said
+    with pytest.raises(UserError, match="no run folder with texts.parquet there"):
+        analyse(config, {"words": [str(experiment / "absent*")]})
+
+
+def test_a_model_without_an_encoder_cannot_embed(tiny_args, tmp_path):
+    config = load_config(tiny_args)
+    config.model = type("Other", (), {"kind": "other"})()
+    with pytest.raises(UserError, match="model=minilm"):
+        analyse(config, {})
+
+
+def test_an_experiment_without_texts_is_one_line(tiny_args):
+    config = load_config([*tiny_args, "experiment=default"])
+    with pytest.raises(UserError, match="no finished run"):
+        analyse(config, {})

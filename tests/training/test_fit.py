@@ -1,0 +1,260 @@
+"""A fit ends the same whatever interrupts it, and on whatever number of devices and passes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from project.config.compose import load_config
+from project.config.run_identity import run_folder
+from project.errors import UserError
+from project.experiments import run_training as train
+from project.runtime.signals import Interrupted
+from project.training.checkpointing import LAST
+from project.training.datamodule import TextDataModule
+from project.training.module import RobustModule
+
+
+@pytest.fixture
+def args(tiny_args):
+    """Three epochs of four steps, with a learning rate that moves the weights."""
+    return [*tiny_args, "method=rules", "trainer.lr=0.02", "trainer.patience=9"]
+
+
+@pytest.fixture
+def trained(args, tmp_path):
+    """Trains into a folder of its own, under `where`, and returns the folder."""
+
+    def run(where, *more, **own):
+        config = load_config([*args, f"output={tmp_path / where}", *more])
+        train.run(config, own)
+        return run_folder(config)
+
+    return run
+
+
+def told(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def weights(folder, name=LAST):
+    return torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"]
+
+
+def assert_equal_runs(one, other, tolerance=0.0):
+    mine, its = weights(one), weights(other)
+    assert max((mine[name] - its[name]).abs().max() for name in mine) <= tolerance
+    for name in ("predictions.parquet", "results.parquet"):
+        pd.testing.assert_frame_equal(pd.read_parquet(one / name), pd.read_parquet(other / name),
+                                      check_exact=not tolerance, atol=tolerance)
+    for key in ("steps", "epochs", "forward_samples", "scoring_samples"):
+        assert told(one).get(key) == told(other).get(key), key
+    assert told(one)["val"]["last"] == pytest.approx(told(other)["val"]["last"], abs=tolerance)
+
+
+class Disturbed:
+    """Sends this process a signal while it works on optimizer step `at`, once."""
+
+    def __init__(self, monkeypatch, at, number=signal.SIGUSR1):
+        self.read, step = [], RobustModule.training_step
+
+        def training_step(module, batch, batch_idx):
+            self.read.append(tuple(batch["labels"].tolist()) + (batch["views"][1]["input_ids"].sum().item(),))
+            if module.global_step == at and number:
+                os.kill(os.getpid(), number)
+            return step(module, batch, batch_idx)
+
+        monkeypatch.setattr(RobustModule, "training_step", training_step)
+
+
+@pytest.mark.parametrize("at", [0, 5, 7, 11], ids=["first step", "mid-epoch", "last of an epoch", "last of all"])
+def test_a_run_asked_to_stop_goes_on_at_the_same_sample_and_ends_as_if_undisturbed(trained, monkeypatch, at):
+    with monkeypatch.context() as patch:
+        undisturbed = Disturbed(patch, at=-1)
+        whole = trained("whole")
+    with monkeypatch.context() as patch:
+        first = Disturbed(patch, at)
+        with pytest.raises(Interrupted, match="goes on from its last checkpoint"):
+            trained("broken")
+    with monkeypatch.context() as patch:
+        second = Disturbed(patch, at=-1)
+        resumed = trained("broken")
+    assert first.read + second.read == undisturbed.read and len(first.read) == at + 1
+    assert_equal_runs(whole, resumed)
+
+
+def test_where_the_loader_cannot_go_on_within_an_epoch_the_run_stops_at_the_end_of_one(trained, monkeypatch):
+    monkeypatch.setattr(TextDataModule, "shared", False)
+    whole = trained("whole")
+    with monkeypatch.context() as patch:
+        first = Disturbed(patch, at=5)
+        with pytest.raises(Interrupted):
+            trained("broken")
+    assert len(first.read) == 8
+    assert_equal_runs(whole, trained("broken"))
+
+
+def test_a_run_that_is_torn_from_life_goes_on_from_its_last_save(trained, monkeypatch):
+    """As after kill -9, but for the process: nothing is saved once the step fails."""
+    whole = trained("whole")
+    step = RobustModule.training_step
+
+    def dies(module, batch, batch_idx):
+        if module.global_step == 6:
+            raise MemoryError
+        return step(module, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RobustModule, "training_step", dies)
+        with pytest.raises(MemoryError):
+            trained("broken", "trainer.checkpoint_minutes=0.001")
+    assert_equal_runs(whole, trained("broken"))
+
+
+def test_minutes_save_within_an_epoch(trained, monkeypatch):
+    saved, step = [], RobustModule.training_step
+
+    def slow(module, batch, batch_idx):
+        time.sleep(0.1)
+        path = module.trainer.default_root_dir + "/checkpoints/last.ckpt"
+        saved.append(torch.load(path, weights_only=True)["global_step"] if os.path.exists(path) else None)
+        return step(module, batch, batch_idx)
+
+    monkeypatch.setattr(RobustModule, "training_step", slow)
+    trained("timed", "trainer.checkpoint_minutes=0.001", "trainer.epochs=1")
+    assert saved == [None, 1, 2, 3]
+
+
+def test_a_torn_last_checkpoint_costs_the_way_from_the_one_before(trained, monkeypatch, tmp_path, capsys):
+    with monkeypatch.context() as patch:
+        Disturbed(patch, at=9)
+        with pytest.raises(Interrupted):
+            trained("broken")
+    last, = tmp_path.rglob(LAST)
+    last.write_bytes(last.read_bytes()[:1000])
+    resumed = trained("broken")
+    assert "is torn or missing; the run goes on from before.ckpt" in capsys.readouterr().err
+    assert_equal_runs(trained("whole"), resumed)
+
+
+def test_a_run_whose_training_was_over_trains_no_further_epoch(trained):
+    """It was interrupted in its evaluation, after it had stopped early."""
+    early = trained("early", "trainer.patience=1", "trainer.epochs=9")
+    before = told(early)
+    assert before["epochs"] < 9
+    predictions = pd.read_parquet(early / "predictions.parquet")
+    (early / "results.parquet").unlink()
+    trained("early", "trainer.patience=1", "trainer.epochs=9")
+    assert {**told(early), "seconds": 0} == {**before, "seconds": 0}
+    pd.testing.assert_frame_equal(predictions, pd.read_parquet(early / "predictions.parquet"))
+
+
+def test_generation_is_given_up_when_the_run_is_asked_to_stop(trained, monkeypatch):
+    def traces(self, round):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert self.pipeline.llm.cancelled.wait(5)
+        raise RuntimeError("given up")
+
+    monkeypatch.setattr(TextDataModule, "traces_of_round", traces)
+    with pytest.raises(Interrupted):
+        trained("broken")
+
+
+DOUBLE = "trainer.precision=64-true"
+"""In single precision the sum of a gradient that is nearly zero depends on its order, and AdamW divides by its size."""
+
+
+@pytest.fixture
+def without_dropout(monkeypatch):
+    """The parts of a step draw dropout for themselves, so that their number bears on it."""
+    start = RobustModule.on_train_batch_start
+
+    def on_train_batch_start(module, batch, batch_idx):
+        module.model.eval()
+        start(module, batch, batch_idx)
+
+    monkeypatch.setattr(RobustModule, "on_train_batch_start", on_train_batch_start)
+
+
+def test_passes_leave_the_step_as_it_is(trained, without_dropout):
+    one = trained("one", DOUBLE)
+    several = trained("several", DOUBLE, "trainer.device_batch_size=3")  # 8 records in 2, 3, 3; then 6 in 2, 2, 2
+    assert (told(one)["passes"], told(several)["passes"]) == (1, 3)
+    assert_equal_runs(one, several, tolerance=1e-7)
+
+
+def test_the_passes_may_change_when_a_run_goes_on_in_mid_epoch(trained, without_dropout, monkeypatch):
+    whole = trained("whole", DOUBLE)
+    with monkeypatch.context() as patch:
+        Disturbed(patch, at=5)
+        with pytest.raises(Interrupted):
+            trained("broken", DOUBLE)
+    assert_equal_runs(whole, trained("broken", DOUBLE, "trainer.device_batch_size=3"), tolerance=1e-7)
+
+
+@pytest.mark.parametrize("more", [(), ("method=freelb", "trainer.epochs=1")], ids=" ".join)
+def test_activation_checkpointing_changes_memory_alone(trained, more):
+    kept = trained("kept", DOUBLE, *more)
+    again = trained("again", DOUBLE, "trainer.activation_checkpointing=true", *more)
+    assert_equal_runs(kept, again, tolerance=1e-7)
+
+
+def test_what_cannot_share_its_batches_trains_on_one_device(trained, monkeypatch):
+    monkeypatch.setattr(TextDataModule, "shared", False)
+    with pytest.raises(UserError, match="trains on one device"):
+        trained("two", "trainer.devices=2", "trainer.strategy=ddp")
+
+
+def test_evaluation_can_be_left_to_its_verb(trained, args, tmp_path):
+    whole = trained("whole")
+    apart = trained("apart", evaluate="false")
+    assert not (apart / "results.parquet").exists() and told(apart)["steps"] == 12
+    from project.evaluation import evaluate_run as evaluate
+
+    evaluate.run(load_config([*args, f"output={tmp_path / 'apart'}"]), {})
+    assert_equal_runs(whole, apart)
+
+
+@pytest.mark.slow
+class TestTwoProcesses:
+    """DDP over gloo, as Lightning starts it on one machine."""
+
+    TWO = ("trainer.devices=2", "trainer.strategy=ddp")
+
+    @pytest.fixture
+    def command(self, args, tmp_path):
+        def made(where, *more):
+            return [sys.executable, "-m", "project", "train", *args, f"output={tmp_path / where}", *self.TWO, *more]
+
+        return made
+
+    def run(self, command):
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    @pytest.mark.parametrize("more", [(), ("perturbation.worst=2",), ("method=freelb",)], ids=" ".join)
+    def test_they_end_as_one_process_with_two_passes_does(self, trained, command, args, tmp_path, more):
+        one = trained("one", DOUBLE, "trainer.device_batch_size=4", *more)
+        done = self.run(command("two", DOUBLE, *more))
+        assert done.returncode == 0, done.stderr
+        assert "a step reads 8 records: 2 devices, 1 pass each" in done.stdout
+        two = run_folder(load_config([*args, DOUBLE, f"output={tmp_path / 'two'}", *more]))
+        assert (told(two)["devices"], told(two)["passes"]) == (2, 1)
+        assert_equal_runs(one, two, tolerance=1e-7)
+
+    def test_one_that_is_killed_ends_both(self, command, tmp_path):
+        first = subprocess.Popen(command("two", "trainer.epochs=2000"), stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 200
+        while not list(tmp_path.glob("two/*/*/*/checkpoints/last.ckpt")):
+            assert first.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        children = subprocess.run(["pgrep", "-P", str(first.pid), "-f", "project"], capture_output=True, text=True)
+        os.kill(int(children.stdout.split()[0]), signal.SIGKILL)
+        _, errors = first.communicate(timeout=60)
+        assert first.returncode not in (0, 75)

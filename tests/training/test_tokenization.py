@@ -1,0 +1,52 @@
+"""Pieces of text become token ids of bounded length, whatever their order."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from project.config.schema import Transformer
+from project.training.module import load_tokenizer
+from project.training.tokenization import by_length, encode, pad, shared
+
+TOKENIZER = load_tokenizer(Transformer())
+WORDS = st.lists(st.sampled_from("owl bird wise night feathers a the 12 ü 鸟".split()), max_size=40).map(" ".join)
+
+
+@settings(max_examples=50)
+@given(st.lists(WORDS, min_size=1, max_size=4), st.integers(8, 64))
+def test_no_text_is_longer_than_the_model_reads(pieces, max_tokens):
+    encoding = encode([pieces], TOKENIZER, max_tokens)[0]
+    assert len(encoding["input_ids"]) <= max_tokens
+
+
+@settings(max_examples=50)
+@given(st.lists(WORDS.filter(bool), min_size=2, max_size=4))
+def test_what_is_cut_off_does_not_depend_on_the_order(pieces):
+    forth, back = shared(pieces, TOKENIZER, 24), shared(pieces[::-1], TOKENIZER, 24)
+    assert sorted(forth.split()) == sorted(back.split())
+
+
+def test_a_long_piece_does_not_crowd_out_a_short_one():
+    assert shared(["owl " * 100, "bird"], TOKENIZER, 22).split()[-1] == "bird"
+
+
+def test_padding_is_to_the_longest_text_of_the_batch():
+    encodings = encode([["owl"], ["a wise old owl at night"]], TOKENIZER, 64)
+    batch = pad(encodings, TOKENIZER)
+    assert batch["input_ids"].shape == (2, max(len(encoding["input_ids"]) for encoding in encodings))
+    assert batch["attention_mask"].sum(1).tolist() == [len(encoding["input_ids"]) for encoding in encodings]
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=200), st.integers(1, 16))
+def test_batches_hold_every_row_once(lengths, size):
+    batches = by_length(lengths, size, np.random.default_rng(0))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert max(map(len, batches)) <= size
+
+
+def test_batches_by_length_need_less_padding_than_random_ones():
+    lengths = np.random.default_rng(0).integers(5, 100, 256)
+    batches = by_length(lengths.tolist(), 16, np.random.default_rng(1))
+    padded = sum(len(batch) * max(lengths[batch]) for batch in batches)
+    random = sum(16 * max(lengths[start : start + 16]) for start in range(0, 256, 16))
+    assert padded < 0.75 * random
