@@ -27,12 +27,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from project.config.schema import AvitoData, Experts, Robustness, Split, TableData
+from project.config.schema import AvitoConfig, ExpertsConfig, RobustnessConfig, SplitConfig, TableConfig
 from project.data.record import Record
 from project.data.rows import read_rows
 
 BARS = {"table_seconds": 10.0, "memory_ratio": 1.2, "decodings_per_file": 1.0, "looks_per_content": 1.0}
-CAPS = Split(max_train=1000, max_val=200, max_test=300)
+CAPS = SplitConfig(max_train=1000, max_val=200, max_test=300)
 FILES, CONTENTS = 24, 8
 AVITO = ("item_id,user_id,region,city,parent_category_name,category_name,param_1,param_2,param_3,title,description,"
          "price,item_seq_number,activation_date,user_type,image,image_top_1,deal_probability").split(",")
@@ -89,7 +89,7 @@ def read_avito(folder: Path, rival: bool) -> dict:
                    for row in frame.to_dict("records")]
         kept = len(records)
     else:
-        rows = read_rows(AvitoData(name="avito", question="?", path=str(folder), images=False, split=CAPS))
+        rows = read_rows(AvitoConfig(name="avito", question="?", path=str(folder), images=False, split=CAPS))
         kept = len(rows.train) + len(rows.val) + len(rows.test)
     return {"memory_mb": peak_mb(), "of_which_imports_mb": base, "rows_kept": kept,
             "seconds": round(time.perf_counter() - start, 2)}
@@ -103,11 +103,11 @@ def table(folder: Path, rows: int) -> dict:
     path = folder / "rows.csv"
     write_table(path, rows)
     columns = [f"{kind} {column}" for kind in ("number", "word") for column in range(5)]
-    config = TableData(name="made", question="?", path=str(path), text=["title", "body"], table=columns, target="kind",
+    config = TableConfig(name="made", question="?", path=str(path), text=["title", "body"], table=columns, target="kind",
                        group="seller")
     start = time.perf_counter()
     split = read_rows(config)
-    texts = describe([*split.train, *split.val, *split.test], Experts(), Store(folder / "store"))
+    texts = describe([*split.train, *split.val, *split.test], ExpertsConfig(), Store(folder / "store"))
     seconds = time.perf_counter() - start
     assert len(texts) == rows and all(texts)
     start = time.perf_counter()
@@ -120,7 +120,7 @@ def table(folder: Path, rows: int) -> dict:
 
 def images(folder: Path) -> dict:
     """How often files are decoded, and contents looked at, over conditions that leave the image alone."""
-    from project.corruption.conditions import test_conditions
+    from project.corruption.conditions import evaluation_conditions
     from project.llm.store.store import Store
     from project.pipeline.corrupt import corrupt
     from project.pipeline.describe import describe
@@ -130,7 +130,7 @@ def images(folder: Path) -> dict:
         Image.fromarray(noise).save(folder / f"{number}.png")
     records = [Record(str(number), str(number), folder / f"{number}.png", "some words here", {"a": "1", "b": "2"}, "x")
                for number in range(FILES)]
-    conditions = [condition for condition in test_conditions(Robustness())
+    conditions = [condition for condition in evaluation_conditions(RobustnessConfig())
                   if condition.kind in ("clean", "order") or "image" not in condition.modalities]
     opened, decoded = Image.open, []
 
@@ -142,7 +142,7 @@ def images(folder: Path) -> dict:
     Image.open = counting
     try:
         for condition in conditions:
-            describe([corrupt(record, condition) for record in records], Experts(classifier=False), store)
+            describe([corrupt(record, condition) for record in records], ExpertsConfig(classifier=False), store)
     finally:
         Image.open = opened
     store.close()

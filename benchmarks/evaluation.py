@@ -31,7 +31,7 @@ import torch
 
 from project.config.compose import load_config
 from project.config.schema import Config
-from project.corruption.conditions import test_conditions
+from project.corruption.conditions import evaluation_conditions
 from project.data.rows import Rows, read_rows
 from project.llm.factory import open_llm
 from project.llm.store.store import Store
@@ -42,7 +42,7 @@ from project.pipeline.corrupt import corrupt
 from project.pipeline.describe import describe
 from project.pipeline.pipeline import compose, open_pipeline
 from project.training import heads as head
-from project.training.module import base_model, load_tokenizer, with_lora
+from project.training.module import base_model, load_tokenizer, lora_classifier
 from project.training.tokenization import encode, pad
 
 BAR = 0.35
@@ -52,7 +52,7 @@ DEMO = "data/demo/recorded.parquet"
 def random_adapter(config: Config, rows: Rows, folder: Path) -> None:
     """An adapter that changes the encoder, as a trained one does; a fresh one would not."""
     torch.manual_seed(config.seed)
-    model = with_lora(base_model(config.model, rows.target, config.seed), config.model)
+    model = lora_classifier(base_model(config.model, rows.target, config.seed), config.model)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -76,7 +76,7 @@ def project(configs: list[Config], rows: Rows, folder: Path) -> Bill:
         llm.usage.seen = paid  # shared, so that only what no seed before has asked for adds its seconds
         with llm.store:
             predictor = transformer.load(config, folder / str(config.seed), open_pipeline(config, rows, llm), rows)
-            for condition in test_conditions(config.robustness, rows.modalities):
+            for condition in evaluation_conditions(config.robustness, rows.modalities):
                 bill.predictions[config.seed, str(condition)] = predictor(rows.test, condition)
         bill.computation += time.perf_counter() - start
         bill.language_model += llm.usage.seconds
@@ -93,7 +93,7 @@ def rival(configs: list[Config], rows: Rows, folder: Path) -> Bill:
         model = transformer.load(config, folder / str(config.seed), pipeline, rows).model
         tokenizer, size = load_tokenizer(config.model), 4 * config.trainer.batch_size
         bill.computation += time.perf_counter() - start
-        for condition in test_conditions(config.robustness, rows.modalities):
+        for condition in evaluation_conditions(config.robustness, rows.modalities):
             llm = open_llm(config)
             start = time.perf_counter()
             with tempfile.TemporaryDirectory() as empty:

@@ -27,8 +27,8 @@ from sleeping_server import sleeping_server
 
 from project.config.compose import load_config
 from project.config.prompts import as_data, prompt
-from project.config.schema import OpenAI, Transformers
-from project.llm.client import LanguageModel, Question
+from project.config.schema import HFTransformersConfig, OpenAIConfig
+from project.llm.client import GenerationTask, LanguageModel
 from project.llm.protocol import Request
 from project.llm.store.store import Store
 
@@ -52,7 +52,7 @@ def compared(engine, best: Callable[[list[Request]], None], asked: list[Request]
         with tempfile.TemporaryDirectory() as folder, Store(folder) as store:
             model = LanguageModel("measured", store, lambda: engine)
             model.watch = lambda: None
-            model.ask([Question(request, lambda text, end: (), "") for request in asked], 1)
+            model.ask([GenerationTask(request, lambda text, end: (), "") for request in asked], 1)
 
     def one_by_one():
         for request in asked:
@@ -79,7 +79,7 @@ def openai() -> dict:
     from project.llm.engines.openai_server import OpenAIEngine
 
     with sleeping_server(LATENCY) as url:
-        engine = OpenAIEngine(OpenAI(model="sleeping", base_url=url, concurrency=CONCURRENCY))
+        engine = OpenAIEngine(OpenAIConfig(model="sleeping", base_url=url, concurrency=CONCURRENCY))
 
         async def loop(asked: list[Request]) -> None:
             async with library.AsyncOpenAI(base_url=url, api_key="none") as client:
@@ -134,7 +134,7 @@ def transformers() -> dict:
             vocab_size=len(table), hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
             num_key_value_heads=2, eos_token_id=1, pad_token_id=0))
         model.save_pretrained(folder)
-        engine = TransformersEngine(Transformers(model="random", path=folder, dtype="float32", device_map="cpu",
+        engine = TransformersEngine(HFTransformersConfig(model="random", path=folder, dtype="float32", device_map="cpu",
                                                  batch_size=16))
 
         @torch.inference_mode()

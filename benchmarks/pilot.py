@@ -27,7 +27,7 @@ from project.config.compose import load_config
 from project.data.rows import read_rows
 from project.llm.factory import open_llm
 from project.llm.quality_gate import facts_kept
-from project.pipeline.alignment import Task, joined, summary_question
+from project.pipeline.alignment import Task, join_parts, summary_question
 from project.pipeline.pipeline import open_pipeline
 
 
@@ -48,7 +48,7 @@ def pilot(arguments: list[str], count: int) -> dict:
         styled = replace(pipeline, config=replace(config, alignment=replace(
             config.alignment, style=True, summary=False, reasoning=False))).clean(rows.train[:count])
     targets = [trace.record.target for trace in traces]
-    sources = [joined(trace.described) for trace in traces]
+    sources = [join_parts(trace.described) for trace in traces]
     summaries = [trace.aligned.answers["summary"] for trace in traces]
     first = _first_draws(llm, config, traces, pipeline.exemplar)
     folds = RepeatedKFold(n_splits=5, n_repeats=10, random_state=0)

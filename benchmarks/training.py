@@ -96,10 +96,10 @@ def rival(path: Path, sampling: str) -> dict:
     """One epoch of transformers' Trainer on the same rows, the same LoRA model and the same optimizer."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from project.training.module import base_model, load_tokenizer, with_lora
+    from project.training.module import base_model, load_tokenizer, lora_classifier
 
     config, rows, _ = opened(path)
-    tokenizer, model = load_tokenizer(config.model), with_lora(base_model(config.model, rows.target, 0), config.model)
+    tokenizer, model = load_tokenizer(config.model), lora_classifier(base_model(config.model, rows.target, 0), config.model)
     options = TrainingArguments(
         output_dir=str(path.parent / "trainer"), num_train_epochs=1, per_device_train_batch_size=BATCH, use_cpu=True,
         learning_rate=config.trainer.lr, weight_decay=config.trainer.weight_decay, warmup_steps=config.trainer.warmup,

@@ -15,12 +15,12 @@ class UserError(Exception):
         return [f"error: {self}"]
 
 
-def placed(where: str, error: UserError) -> UserError:
+def with_context(where: str, error: UserError) -> UserError:
     """The error with `where` before each of its lines."""
     return UserError("\n".join(f"{where}: {line}" for line in str(error).splitlines()))
 
 
-def meant(word: str, there: Iterable[str]) -> str:
+def did_you_mean(word: str, there: Iterable[str]) -> str:
     """`; did you mean X?`, or nothing where no name is near."""
     near = difflib.get_close_matches(word, list(there), n=1)
     return f"; did you mean {near[0]}?" if near else ""

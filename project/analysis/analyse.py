@@ -8,15 +8,15 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from ..config.compose import require, run_config
+from ..config.compose import check_complete, run_config
 from ..config.schema import Config
 from ..data.rows import read_rows
 from ..errors import UserError
-from ..evaluation.run_loading import load_runs, of_experiment
-from ..evaluation.run_status import FITTED
+from ..evaluation.run_loading import experiment_runs, load_runs
+from ..evaluation.run_status import RUN_JSON
 from ..pipeline.text_log import FILE
 from ..runtime.atomic_io import write_parquet
-from ..runtime.progress import progress
+from ..runtime.progress import progress_bar
 from .collapse import Embedder, collapse_table
 from .expert_information_loss import clean_texts, transformation_table
 from .perturbation_quality import diversity_table
@@ -30,16 +30,16 @@ def run(config: Config, args: dict) -> None:
     word. All runs are embedded by the encoder of this verb's own model.encoder, so that their numbers compare. Raises
     UserError where the model has none, or where no run has kept its texts.
     """
-    require(config)
+    check_complete(config)
     if not hasattr(config.model, "encoder"):
         raise UserError(f"a model of kind {config.model.kind} has no encoder to embed texts with; give model=minilm")
     console = Console()
-    folders = found(args["words"]) if "words" in args else _of_experiment(config)
+    folders = resolve_run_folders(args["words"]) if "words" in args else _of_experiment(config)
     embedder, transformations = Embedder(config.model), Transformations(config.robustness.resamples)
     for folder in folders:
         texts = pd.read_parquet(folder / FILE)
-        metric = json.loads((folder / FITTED).read_text(encoding="utf-8"))["metric"]
-        with progress() as bar:
+        metric = json.loads((folder / RUN_JSON).read_text(encoding="utf-8"))["metric"]
+        with progress_bar() as bar:
             watch = partial(bar.update, bar.add_task(str(folder), total=None))
             tables = {
                 "transformation": transformations.of(folder, texts, console),
@@ -75,7 +75,7 @@ class Transformations:
             return None
 
 
-def found(words: list[str]) -> list[Path]:
+def resolve_run_folders(words: list[str]) -> list[Path]:
     """The folders that the words name or match and that hold texts. Raises UserError for a word without any."""
     folders = {}
     for word in words:
@@ -91,7 +91,7 @@ def _of_experiment(config: Config) -> list[Path]:
     """A run of each name, the first seed that holds texts: texts are the same for all seeds."""
     experiment = Path(config.output) / config.experiment
     first: dict[str, Path] = {}
-    for finished in load_runs(of_experiment(experiment)):
+    for finished in load_runs(experiment_runs(experiment)):
         if (finished.folder / FILE).is_file():
             first.setdefault(finished.info["name"], finished.folder)
     if not first:

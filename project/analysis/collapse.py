@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..config.schema import Transformer
+from ..config.schema import TextTransformerConfig
 from ..data.record import seeded
 from ..evaluation.results import BOOTSTRAP_SEED
-from ..metrics.bootstrap import estimated, group_weights
+from ..metrics.bootstrap import estimate_with_interval, group_weights
 from ..metrics.scores import SCORES
 from ..training.module import base_encoder, load_tokenizer
 from ..training.tokenization import encode, pad
-from .probe import held_out, lost
+from .probe import cross_val_row_scores, score_difference
 
 ARROWS = ("described", "aligned", "perturbed")
 COLUMNS = ["split", "condition", "round", "arrow", "measure", "value", "low", "high", "n"]
@@ -61,7 +61,7 @@ def equal_share(texts: Sequence[str]) -> float:
 class Embedder:
     """Texts -> unit vectors: the mean over the tokens of an encoder without adapter or head."""
 
-    def __init__(self, config: Transformer):
+    def __init__(self, config: TextTransformerConfig):
         self.tokenizer, self.model = load_tokenizer(config), base_encoder(config)
         self.max_tokens = min(MAX_TOKENS, self.tokenizer.model_max_length)
 
@@ -109,14 +109,14 @@ def collapse_table(texts: pd.DataFrame, embed: Callable[[Sequence[str]], np.ndar
         measures["equal_texts"] = (equal_share(said), np.nan, np.nan, len(said))
 
         known = learned[learned["arrow"] == arrow] if split == "test" else learned[:0]
-        [values] = held_out(said, part["target"].tolist(), groups, [said], metric,
+        [values] = cross_val_row_scores(said, part["target"].tolist(), groups, [said], metric,
                             (known["text"].tolist(), known["target"].tolist()))
         weights = group_weights(groups, resamples, BOOTSTRAP_SEED)
-        measures["probe"] = (*estimated(values, weights, SCORES[metric].of_mean), len(said))
+        measures["probe"] = (*estimate_with_interval(values, weights, SCORES[metric].of_mean), len(said))
         probed[arrow, split, condition] = values
         if arrow != ARROWS[0]:
             before = probed[ARROWS[ARROWS.index(arrow) - 1], split, condition]
-            measures["probe_lost"] = (*lost(before, values, weights, metric), len(said))
+            measures["probe_lost"] = (*score_difference(before, values, weights, metric), len(said))
         found += [(split, condition, round, arrow, name, *numbers) for name, numbers in measures.items()]
     watch(completed=len(parts), total=len(parts))
     return pd.DataFrame(found, columns=COLUMNS).astype({"round": "Int64"})

@@ -15,11 +15,11 @@ from ..data.rows import Rows
 from ..errors import UserError
 from ..evaluation.results import BOOTSTRAP_SEED
 from ..methods.image_features import has_pixels
-from ..methods.raw_features import Features, Raw, raw
-from ..methods.tabular_features import columns_of
-from ..metrics.bootstrap import estimated, group_weights
+from ..methods.raw_features import Features, Raw, raw_values
+from ..methods.tabular_features import fit_columns
+from ..metrics.bootstrap import estimate_with_interval, group_weights
 from ..metrics.scores import SCORES
-from .probe import fitted, held_out, lost
+from .probe import cross_val_row_scores, fit_probe, score_difference
 
 COLUMNS = ["modality", "measure", "value", "low", "high", "n"]
 RAW = ("image", "text", "table")
@@ -51,22 +51,22 @@ def transformation_table(texts: pd.DataFrame, rows: Rows, resamples: int, device
     for modality in (name for name in rows.modalities if name in RAW):
         others = tuple(name for name in rows.modalities if name != modality)
         seen = [without(record, others) for record in records]
-        columns = columns_of(seen[: len(train)])
-        data = raw(seen, records, columns, any(has_pixels(record.image) for record in seen), device)
+        columns = fit_columns(seen[: len(train)])
+        data = raw_values(seen, records, columns, any(has_pixels(record.image) for record in seen), device)
         said = [[json.loads(parts).get(modality, "") for parts in part["described"]] for part in (train, test)]
         known = train["target"].tolist()
-        [own] = held_out(tested, targets, groups, [tested], metric, (learned, known), numbers(data, columns.sizes))
-        [told] = held_out(said[1], targets, groups, [said[1]], metric, (said[0], known))
+        [own] = cross_val_row_scores(tested, targets, groups, [tested], metric, (learned, known), numbers(data, columns.sizes))
+        [told] = cross_val_row_scores(said[1], targets, groups, [said[1]], metric, (said[0], known))
         for measure, values in (("raw", own), ("described", told)):
-            found.append((modality, measure, *estimated(values, weights, SCORES[metric].of_mean), len(test)))
-        found.append((modality, "lost", *lost(own, told, weights, metric), len(test)))
+            found.append((modality, measure, *estimate_with_interval(values, weights, SCORES[metric].of_mean), len(test)))
+        found.append((modality, "lost", *score_difference(own, told, weights, metric), len(test)))
     return pd.DataFrame(found, columns=COLUMNS)
 
 
 def numbers(data: Raw, sizes: Sequence[int]) -> Callable:
     """A probe of raw records, as `held_out` fits one: (row indices into `data`, targets, metric) -> indices -> answers.
     """
-    return lambda indices, targets, metric: fitted(_Numbers(data, sizes), indices, targets, metric)
+    return lambda indices, targets, metric: fit_probe(_Numbers(data, sizes), indices, targets, metric)
 
 
 class _Numbers(TransformerMixin, BaseEstimator):

@@ -8,15 +8,15 @@ import pandas as pd
 
 from ..evaluation.results import BOOTSTRAP_SEED
 from ..llm.quality_gate import facts_kept
-from ..metrics.bootstrap import estimated, group_weights
+from ..metrics.bootstrap import estimate_with_interval, group_weights
 from ..metrics.scores import SCORES
-from .probe import held_out, lost
+from .probe import cross_val_row_scores, score_difference
 from .recovery import tokens
 
 COLUMNS = ["instruction", "measure", "value", "low", "high", "n"]
 
 
-def distinct(texts: Sequence[str], size: int) -> float:
+def distinct_ngram_share(texts: Sequence[str], size: int) -> float:
     """The number of different runs of `size` words, divided by the number of words; NaN without a word.
 
     Li et al. 2016, "A Diversity-Promoting Objective Function for Neural Conversation Models" (arXiv 1510.03055),
@@ -52,7 +52,7 @@ def diversity_table(texts: pd.DataFrame, metric: str, resamples: int) -> pd.Data
     for _, rows in perturbed.groupby("round"):
         rows = rows.set_index("record").loc[clean["record"]].reset_index()
         views = [clean["text"].tolist(), rows["read"].tolist()]
-        values = held_out(views[0], clean["target"].tolist(), clean["group"].tolist(), views, metric)
+        values = cross_val_row_scores(views[0], clean["target"].tolist(), clean["group"].tolist(), views, metric)
         rounds.append(rows.assign(before=before[rows["record"]].to_numpy(), clean_value=values[0], value=values[1]))
     rows = pd.concat(rounds, ignore_index=True)
     found = _measures("all", rows, metric, resamples)
@@ -66,16 +66,16 @@ def _measures(instruction: str, rows: pd.DataFrame, metric: str, resamples: int)
     before, after = rows["before"].tolist(), rows["read"].tolist()
     weights = group_weights(rows["group"], resamples, BOOTSTRAP_SEED)
     rounds = [part for _, part in rows.groupby("round")]
-    found = {f"{name}distinct_{size}": (np.mean([distinct(part[column], size) for part in rounds]), np.nan, np.nan)
+    found = {f"{name}distinct_{size}": (np.mean([distinct_ngram_share(part[column], size) for part in rounds]), np.nan, np.nan)
              for name, column in (("", "read"), ("clean_", "before")) for size in (1, 2)}
     pairs = list(zip(before, after, strict=True))
-    found["unchanged"] = estimated([tokens(old) == tokens(new) for old, new in pairs], weights)
-    found["content_kept"] = estimated([facts_kept(old, new) for old, new in pairs], weights)
+    found["unchanged"] = estimate_with_interval([tokens(old) == tokens(new) for old, new in pairs], weights)
+    found["content_kept"] = estimate_with_interval([facts_kept(old, new) for old, new in pairs], weights)
     asked = rows["fallback"].map(np.size).where(rows["fallback"].notna(), 0).to_numpy() > 0
     if asked.any():
-        found["fallback"] = estimated(rows["fallback"][asked].map(np.mean), weights[:, asked])
+        found["fallback"] = estimate_with_interval(rows["fallback"][asked].map(np.mean), weights[:, asked])
     of_mean = SCORES[metric].of_mean
-    found["clean_label"] = estimated(rows["clean_value"], weights, of_mean)
-    found["label"] = estimated(rows["value"], weights, of_mean)
-    found["label_lost"] = lost(rows["clean_value"].to_numpy(), rows["value"].to_numpy(), weights, metric)
+    found["clean_label"] = estimate_with_interval(rows["clean_value"], weights, of_mean)
+    found["label"] = estimate_with_interval(rows["value"], weights, of_mean)
+    found["label_lost"] = score_difference(rows["clean_value"].to_numpy(), rows["value"].to_numpy(), weights, metric)
     return [(instruction, name, *numbers, len(rows)) for name, numbers in found.items()]

@@ -20,7 +20,7 @@ import pandas as pd
 from ..data.record import Cell
 from ..evaluation.results import BOOTSTRAP_SEED
 from ..llm.quality_gate import content_words
-from ..metrics.bootstrap import estimated, group_weights
+from ..metrics.bootstrap import estimate_with_interval, group_weights
 
 COLUMNS = ["condition", "modality", "measure", "count", "n", "value", "low", "high"]
 FATES = ("copied", "outside", "wrong", "lost")
@@ -125,7 +125,7 @@ def recovery_table(texts: pd.DataFrame, resamples: int) -> pd.DataFrame:
             fates = {name: (part["fate"] == name).to_numpy() for name in FATES
                      if name != "wrong" or modality == "table"}
             measures = {"right": fates["copied"] | fates["outside"], **fates, "guess": part["guess"].to_numpy()}
-            found += [(condition, modality, name, int(values.sum()), len(part), *estimated(values, weights))
+            found += [(condition, modality, name, int(values.sum()), len(part), *estimate_with_interval(values, weights))
                       for name, values in measures.items()]
         if untraceable:
             found.append((condition, "table", "untraceable", untraceable, untraceable, np.nan, np.nan, np.nan))

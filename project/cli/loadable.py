@@ -4,7 +4,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from ..config.schema import Config, Experts
+from ..config.schema import Config, ExpertsConfig
 from ..errors import UserError
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -17,7 +17,7 @@ def check_encoder(config: Config) -> None:
     _hub_model(encoder_path(config.model.encoder), None, f"model.encoder={config.model.encoder}")
 
 
-def check_experts(config: Experts) -> None:
+def check_experts(config: ExpertsConfig) -> None:
     """The captioner, or the packaged classifier. Raises UserError where it is not to be had."""
     if config.captioner:
         _hub_model(config.captioner, config.revision, f"experts.captioner={config.captioner}")

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 
-from project.config.compose import load_config, run_config, to_yaml, wanted
-from project.config.run_identity import shown
+from project.config.compose import load_config, run_config, to_yaml, type_name
+from project.config.run_identity import format_value
 from project.config.schema import KINDS, Config
-from project.errors import UserError, meant
-from project.runtime.signals import EXIT_CODE, Interrupted, heeding, stop_at_once
+from project.errors import UserError, did_you_mean
+from project.runtime.signals import EXIT_CODE, Interrupted, handle_stop_signals, raise_interrupted
 
 RUN = "a run folder; the configuration then comes from it"
 
@@ -121,7 +121,7 @@ FLAGS = ("--help", "-h", "--print-config")
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit code: 0, 2 after a user's mistake, 130 after Ctrl-C, 75 when asked to stop."""
     try:
-        with heeding(stop_at_once):
+        with handle_stop_signals(raise_interrupted):
             return _dispatch(sys.argv[1:] if argv is None else argv)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -176,8 +176,8 @@ def _help_lines(cls: type, prefix: str, items: Iterable) -> list[str]:
             lines += _help_lines(item.type, f"{prefix}{item.name}.", fields(item.type))
             continue
         default = item.default if item.default_factory is MISSING else item.default_factory()
-        given = "must be given" if default == "???" else f"default {shown(default)}"
-        lines += [f"  {prefix}{item.name}  ({wanted(item.type)}; {given})", f"      {meanings[item.name]}"]
+        given = "must be given" if default == "???" else f"default {format_value(default)}"
+        lines += [f"  {prefix}{item.name}  ({type_name(item.type)}; {given})", f"      {meanings[item.name]}"]
     return lines
 
 
@@ -189,7 +189,7 @@ def _dispatch(argv: list[str]) -> int:
         return 0
     name, *settings = words
     if name not in VERBS:
-        raise UserError(f"unknown verb {name}; the verbs are {', '.join(VERBS)}{meant(name, VERBS)}")
+        raise UserError(f"unknown verb {name}; the verbs are {', '.join(VERBS)}{did_you_mean(name, VERBS)}")
     verb = VERBS[name]
     if asked & {"--help", "-h"}:
         own = "".join(f"  {key}\n      {text}\n" for key, text in verb.arguments.items())

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config.schema import Config
-from ..errors import UserError, meant
+from ..errors import UserError, did_you_mean
 from ..llm.store.export_card import export
-from ..llm.store.maintenance import compact, distinct, files, listing, merge, seal_dead, stats, verify
+from ..llm.store.maintenance import compact, files, iter_unique_rows, listing, merge, seal_dead, stats, verify
 
 ACTIONS = ("ls", "stats", "verify", "seal", "compact", "merge", "export")
 
@@ -23,7 +23,7 @@ def run(config: Config, args: dict) -> int:
     console = Console()
     action, *folders = args.get("words") or [""]
     if action not in ACTIONS:
-        raise UserError(f"store {action}: give one of {', '.join(ACTIONS)}{meant(action, ACTIONS)}")
+        raise UserError(f"store {action}: give one of {', '.join(ACTIONS)}{did_you_mean(action, ACTIONS)}")
     if len(folders) > 1 and action != "merge":
         raise UserError(f"store {action} takes one folder, not {len(folders)}: {' '.join(folders)}")
     folder = Path(folders[0] if folders else config.store.path)
@@ -40,7 +40,7 @@ def run(config: Config, args: dict) -> int:
             console.print(_shown(table))
             say(f"{folder}: {len(table)} files, {table['rows'].sum():,} rows, {table['bytes'].sum():,} bytes")
         case "stats":
-            console.print(_shown(stats(distinct(folder))))
+            console.print(_shown(stats(iter_unique_rows(folder))))
         case "verify":
             damage, notes = verify(folder, idle)
             for line in [*notes, *damage]:

@@ -13,26 +13,26 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from ..config.compose import flag, require
+from ..config.compose import check_complete, parse_bool
 from ..config.run_identity import run_folder
-from ..config.schema import Config, Data
-from ..corruption.conditions import test_conditions, validation_conditions
-from ..data.column_inference import inferred, printable, roles
+from ..config.schema import Config, DataConfig
+from ..corruption.conditions import evaluation_conditions, validation_conditions
+from ..data.column_inference import column_roles, infer_columns, printable
 from ..data.dataset_card import Facts, facts
 from ..data.images import ZippedImage, archive, pictures, pixels
 from ..data.near_duplicates import near_copies
 from ..data.record import Record
-from ..data.rows import Rows, select
+from ..data.rows import Rows, select_rows
 from ..data.splits import SPLITS
 from ..errors import UserError
 from ..experiments.sweep_file import read_sweep
 from ..llm.factory import open_llm
 from ..llm.store.store import Store
 from ..methods.base import UNTRAINED
-from ..pipeline.alignment import joined
+from ..pipeline.alignment import join_parts
 from ..pipeline.describe import describe
-from ..pipeline.perturbation.instructions import KINDS
-from ..training.heads import width
+from ..pipeline.perturbation.instructions import INSTRUCTION_KINDS
+from ..training.heads import num_logits
 from .loadable import check_encoder, check_experts, check_image, check_llm
 
 FEW_ROWS = 20
@@ -75,31 +75,31 @@ def run(config: Config, args: dict[str, str]) -> int:
         sweep = read_sweep(Path(args["sweep"]))
         print(f"{sweep.path}: {sweep.method} over {', '.join(each.key for each in sweep.varied)}; every value composes")
         return 0
-    models = flag(args, "models", True)
+    models = parse_bool(args, "models", True)
     found, console = Findings(), Console(highlight=False, markup=False)
-    found.of(require, config)
+    found.of(check_complete, config)
     found.of(run_folder, config)
     complete = not any(problem.startswith("data.") for problem in found.problems)
     data = config.data if complete else None
     if complete and data.kind == "table":
-        told = found.of(roles, data)
-        data = inferred(data) if told else None
+        told = found.of(column_roles, data)
+        data = infer_columns(data) if told else None
         if data:
             console.print(f"{'columns' if data is config.data else 'inferred columns'} of {Path(data.path).name}\n"
                           f"{told}\n", soft_wrap=True)
-    rows = found.of(select, data) if data else None
+    rows = found.of(select_rows, data) if data else None
     if rows:
         console.print(f"{data.name}: target {rows.target.kind}, scored by {rows.target.metric}")
         for table in facts(rows):
             console.print(table.title, _printed(table), "", sep="\n")
         found.warnings += check_rows(rows)
         if hasattr(config.model, "head"):
-            found.of(width, rows.target, config.model.head)
+            found.of(num_logits, rows.target, config.model.head)
         check_images(rows, data, found)
     tokenizer = None
     if models:
         tokenizer = check_models(config, rows, found)
-    calls = most_calls(config, rows) if rows else 0
+    calls = max_calls(config, rows) if rows else 0
     if rows:
         records = (rows.train or rows.val or rows.test)[:SAMPLE]
         texts = descriptions(records, config)
@@ -145,7 +145,7 @@ def check_rows(rows: Rows) -> list[str]:
     return warnings
 
 
-def check_images(rows: Rows, config: Data, found: Findings) -> None:
+def check_images(rows: Rows, config: DataConfig, found: Findings) -> None:
     """Whether each file is there, and whether an even sample of at most DECODED can be decoded."""
     shown = [(record.id, picture) for name in SPLITS for record in getattr(rows, name) if record.image is not None
              for picture in pictures(record.image)]
@@ -170,7 +170,7 @@ def check_images(rows: Rows, config: Data, found: Findings) -> None:
                                   f"({printable(str(error)):.100}); replace it or take it out")
 
 
-def asks_for_images(config: Data) -> bool:
+def asks_for_images(config: DataConfig) -> bool:
     """Whether the configuration of the data wants pictures."""
     match config.kind:
         case "emoji":
@@ -217,7 +217,7 @@ def check_models(config: Config, rows: Rows | None, found: Findings) -> Any:
 
 def asks_llm(config: Config) -> bool:
     """Whether any text of a run comes from the language model."""
-    rewritten = config.perturbation.kind in KINDS and config.perturbation.weight > 0
+    rewritten = config.perturbation.kind in INSTRUCTION_KINDS and config.perturbation.weight > 0
     aligned = any((config.alignment.style, config.alignment.summary, config.alignment.reasoning))
     return rewritten or aligned or config.model.kind in UNTRAINED
 
@@ -245,7 +245,7 @@ def check_generation(config: Config, found: Findings) -> None:
         found.problems += engine.problems
 
 
-def most_calls(config: Config, rows: Rows) -> int:
+def max_calls(config: Config, rows: Rows) -> int:
     """Upper bound of the language model's calls: texts of rows, conditions and rounds that are equal count again."""
     alignment, perturbation = config.alignment, config.perturbation
     aligned = alignment.style * len(rows.modalities) + alignment.summary + alignment.reasoning
@@ -253,7 +253,7 @@ def most_calls(config: Config, rows: Rows) -> int:
     described = perturbation.place == "described"
     rewritten = (perturbation.kind != "rules") * (len(rows.modalities) if described else 1)
     inferring = (len(rows.val) * len(validation_conditions(config.robustness, rows.modalities))
-                 + len(rows.test) * len(test_conditions(config.robustness, rows.modalities)))
+                 + len(rows.test) * len(evaluation_conditions(config.robustness, rows.modalities)))
     if config.model.kind in UNTRAINED:
         return inferring * (1 if config.model.kind == "mllm" else aligned)
     return inferring * aligned + len(rows.train) * (aligned + rounds * (rewritten + described * aligned))
@@ -263,7 +263,7 @@ def descriptions(records: Sequence[Record], config: Config) -> list[str]:
     """Each row's text as it stands before alignment, of text and table alone, so that no model is loaded."""
     blind = [replace(record, image=None) for record in records]
     with tempfile.TemporaryDirectory() as folder, Store(folder) as store:
-        return [joined(parts) for parts in describe(blind, config.experts, store)]
+        return [join_parts(parts) for parts in describe(blind, config.experts, store)]
 
 
 def text_lengths(texts: Sequence[str], most: int | None, tokenizer: Any) -> tuple[Facts, list[str]]:

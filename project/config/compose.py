@@ -21,9 +21,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import UserError, meant
+from ..errors import UserError, did_you_mean
 from .constraints import check
-from .run_identity import flat, of_environment, of_test, run_name, shown
+from .run_identity import flatten_keys, format_value, is_environment_key, is_evaluation_key, run_name
 from .schema import KINDS, Config
 
 CONF = Path(os.environ.get("TCR_CONF") or Path(__file__).parents[2] / "conf")
@@ -58,20 +58,20 @@ def run_config(folder: str | Path, args: Iterable[str] = (), root: Path = CONF) 
     path, command = Path(folder) / "config.yaml", _command_line(args)
     llm = command.choices.get("llm")
     for key in [*command.choices, *command.values]:
-        if not (of_environment(key) or of_test(key) or llm and key.split(".")[0] == "llm"):
+        if not (is_environment_key(key) or is_evaluation_key(key) or llm and key.split(".")[0] == "llm"):
             raise UserError(f"{COMMAND_LINE}: {key} cannot be given beside run={folder}, which settles it")
     if not path.is_file():
         raise UserError(f"{folder} is not a run folder: it has no config.yaml")
     mapping = read_mapping(path, yaml.safe_load)
     if llm is None:
         return from_dict(mapping, str(path), args)
-    run = Layer(str(path), values={key: _escaped(value) for key, value in flat(mapping | {"llm": {}}).items()})
+    run = Layer(str(path), values={key: _escaped(value) for key, value in flatten_keys(mapping | {"llm": {}}).items()})
     return _typed([_option(root, "llm", llm, (), "llm."), run, command])
 
 
 def from_dict(mapping: dict, where: str = "configuration", args: Iterable[str] = ()) -> Config:
     """The inverse of to_dict, with key=value arguments over it. Raises UserError on unknown keys and wrong types."""
-    values = {key: _escaped(value) for key, value in flat(mapping).items()}
+    values = {key: _escaped(value) for key, value in flatten_keys(mapping).items()}
     return _typed([Layer(where, values=values), _command_line(args)])
 
 
@@ -88,29 +88,29 @@ def to_yaml(config: Config) -> str:
     return text if yaml.safe_load(text) == mapping else yaml.safe_dump(mapping, sort_keys=False, width=120)
 
 
-def require(config: Config) -> None:
+def check_complete(config: Config) -> None:
     """Refuse a configuration in which something is still to be given. Raises UserError, a line a key."""
-    missing = [key for key, value in flat(to_dict(config)).items() if value == "???"]
+    missing = [key for key, value in flatten_keys(to_dict(config)).items() if value == "???"]
     if missing:
         raise UserError("\n".join(f"{key} is not set; give {key}=..." for key in missing))
 
 
-def flag(args: dict[str, str], key: str, default: bool) -> bool:
+def parse_bool(args: dict[str, str], key: str, default: bool) -> bool:
     """A verb's own argument that is true or false. Raises UserError."""
-    word = args.get(key, shown(default)).lower()
+    word = args.get(key, format_value(default)).lower()
     if word not in ("true", "false"):
         raise UserError(f"{key}={word}: give true or false")
     return word == "true"
 
 
-def wanted(hint: Any) -> str:
+def type_name(hint: Any) -> str:
     """A type in words: `one of a, b`, `int or null`, `list of float`."""
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
     if typing.get_origin(hint) is types.UnionType:
-        return f"{wanted(_plain(hint))} or null"
+        return f"{type_name(_plain(hint))} or null"
     if typing.get_origin(hint) is list:
-        return f"list of {wanted(typing.get_args(hint)[0])}"
+        return f"list of {type_name(typing.get_args(hint)[0])}"
     return {Any: "any value", str: "text"}.get(hint) or hint.__name__
 
 
@@ -141,7 +141,7 @@ def _compose(args: list[str], root: Path) -> Config:
 def _option(root: Path, group: str, option: str, choosable: tuple[str, ...], prefix: str = "") -> Layer:
     there = sorted(path.relative_to(root / group).with_suffix("").as_posix() for path in (root / group).rglob("*.yaml"))
     if option not in there:  # which also refuses whatever is no plain file name
-        raise UserError(f"{group}={option}: {root / group} has {', '.join(there) or 'no option'}{meant(option, there)}")
+        raise UserError(f"{group}={option}: {root / group} has {', '.join(there) or 'no option'}{did_you_mean(option, there)}")
     return _layer(root, f"{group}/{option}.yaml", choosable, prefix)
 
 
@@ -157,8 +157,8 @@ def _layer(root: Path, file: str, choosable: tuple[str, ...], prefix: str = "") 
     choices |= {key: str(values.pop(key) or "") for key in ("experiment", "method") if key in values}
     for key in choices:
         if key not in choosable:
-            raise UserError(f"{path}: {key} cannot be chosen here{meant(key, choosable)}")
-    return Layer(str(path), choices, flat(values, prefix))
+            raise UserError(f"{path}: {key} cannot be chosen here{did_you_mean(key, choosable)}")
+    return Layer(str(path), choices, flatten_keys(values, prefix))
 
 
 def strict_yaml(text: str) -> Any:
@@ -179,13 +179,13 @@ def read_mapping(path: Path, parse: Callable[[str], Any]) -> dict:
     return mapping
 
 
-def known(mapping: object, keys: Collection[str], where: str) -> dict:
+def check_keys(mapping: object, keys: Collection[str], where: str) -> dict:
     """The mapping. Raises UserError, which begins with `where`, where it is none or has other keys."""
     if not isinstance(mapping, dict):
         raise UserError(f"{where}: must be keys and values")
     for key in mapping:
         if key not in keys:
-            raise UserError(f"{where}: unknown key {key}; there are {', '.join(keys)}{meant(str(key), keys)}")
+            raise UserError(f"{where}: unknown key {key}; there are {', '.join(keys)}{did_you_mean(str(key), keys)}")
     return mapping
 
 
@@ -211,7 +211,7 @@ def _typed(layers: list[Layer]) -> Config:
         givers = [layer.where for layer in layers if any(name.startswith(f"{group}.") for name in layer.values)]
         for where, kind in kinds or [([*givers, "configuration"][0], None)]:
             if kind not in list(classes):
-                raise UserError(f"{where}: {key}={shown(kind)} must be one of {', '.join(classes)}")
+                raise UserError(f"{where}: {key}={format_value(kind)} must be one of {', '.join(classes)}")
             if kind != kinds[0][1]:
                 raise UserError(f"{where}: {key}={kind} cannot change a kind; choose another option: {group}=...")
             config[group] = picked[group] = classes[kind]
@@ -252,13 +252,13 @@ def _set(config: DictConfig, hints: dict[str, Any], key: str, value: Any, where:
         group, last = key.split(".")[0], key.split(".")[-1]
         kinds = [kind for kind, cls in KINDS.get(group, {}).items() if key in _hints(cls, {}, f"{group}.")]
         same = [name for name in hints if name.split(".")[-1] == last]
-        near = f"; did you mean {same[0]}?" if same else meant(key, hints)
+        near = f"; did you mean {same[0]}?" if same else did_you_mean(key, hints)
         raise UserError(
             f"{where}: unknown key {key}" + (f"; only {group} of kind {kinds[0]} has it" if kinds else near)
         )
     if where == COMMAND_LINE:
         value = _parsed(value, hints[key])
-    problem = f"{where}: {key}={shown(value)} must be {wanted(hints[key])}"
+    problem = f"{where}: {key}={format_value(value)} must be {type_name(hints[key])}"
     # YAML reads 007, 1e-4, on and no as something else than text; OmegaConf would turn them into other text.
     texts = {str: [value], list[str]: value if isinstance(value, list) else []}.get(_plain(hints[key]), [])
     if any(isinstance(text, bool | int | float) for text in texts):

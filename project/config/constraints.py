@@ -2,9 +2,9 @@
 
 from dataclasses import asdict
 
-from ..errors import UserError, meant
-from .run_identity import flat, shown
-from .schema import Alignment, Config, Perturbation
+from ..errors import UserError, did_you_mean
+from .run_identity import flatten_keys, format_value
+from .schema import AlignmentConfig, Config, PerturbationConfig
 
 BOUNDS = {
     (0.001, float("inf")): "llm.timeout trainer.checkpoint_minutes",
@@ -27,13 +27,13 @@ BOUNDS = {
 
 def check(config: Config) -> None:
     """Refuse values that have the right type and make no sense. Raises UserError."""
-    values = flat(asdict(config))
+    values = flatten_keys(asdict(config))
     for (low, high), keys in BOUNDS.items():
         for key in keys.split():
             numbers = values.get(key) if isinstance(values.get(key), list) else [values.get(key)]
             if any(isinstance(number, int | float) and not low <= number <= high for number in numbers):
                 bounds = f"in [{low}, {high}]" if high == 1 else f"at least {low}"
-                raise UserError(f"{key}={shown(values[key])} must be {bounds}")
+                raise UserError(f"{key}={format_value(values[key])} must be {bounds}")
     val, test = config.data.split.val, config.data.split.test
     if "???" not in (val, test) and val + test >= 1:
         raise UserError(f"data.split.val={val} and data.split.test={test} leave no rows for training")
@@ -45,14 +45,14 @@ def check(config: Config) -> None:
         for name in config.robustness.natural:
             if name not in NATURAL:
                 raise UserError(f"robustness.natural: there is no corruption {name}; there are {', '.join(NATURAL)}"
-                                f"{meant(name, NATURAL)}")
+                                f"{did_you_mean(name, NATURAL)}")
     _check_stages(config.alignment, config.perturbation)
     if config.perturbation.kind == "freelb" and config.trainer.strategy == "fsdp":
         raise UserError("trainer.strategy=fsdp divides the weights, and perturbation.kind=freelb needs them whole; "
                         "choose trainer.strategy=ddp")
 
 
-def _check_stages(alignment: Alignment, perturbation: Perturbation) -> None:
+def _check_stages(alignment: AlignmentConfig, perturbation: PerturbationConfig) -> None:
     if alignment.serial and not (alignment.summary and alignment.reasoning):
         raise UserError("alignment.serial=true has the reasoning read the summary; set alignment.summary=true and "
                         "alignment.reasoning=true")
@@ -63,6 +63,6 @@ def _check_stages(alignment: Alignment, perturbation: Perturbation) -> None:
         raise UserError(f"perturbation.worst={perturbation.worst} must be at most perturbation.rounds="
                         f"{perturbation.rounds}: the rounds are the candidates")
     for key in ("worst", "consistency") if not perturbation.weight else ():
-        if getattr(perturbation, key) != getattr(Perturbation, key):
+        if getattr(perturbation, key) != getattr(PerturbationConfig, key):
             raise UserError(f"perturbation.{key}={getattr(perturbation, key)} wants a perturbed text, which "
                             "perturbation.weight=0 leaves out")

@@ -10,8 +10,8 @@ from ..errors import UserError
 from .schema import Config
 
 # Neither what a run is called nor where it is kept and what it runs on is part of its digest.
-IDENTITY = ("experiment", "method", "name", "output", "seed")
-ENVIRONMENT = (
+IDENTITY_KEYS = ("experiment", "method", "name", "output", "seed")
+ENVIRONMENT_KEYS = (
     "store", "wandb", "trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy",
     "trainer.device_batch_size", "trainer.activation_checkpointing", "trainer.checkpoint_minutes",
     "robustness.resamples", "llm.path", "llm.packages", "llm.install", "llm.threads", "llm.slots", "llm.base_url",
@@ -20,20 +20,20 @@ ENVIRONMENT = (
 )
 
 
-def flat(mapping: dict, prefix: str = "") -> dict[str, Any]:
+def flatten_keys(mapping: dict, prefix: str = "") -> dict[str, Any]:
     """The leaves of nested dicts by dotted key."""
     leaves = {}
     for key, value in mapping.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        leaves |= flatten_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves
 
 
-def of_environment(key: str) -> bool:
+def is_environment_key(key: str) -> bool:
     """Whether a key says where a run is kept or what it runs on, so that it may change within a run folder."""
-    return any(key == place or key.startswith(f"{place}.") for place in ENVIRONMENT)
+    return any(key == place or key.startswith(f"{place}.") for place in ENVIRONMENT_KEYS)
 
 
-def of_test(key: str) -> bool:
+def is_evaluation_key(key: str) -> bool:
     """Whether a key bears on the test alone, so that what is trained may be tested anew with another value."""
     return key.startswith("robustness.") and not key.startswith("robustness.val_")
 
@@ -66,13 +66,13 @@ def differences(old: dict, new: dict) -> dict[str, str]:
     """How each key differs that bears on results, or is the seed: `trainer.lr` to `0.001 -> 0.01`."""
     before, after = ({"seed": side.get("seed"), **_bearing(side)} for side in (old, new))
     pairs = {key: (before.get(key, "absent"), after.get(key, "absent")) for key in {**before, **after}}
-    return {key: f"{shown(was)} -> {shown(now)}" for key, (was, now) in pairs.items() if was != now}
+    return {key: f"{format_value(was)} -> {format_value(now)}" for key, (was, now) in pairs.items() if was != now}
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as error messages and the help show it: text as it is, null for None."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _bearing(mapping: dict) -> dict[str, Any]:
-    return {key: value for key, value in flat(mapping).items() if key not in IDENTITY and not of_environment(key)}
+    return {key: value for key, value in flatten_keys(mapping).items() if key not in IDENTITY_KEYS and not is_environment_key(key)}

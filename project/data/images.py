@@ -62,7 +62,7 @@ def pictures(value: Pictures) -> tuple[Picture, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def each(change: Callable[[np.ndarray], np.ndarray], value: Pictures) -> Pictures:
+def map_pictures(change: Callable[[np.ndarray], np.ndarray], value: Pictures) -> Pictures:
     """The pictures with their pixels changed, clipped and rounded to 8 bits; `change` gets float64 in [0, 1] of shape
     (height, width, 3).
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from PIL import Image
 
-from ..config.schema import Data, TableData
+from ..config.schema import DataConfig, TableConfig
 from ..errors import UserError
 from .column_inference import Wording, wording_of
 from .images import Picture, pictures, pixels
 from .record import Record
 from .rows import Rows
 from .sources.table import checked_image
-from .tabular_io import MISSING, MISSING_IN_TABLE, SEPARATORS, cell, cells, nearest, raise_all, read_frame
+from .tabular_io import MISSING_IN_TABLE, MISSING_MARKS, SEPARATORS, cell, cells, nearest, raise_all, read_frame
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class InputColumns:
         return list(dict.fromkeys([*([self.image] if self.image else []), *self.text, *self.table]))
 
 
-def input_columns(config: Data, rows: Rows) -> InputColumns:
+def input_columns(config: DataConfig, rows: Rows) -> InputColumns:
     """The columns of the run's table, worded as its own file is read.
 
     For another source they are `image`, `text`, and the names in its records' tables, whose cells are taken as they
     are written. Raises UserError where the run's table cannot be read.
     """
-    if not isinstance(config, TableData):
+    if not isinstance(config, TableConfig):
         names = dict.fromkeys(name for record in rows.train for name in record.table or {})
         return InputColumns("image" if "image" in rows.modalities else None,
                             ("text",) if "text" in rows.modalities else (),
-                            {name: Wording(missing=frozenset(MISSING_IN_TABLE)) for name in names}, frozenset(MISSING))
+                            {name: Wording(missing=frozenset(MISSING_IN_TABLE)) for name in names}, frozenset(MISSING_MARKS))
     path = Path(config.path).expanduser()
     written = {column for column in (config.image, config.id, config.group, config.target, *config.text) if column}
     frame = read_frame(path, written, config.table)
@@ -56,7 +56,7 @@ def input_columns(config: Data, rows: Rows) -> InputColumns:
     blank = MISSING_IN_TABLE if in_csv else ()
     return InputColumns(config.image, tuple(config.text),
                         {column: wording_of(cells(frame, column), blank) for column in config.table},
-                        frozenset(MISSING if in_csv else ()))
+                        frozenset(MISSING_MARKS if in_csv else ()))
 
 
 def check_columns(names: Sequence[str], columns: InputColumns, where: str) -> None:

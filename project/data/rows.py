@@ -7,7 +7,7 @@ The module's TITLE, SOURCE and TERMS, where it has them, stand in the data card.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from ..config.schema import Data
+from ..config.schema import DataConfig
 from ..errors import UserError
 from .record import MODALITIES, Record
 from .sources.airbnb import read_airbnb
@@ -38,12 +38,12 @@ class Rows:
     modalities: tuple[str, ...]
 
 
-def read_rows(config: Data) -> Rows:
+def read_rows(config: DataConfig) -> Rows:
     """All rows of a source, split; only those that the caps and the limit keep are held in memory.
 
     Raises UserError where a split is left without a row, or the training rows have a constant target.
     """
-    rows = select(config)
+    rows = select_rows(config)
     empty = [name for name in SPLITS if not getattr(rows, name)]
     if empty:
         counts = ", ".join(f"{name} {len(getattr(rows, name))}" for name in SPLITS)
@@ -52,7 +52,7 @@ def read_rows(config: Data) -> Rows:
     return rows
 
 
-def select(config: Data) -> Rows:
+def select_rows(config: DataConfig) -> Rows:
     """Like read_rows, but a split may be empty; without training rows the target is that of all others.
 
     Raises UserError where there are no rows at all.
@@ -71,7 +71,7 @@ def select(config: Data) -> Rows:
     return Rows(**chosen, target=target, modalities=tuple(name for name in MODALITIES if name in present))
 
 
-def _watched(records: Iterable[Record], config: Data, classes: set[str | float]) -> Iterator[Record]:
+def _watched(records: Iterable[Record], config: DataConfig, classes: set[str | float]) -> Iterator[Record]:
     """The records as they pass; the classes of those that train, before any cap, are noted."""
     for record in records:
         if isinstance(record.target, str) and split_of(record, config.split) == "train":

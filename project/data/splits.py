@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 
-from ..config.schema import Split
+from ..config.schema import SplitConfig
 from ..errors import UserError
 from .record import Record
 
@@ -17,7 +17,7 @@ def _fraction(*parts: object) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def split_of(record: Record, split: Split) -> str:
+def split_of(record: Record, split: SplitConfig) -> str:
     """The split that a record's group belongs to, train, val or test, unless its source says which."""
     if record.split is not None:
         return record.split
@@ -25,7 +25,7 @@ def split_of(record: Record, split: Split) -> str:
     return "test" if share < split.test else "val" if share < split.test + split.val else "train"
 
 
-def split_records(records: Iterable[Record], split: Split, limit: int | None = None) -> dict[str, list[Record]]:
+def split_records(records: Iterable[Record], split: SplitConfig, limit: int | None = None) -> dict[str, list[Record]]:
     """Records by split name; all records of a group land in one split, unless their source says in which they must be,
     and a split may be left without any.
 

@@ -17,20 +17,20 @@ from ..errors import UserError
 
 SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 ENDINGS = (*SEPARATORS, ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
-SHOWN = 20
+MAX_SHOWN = 20
 """How many problems an error shows before it only counts them."""
 
-MISSING = ["", "NaN", "nan"]
+MISSING_MARKS = ["", "NaN", "nan"]
 """Cells of a CSV that are missing in any column; "None" or "NA" may be the name of a class, or a text."""
-MISSING_IN_TABLE = [*MISSING, "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None", "-nan", "-NaN"]
+MISSING_IN_TABLE = [*MISSING_MARKS, "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None", "-nan", "-NaN"]
 """Cells of a CSV that are missing in a table column, where they would turn a column of numbers into words."""
 
 
 def raise_all(problems: list[str]) -> None:
-    """Raise one UserError with the problems, a line each, where there are any; no more than SHOWN are shown."""
-    more = [f"and {len(problems) - SHOWN} more problems"] if len(problems) > SHOWN else []
+    """Raise one UserError with the problems, a line each, where there are any; no more than MAX_SHOWN are shown."""
+    more = [f"and {len(problems) - MAX_SHOWN} more problems"] if len(problems) > MAX_SHOWN else []
     if problems:
-        raise UserError("\n".join(problems[:SHOWN] + more))
+        raise UserError("\n".join(problems[:MAX_SHOWN] + more))
 
 
 def nearest(column: str, columns: Sequence[str], otherwise: str = "") -> str:
@@ -38,7 +38,7 @@ def nearest(column: str, columns: Sequence[str], otherwise: str = "") -> str:
     by_lower = {str(name).lower(): name for name in columns}
     if close := difflib.get_close_matches(column.lower(), by_lower, n=1):
         return f"did you mean {by_lower[close[0]]!r}?"
-    listed = ", ".join(map(repr, columns[:SHOWN])) + (", ..." if len(columns) > SHOWN else "")
+    listed = ", ".join(map(repr, columns[:MAX_SHOWN])) + (", ..." if len(columns) > MAX_SHOWN else "")
     return f"{otherwise}the columns are {listed}"
 
 
@@ -114,7 +114,7 @@ def _header(path: Path, separator: str) -> list[str]:
 
 def _read_csv(path: Path, separator: str, as_written: Collection[str] | None, table: Collection[str]) -> pd.DataFrame:
     """Raises UserError if rows have more cells than the header, and whatever pandas raises for an unreadable file."""
-    missing = dict.fromkeys(table, MISSING_IN_TABLE) | dict.fromkeys(as_written or (), MISSING)
+    missing = dict.fromkeys(table, MISSING_IN_TABLE) | dict.fromkeys(as_written or (), MISSING_MARKS)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ..config.prompts import as_data, instructions, prompt
 from ..data.record import seeded
 from ..data.target import Target
-from ..llm.client import Question
+from ..llm.client import GenerationTask
 from ..llm.protocol import Request
 from ..llm.quality_gate import Gate
 from ..methods.base import Prediction
@@ -76,7 +76,7 @@ def _rewritten(traces: Sequence[Trace], answers: Sequence[str], draw: int,
     return found
 
 
-def _question(id: str, name: str, text: str, answer: str, draw: int, pipeline: Pipeline) -> Question:
+def _question(id: str, name: str, text: str, answer: str, draw: int, pipeline: Pipeline) -> GenerationTask:
     """What is asked for one piece in one draw; its draws go through the instructions in an order of its own."""
     told = instructions("attack")
     instruction = told[seeded("attack", id, name).permutation(len(told))[draw % len(told)]]
@@ -86,4 +86,4 @@ def _question(id: str, name: str, text: str, answer: str, draw: int, pipeline: P
     # A multiple of 32, so that texts of nearly equal length share the parameters that stand in the key.
     tokens = -(-(2 * len(text.split()) + 30) // 32) * 32
     request = Request("attack", messages, TEMPERATURE, tokens, round=draw)
-    return Question(request, lambda out, end: gate.flags(out, text, end), text)
+    return GenerationTask(request, lambda out, end: gate.flags(out, text, end), text)

@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..metrics import scores
 from ..metrics.bootstrap import group_weights, interval, resampled_mean
 from ..metrics.scores import SCORES, Score
-from .results import BOOTSTRAP_SEED, by_presence, conditions_of, seen, value_table
+from .results import BOOTSTRAP_SEED, by_presence, conditions_of, training_exposure, value_table
 from .run_loading import Run, by_name
 
 OURS = "ours"
@@ -122,7 +122,7 @@ class Comparison:
         perturbation = self.perturbation(method)
         kind, modality, corruption = self.conditions.loc[condition, ["kind", "modality", "corruption"]]
         stated = perturbation is not None and kind not in ("clean", "attack")
-        return seen(perturbation, kind, modality, corruption) if stated else None
+        return training_exposure(perturbation, kind, modality, corruption) if stated else None
 
     def perturbation(self, method: str) -> str | None:
         """The kind of perturbation that a method was trained with; None where it is not stated."""

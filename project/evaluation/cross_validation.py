@@ -14,19 +14,19 @@ from ..data.rows import read_rows
 from ..errors import UserError
 from ..runtime.atomic_io import write_parquet, write_text
 from .results import results_table
-from .run_status import FINISHED, FITTED
+from .run_status import RESULTS_FILE, RUN_JSON
 
 SPENT = ("steps", "forward_samples", "epochs", "seconds", "llm", "near_copies")
 """What run.json counts."""
 
 
-def pool(config: Config, folders: list[Path], folder: Path) -> None:
+def pool_folds(config: Config, folders: list[Path], folder: Path) -> None:
     """Writes predictions.parquet, run.json and results.parquet of all folds' test rows into `folder`.
 
     `config` is that of the first fold. What was spent is the sum over the folds, `constant` the mean or the most
     frequent of theirs, all other numbers are means. Raises UserError where the folds differ in their classes.
     """
-    infos = [json.loads((part / FITTED).read_text(encoding="utf-8")) for part in folders]
+    infos = [json.loads((part / RUN_JSON).read_text(encoding="utf-8")) for part in folders]
     predictions = pd.concat([pd.read_parquet(part / "predictions.parquet") for part in folders], ignore_index=True)
     if any(info["classes"] != infos[0]["classes"] for info in infos):
         raise UserError(f"{folder}: the training rows of the folds have different classes, so they are not one run; "
@@ -44,8 +44,8 @@ def pool(config: Config, folders: list[Path], folder: Path) -> None:
     info = {**infos[0], **spent, **mean, "constant": constant, "folds": len(folders), "rows": rows}
     folder.mkdir(parents=True, exist_ok=True)
     write_parquet(predictions, folder / "predictions.parquet")
-    write_text(folder / FITTED, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
-    write_parquet(results, folder / FINISHED)
+    write_text(folder / RUN_JSON, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+    write_parquet(results, folder / RESULTS_FILE)
 
 
 def _together(values: list, how: Callable[[list], float]) -> Any:

@@ -48,7 +48,7 @@ def area(comparison: Comparison, method: str, curve: Curve) -> Estimate:
     return comparison.estimate(lambda own: scores.area_under_curve(curve.levels, own[..., columns]), method)
 
 
-def effective(comparison: Comparison, method: str, curve: Curve, baseline: str) -> Estimate:
+def effective_robustness_of(comparison: Comparison, method: str, curve: Curve, baseline: str) -> Estimate:
     """Effective robustness against a baseline, paired: see scores.effective_robustness."""
     columns, better = comparison.columns(curve.names), comparison.score.higher_is_better
 

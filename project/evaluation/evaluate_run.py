@@ -17,25 +17,25 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from ..config.compose import require, run_config, to_yaml
+from ..config.compose import check_complete, run_config, to_yaml
 from ..config.run_identity import run_folder
 from ..config.schema import Config
-from ..corruption.conditions import ATTACK, CLEAN, Condition, test_conditions
+from ..corruption.conditions import ATTACK, CLEAN, Condition, evaluation_conditions
 from ..data.record import Record
 from ..data.rows import Rows, read_rows
 from ..errors import UserError
-from ..llm.client import Usage, together
+from ..llm.client import Usage, merge_usage
 from ..llm.factory import open_llm
 from ..methods.base import Prediction, Predictor, method_of
 from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline, open_pipeline
 from ..pipeline.text_log import FILE, kept_conditions, text_rows, text_table, training_rows
 from ..runtime.atomic_io import write_parquet, write_text
-from ..runtime.progress import progress
+from ..runtime.progress import progress_bar
 from . import tracking
 from .attack import attack
 from .results import results_table
-from .run_status import FINISHED, FITTED, is_begun
+from .run_status import RESULTS_FILE, RUN_JSON, run_matches
 
 log = logging.getLogger(__name__)
 
@@ -47,20 +47,20 @@ def run(config: Config, args: dict[str, str]) -> None:
 
     Raises UserError where there is no run, or one that was trained as another configuration says.
     """
-    require(config)
+    check_complete(config)
     folder = own_folder(config, Path(args["run"])) if "run" in args else run_folder(config)
-    if not ("run" in args or is_begun(config)):
+    if not ("run" in args or run_matches(config)):
         raise UserError(f"{folder} holds no run; make it first: python -m project train "
                         f"experiment={config.experiment} method={config.method} seed={config.seed}")
     rows = read_rows(config.data)
     llm = open_llm(config)
-    known = folder / FITTED
+    known = folder / RUN_JSON
     fitted = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
     with llm.store:
         pipeline = open_pipeline(config, rows, llm)
         results = evaluate_run(config, folder, pipeline, rows, fitted)
         info = json.loads(known.read_text(encoding="utf-8"))
-        tracking.finish(tracking.start(config, folder), config, results, pipeline, rows, info)
+        tracking.finish(tracking.start_logger(config, folder), config, results, pipeline, rows, info)
     Console().print(f"evaluated {folder}", highlight=False)
 
 
@@ -95,9 +95,9 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
     if paid.get("generations") and pipeline.exemplar:  # which the training has paid for
         pipeline.llm.usage = Usage()
     tables, empty, unparsed, attacked, texts = [], {}, {}, {}, []
-    conditions = test_conditions(config.robustness, rows.modalities)
+    conditions = evaluation_conditions(config.robustness, rows.modalities)
     kept = kept_conditions(conditions)
-    with progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("conditions", total=len(conditions))
         for condition in conditions:
             damaged = (corrupt(record, condition, rows.train) for record in rows.test)
@@ -124,21 +124,21 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
         "constant": rows.target.constant, "modalities": list(rows.modalities),
         "corruption_seed": config.robustness.seed,
         "rows": {"train": len(rows.train), "val": len(rows.val), "test": len(rows.test)},
-        "llm": together(paid, pipeline.llm.usage.summary(pipeline.llm.name)),
+        "llm": merge_usage(paid, pipeline.llm.usage.summary(pipeline.llm.name)),
         "empty_texts": empty,
         **({"unparsed": unparsed} if unparsed else {}), **({"attack": attacked} if attacked else {}),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "git": revision(), "hardware": hardware(), "wandb": str(folder / "wandb"),
     }
     info["seconds"] = {**fitted.get("seconds", {}), "evaluate": round(time.perf_counter() - start, 1)}
-    (folder / FINISHED).unlink(missing_ok=True)  # of an earlier evaluation, which may have had other conditions
+    (folder / RESULTS_FILE).unlink(missing_ok=True)  # of an earlier evaluation, which may have had other conditions
     write_parquet(predictions, folder / "predictions.parquet")
     if texts:  # after the usage was summed up: what is read here again belongs to no method's cost
         texts += training_rows(pipeline, rows.train, fitted.get("epochs", 0))
         write_parquet(text_table(texts), folder / FILE)
-    write_text(folder / FITTED, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / RUN_JSON, json.dumps(info, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "config.yaml", to_yaml(config))
-    write_parquet(results, folder / FINISHED)
+    write_parquet(results, folder / RESULTS_FILE)
     return results
 
 

@@ -32,7 +32,7 @@ _KINDS = ["clean", "noisy", "missing", "order", "natural", "attack"]
 _MODALITIES = ["none", *MODALITIES, *map("+".join, combinations(MODALITIES, 2)), "all"]
 
 
-def seen(perturbation: str, kind: str, modality: str, corruption: str = "") -> Literal["seen", "partly", "unseen"]:
+def training_exposure(perturbation: str, kind: str, modality: str, corruption: str = "") -> Literal["seen", "partly", "unseen"]:
     """Whether training with this perturbation showed the model corruptions of the tested sort.
 
     Rules drop words and columns, take modalities away and change their order; instructions let an LLM do the like

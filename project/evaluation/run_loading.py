@@ -57,7 +57,7 @@ def run_folders(patterns: Iterable[str | Path]) -> list[Path]:
     return sorted(folders.values())
 
 
-def of_experiment(folder: Path) -> list[Path]:
+def experiment_runs(folder: Path) -> list[Path]:
     """The finished runs of an experiment's folder. Raises UserError where there is none."""
     return run_folders([f"{glob.escape(str(folder))}/*/seed-*"])
 

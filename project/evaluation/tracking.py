@@ -13,7 +13,7 @@ from ..config.run_identity import run_folder
 from ..config.schema import Config
 from ..data.rows import Rows
 from ..errors import UserError
-from ..pipeline.alignment import joined
+from ..pipeline.alignment import join_parts
 from ..pipeline.pipeline import Pipeline
 from .comparison import Comparison
 from .curves import curves
@@ -25,7 +25,7 @@ SAMPLES = 20
 """Training rows of which the perturbed texts are logged."""
 
 
-def start(config: Config, folder: Path) -> WandbLogger | None:
+def start_logger(config: Config, folder: Path) -> WandbLogger | None:
     """The run's logger; its id follows from the run folder, so that a resumed run goes on under one id.
 
     An agent of a W&B sweep gives the id itself, and waits for the scores on its server.
@@ -57,7 +57,7 @@ def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, pi
     run.log({"robustness/results": wandb.Table(dataframe=results), **_curves(results, info["metric"])})
     if config.perturbation.kind != "none" and config.perturbation.weight:
         traces = pipeline.perturbed(pipeline.clean(rows.train[:SAMPLES]), 0)
-        samples = [[trace.record.id, joined(trace.aligned.parts), joined(trace.parts)] for trace in traces]
+        samples = [[trace.record.id, join_parts(trace.aligned.parts), join_parts(trace.parts)] for trace in traces]
         run.log({"perturbation/samples": wandb.Table(columns=["record", "aligned", "perturbed"], data=samples)})
     kept = wandb.Artifact(f"run-{run.id}", type=ARTIFACT)
     for path in map(run_folder(config).joinpath, FILES):

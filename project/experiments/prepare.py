@@ -12,18 +12,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..config.compose import flag, require
+from ..config.compose import check_complete, parse_bool
 from ..config.run_identity import run_folder
 from ..config.schema import Config
-from ..corruption.conditions import test_conditions, validation_conditions
+from ..corruption.conditions import evaluation_conditions, validation_conditions
 from ..data.rows import Rows, read_rows
 from ..errors import UserError
 from ..llm.client import LanguageModel
-from ..llm.factory import open_llm, side_by_side
+from ..llm.factory import concurrency, open_llm
 from ..llm.store.maintenance import seal_dead
 from ..methods.base import UNTRAINED, method_of
 from ..pipeline.pipeline import Pipeline, open_pipeline
-from ..runtime.progress import progress
+from ..runtime.progress import progress_bar
 
 BLOCK = 8
 """Rows, for each request that the engine answers at once, that go through all conditions together: few enough that a
@@ -34,8 +34,8 @@ IDLE = 60.0
 
 def run(config: Config, args: dict[str, str]) -> None:
     """Generate what the store lacks, or one shard of it; with dry_run=true only tell what it would cost."""
-    require(config)
-    dry = flag(args, "dry_run", False)
+    check_complete(config)
+    dry = parse_bool(args, "dry_run", False)
     share = _share(args.get("shard", "0/1"))
     console = Console()
     if not dry:
@@ -45,12 +45,12 @@ def run(config: Config, args: dict[str, str]) -> None:
     llm = open_llm(config, dry=dry, share=share)
     with llm.store:
         pipeline = open_pipeline(config, rows, llm)
-        block = BLOCK * side_by_side(config) * share[1]
+        block = BLOCK * concurrency(config) * share[1]
         if dry:
             fill(pipeline, rows, block, lambda count: None)
             console.print(estimate(config, llm), highlight=False)
             return
-        with progress() as bar:
+        with progress_bar() as bar:
             task = bar.add_task("texts", total=_steps(config, rows))
             start = time.monotonic()
             llm.watch = lambda: bar.update(task, description=_pace(llm, time.monotonic() - start))
@@ -72,7 +72,7 @@ def _share(shard: str) -> tuple[int, int]:
 def _steps(config: Config, rows: Rows) -> int:
     """How often fill() advances: once for each row and condition or round."""
     views = 1 + (config.perturbation.rounds if config.perturbation.weight else 0)
-    panels = [(rows.val, validation_conditions), (rows.test, test_conditions)]
+    panels = [(rows.val, validation_conditions), (rows.test, evaluation_conditions)]
     inferred = sum(len(records) * len(panel(config.robustness, rows.modalities)) for records, panel in panels)
     return inferred + (0 if config.model.kind in UNTRAINED else len(rows.train) * views)
 
@@ -93,7 +93,7 @@ def fill(pipeline: Pipeline, rows: Rows, block: int, advance: Callable[[int], No
     config = pipeline.config
     rounds = range(config.perturbation.rounds) if config.perturbation.weight else ()
     untrained = config.model.kind in UNTRAINED
-    asks = method_of(config).load(config, run_folder(config), pipeline, rows) if untrained else pipeline.inferred
+    asks = method_of(config).load(config, run_folder(config), pipeline, rows) if untrained else pipeline.transform
 
     def inferred(records, conditions):
         for start in range(0, len(records), block):
@@ -108,7 +108,7 @@ def fill(pipeline: Pipeline, rows: Rows, block: int, advance: Callable[[int], No
         advance(len(traces))
         for round in rounds:
             advance(len(pipeline.perturbed(traces, round)))
-    inferred(rows.test, test_conditions(config.robustness, rows.modalities))
+    inferred(rows.test, evaluation_conditions(config.robustness, rows.modalities))
 
 
 def estimate(config: Config, llm: LanguageModel) -> str:

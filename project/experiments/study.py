@@ -11,16 +11,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..config.compose import flag
+from ..config.compose import parse_bool
 from ..config.run_identity import run_folder
 from ..config.schema import Config
 from ..errors import UserError
-from ..evaluation.cross_validation import pool
-from ..evaluation.run_status import FINISHED
+from ..evaluation.cross_validation import pool_folds
+from ..evaluation.run_status import RESULTS_FILE
 from ..report import page as report
 from ..runtime.atomic_io import write_text
-from .study_file import Entry, Run, Study, choice, read_study, tuning_table
-from .study_status import duration, lacking, overview, remaining
+from .study_file import Entry, PlannedRun, Study, choice, read_study, tuning_table
+from .study_status import estimate_remaining_seconds, format_duration, missing_generations, overview
 
 MINUTE = 60
 """Seconds between two notes of what was spent."""
@@ -40,8 +40,8 @@ def run(settings: list[str], args: dict) -> int:
     tiers = args["tier"].split(",") if "tier" in args else None
     study = read_study(Path(words[0]), settings, tiers)
     hours = _hours(args["hours"]) if "hours" in args else study.hours
-    if flag(args, "dry_run", False):
-        tell(study, hours)
+    if parse_bool(args, "dry_run", False):
+        print_study(study, hours)
         return 0
     with _alone(study.folder) as lock, _interruptible():
         session = Session(study, hours, lock)
@@ -108,7 +108,7 @@ class Session:
     def _spent(self) -> bool:
         return self.state["seconds"] >= self.budget
 
-    def _make(self, run: Run) -> bool:
+    def _make(self, run: PlannedRun) -> bool:
         """Train in a process of its own, unless it is there, was tried in this sitting, or nothing is left to spend.
 
         Returns whether it was tried.
@@ -122,24 +122,24 @@ class Session:
             self._note(run, run.problem)
             return False
         items = overview(self.study)
-        left = remaining(items)
+        left = estimate_remaining_seconds(items)
         _say(f"{run.label} | {sum(not item.done for item in items)} of {len(items)} to do, "
-             f"{'unknown time' if left is None else f'about {duration(left)}'} | spent "
-             f"{duration(self.state['seconds'])} of {duration(self.budget)}")
+             f"{'unknown time' if left is None else f'about {format_duration(left)}'} | spent "
+             f"{format_duration(self.state['seconds'])} of {format_duration(self.budget)}")
         log = self.study.folder / "logs" / (re.sub(r"[^\w.=-]+", "-", run.label) + ".log")
         log.parent.mkdir(exist_ok=True)
         start = time.monotonic()
         code = self._call(["train", *run.arguments, *(["evaluate=false"] if run.trial else [])], log)
         if code == 0 and run.finished:
             self.state["failed"].pop(run.label, None)
-            _say(f"  finished in {duration(time.monotonic() - start)}")
+            _say(f"  finished in {format_duration(time.monotonic() - start)}")
         else:
             killed = f"killed by signal {-code}; " if code < 0 else ""
             self._note(run, run.problem or f"{killed}{_last_word(log) or f'exit code {code}'} ({log})")
         self._keep()
         return True
 
-    def _note(self, run: Run, error: str) -> None:
+    def _note(self, run: PlannedRun, error: str) -> None:
         self.state["failed"][run.label] = error
         self._keep()
         _say(f"{run.label} failed: {error}")
@@ -177,7 +177,7 @@ class Session:
         failed = {label: known[label] for item in items if not item.done and (label := item.run.label) in known}
         left = sum(not item.done for item in items)
         _say(f"{len(items) - left} of {len(items)} are finished, {len(failed)} failed, {left} are left; spent "
-             f"{duration(self.state['seconds'])} of {duration(self.budget)}")
+             f"{format_duration(self.state['seconds'])} of {format_duration(self.budget)}")
         for label, error in failed.items():
             _say(f"  failed: {label}: {error}")
         if left and self._spent():
@@ -194,7 +194,7 @@ class Session:
             return
         runs = [entry.run(seed, chosen) for entry, chosen in zip(folds, choices, strict=True)]
         if all(run.finished for run in runs):
-            pool(runs[0].config, [run.folder for run in runs], run_folder(first.whole(seed)))
+            pool_folds(runs[0].config, [run.folder for run in runs], run_folder(first.whole(seed)))
 
 
 @contextlib.contextmanager
@@ -222,7 +222,7 @@ def reported(study: Study) -> list[Config]:
     found: dict[Path, Config] = {}
     for entry, seed in study.steps():
         folder = run_folder(entry.whole(seed))
-        if (folder / FINISHED).is_file():
+        if (folder / RESULTS_FILE).is_file():
             found.setdefault(folder.parent.parent, entry.whole(seed))
     return list(found.values())
 
@@ -234,20 +234,20 @@ def _last_word(log: Path) -> str:
     return ([*lines, *told] or [""])[-1].removeprefix("error: ")
 
 
-def tell(study: Study, hours: float) -> None:
+def print_study(study: Study, hours: float) -> None:
     """Print the runs in their order, which of them are finished, and the hours that the others will take."""
     items = overview(study)
     for item in items:
         _say(f"{'finished' if item.done else 'to do':<9} {item.run.label}" + (f": {item.problem}" if item.problem
                                                                                else ""))
-    left, (asked, seconds) = remaining(items), lacking(study)
+    left, (asked, seconds) = estimate_remaining_seconds(items), missing_generations(study)
     _say(f"{sum(not item.done for item in items)} of {len(items)} runs and trials to do: "
-         f"{'unknown time, for none is finished yet' if left is None else f'about {duration(left)}'}, besides new "
+         f"{'unknown time, for none is finished yet' if left is None else f'about {format_duration(left)}'}, besides new "
          "texts of the language model")
     _say(f"{asked} of these texts are not in the store: "
-         f"{'unknown time, for it has none of some stage' if seconds is None else f'about {duration(seconds)}'}, "
+         f"{'unknown time, for it has none of some stage' if seconds is None else f'about {format_duration(seconds)}'}, "
          "besides redraws")
-    _say(f"spent {duration(read_state(study.folder)['seconds'])} of {duration(3600 * hours)}")
+    _say(f"spent {format_duration(read_state(study.folder)['seconds'])} of {format_duration(3600 * hours)}")
 
 
 def _say(line: str) -> None:

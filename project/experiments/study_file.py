@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..config.compose import known, load_config, read_mapping, require, strict_yaml, to_dict
-from ..config.run_identity import flat, of_test, run_folder, run_name, shown
+from ..config.compose import check_complete, check_keys, load_config, read_mapping, strict_yaml, to_dict
+from ..config.run_identity import flatten_keys, format_value, is_evaluation_key, run_folder, run_name
 from ..config.schema import Config
-from ..errors import UserError, meant, placed
-from ..evaluation.run_status import FITTED, is_finished, is_trained
+from ..errors import UserError, did_you_mean, with_context
+from ..evaluation.run_status import RUN_JSON, is_finished, is_trained
 from ..methods.base import UNTRAINED
 from ..metrics.scores import SCORES
 
 KEYS = ("experiment", "hours", "folds", "overrides", "tune", "tiers")
 TIER_KEYS = ("methods", "seeds", "overrides")
 VARIANT_KEYS = ("name", "method", "overrides")
-IDENTITY = ("experiment", "method", "name", "seed")
+SET_BY_STUDY = ("experiment", "method", "name", "seed")
 """What the file alone says of a run."""
 HOURS = 48.0
 """Compute that a study spends where its file says nothing."""
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One call of the verb train: its key=value arguments, their configuration and what it is in words.
 
     A trial stops before the test rows.
@@ -80,7 +80,7 @@ class Run:
         return (is_trained if self.trial else is_finished)(self.config)
 
     def _info(self) -> dict:
-        return json.loads((self.folder / FITTED).read_text(encoding="utf-8"))
+        return json.loads((self.folder / RUN_JSON).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -104,18 +104,18 @@ class Entry:
         """Tier, name and fold."""
         return f"{self.tier}: {self.name}" + ("" if self.fold is None else f", fold {self.fold}")
 
-    def trials(self) -> list[Run]:
+    def trials(self) -> list[PlannedRun]:
         """One run for each setting of the grid, with the first seed; named by what it is trained with, so that equal
         trials of two tiers are one."""
         runs = []
         for chosen in self.grid:
             config = _composed((*self._placed, f"name={self.name}", *chosen))
-            name = run_name(config.method, {key: value for key, value in flat(to_dict(config)).items()
-                                            if not of_test(key)}, {})
+            name = run_name(config.method, {key: value for key, value in flatten_keys(to_dict(config)).items()
+                                            if not is_evaluation_key(key)}, {})
             runs.append(self._run(f"trial {' '.join(chosen)}", chosen, self.seeds[0], name, "tuning", trial=True))
         return runs
 
-    def run(self, seed: int, chosen: tuple[str, ...] = ()) -> Run:
+    def run(self, seed: int, chosen: tuple[str, ...] = ()) -> PlannedRun:
         """The run of one seed with the settings that were chosen."""
         return self._run(f"seed {seed}", chosen, seed, self.name, None if self.fold is None else "folds")
 
@@ -130,7 +130,7 @@ class Entry:
         return *self.arguments, f"data.split.test={1 / self.folds}", f"data.split.fold={self.fold}"
 
     def _run(self, what: str, chosen: tuple[str, ...], seed: int, name: str, part: str | None,
-             trial: bool = False) -> Run:
+             trial: bool = False) -> PlannedRun:
         """A run in `part` of the study's folder, or among all other runs.
 
         To compose a configuration takes a tenth of a second: those that differ in seed, name and folder share one.
@@ -140,13 +140,13 @@ class Entry:
         if part:
             output = str(self.folder / part / ("" if self.fold is None else f"fold-{self.fold}"))
         arguments = (*self._placed, *chosen, f"seed={seed}", f"name={name}", f"output={output}")
-        return Run(f"{self.label}, {what}", arguments, replace(config, seed=seed, name=name, output=output), trial)
+        return PlannedRun(f"{self.label}, {what}", arguments, replace(config, seed=seed, name=name, output=output), trial)
 
 
 @cache
 def _composed(arguments: tuple[str, ...]) -> Config:
     config = load_config(list(arguments))
-    require(config)
+    check_complete(config)
     return config
 
 
@@ -173,9 +173,9 @@ def read_study(path: Path, settings: list[str], tiers: list[str] | None = None) 
     Every configuration is composed here. Raises UserError where one is wrong, and on a name that stands for two runs.
     """
     for setting in settings:
-        if (key := setting.removeprefix("--").partition("=")[0]) in IDENTITY:
+        if (key := setting.removeprefix("--").partition("=")[0]) in SET_BY_STUDY:
             raise UserError(f"{key} cannot be given beside a study file, which settles it")
-    said = known(read_mapping(path, strict_yaml), KEYS, str(path))
+    said = check_keys(read_mapping(path, strict_yaml), KEYS, str(path))
     for key in ("experiment", "tiers"):
         if not said.get(key):
             raise UserError(f"{path}: {key} is not set")
@@ -185,33 +185,33 @@ def read_study(path: Path, settings: list[str], tiers: list[str] | None = None) 
     there = tuple(dict.fromkeys(entry.tier for entry in entries))
     for tier in tiers or ():
         if tier not in there:
-            raise UserError(f"tier={tier}: {path} has {', '.join(there)}{meant(tier, there)}")
+            raise UserError(f"tier={tier}: {path} has {', '.join(there)}{did_you_mean(tier, there)}")
     chosen = tuple(tier for tier in there if tier in (tiers or there))
     return Study(_hours(said.get("hours", HOURS), path), entries, chosen, entries[0].folder)
 
 
 def _hours(value: object, path: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise UserError(f"{path}: hours={shown(value)} must be a number above 0")
+        raise UserError(f"{path}: hours={format_value(value)} must be a number above 0")
     return float(value)
 
 
 def _arguments(overrides: dict | None) -> list[str]:
-    return [f"{key}={shown(value)}" for key, value in flat(overrides or {}).items()]
+    return [f"{key}={format_value(value)}" for key, value in flatten_keys(overrides or {}).items()]
 
 
 def _entries(path: Path, tier: str, said: dict, lines: dict, settings: list[str]) -> list[Entry]:
     """The entries of one tier, fold by fold."""
     where = f"{path}: tier {tier}"
-    lines = known(lines, TIER_KEYS, where)
+    lines = check_keys(lines, TIER_KEYS, where)
     seeds, folds = lines.get("seeds"), said.get("folds")
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise UserError(f"{where}: seeds must be a list of whole numbers from 0, such as [0, 1, 2, 3, 4]")
     if folds is not None and (type(folds) is not int or folds < 2):
-        raise UserError(f"{path}: folds={shown(folds)} must be a whole number from 2")
+        raise UserError(f"{path}: folds={format_value(folds)} must be a whole number from 2")
     entries = []
     for line in lines.get("methods") or []:
-        variant = known({"method": line} if isinstance(line, str) else line, VARIANT_KEYS, where)
+        variant = check_keys({"method": line} if isinstance(line, str) else line, VARIANT_KEYS, where)
         method = variant.get("method")
         name = variant.get("name", method)
         if not name or not method:
@@ -229,7 +229,7 @@ def _entries(path: Path, tier: str, said: dict, lines: dict, settings: list[str]
                 copy.trials()
                 copy.run(seeds[0])
         except UserError as error:
-            raise placed(f"{where}, {name}", error) from error
+            raise with_context(f"{where}, {name}", error) from error
         entries += copies
     if not entries:
         raise UserError(f"{where}: no methods")
@@ -238,11 +238,11 @@ def _entries(path: Path, tier: str, said: dict, lines: dict, settings: list[str]
 
 def _grid(tune: dict, name: str, method: str) -> tuple[tuple[str, ...], ...]:
     """Every combination of the values to try, for the run's name, else its method, else `default`."""
-    values = flat(next((tune[key] for key in (name, method, "default") if key in tune), None) or {})
+    values = flatten_keys(next((tune[key] for key in (name, method, "default") if key in tune), None) or {})
     for key, tried in values.items():
         if not isinstance(tried, list) or not tried:
             raise UserError(f"tune: {key} must be a list of values to try")
-    choices = [[f"{key}={shown(value)}" for value in tried] for key, tried in values.items()]
+    choices = [[f"{key}={format_value(value)}" for value in tried] for key, tried in values.items()]
     return tuple(itertools.product(*choices)) if choices else ()
 
 
@@ -256,7 +256,7 @@ def _check(path: Path, entries: list[Entry], tune: dict) -> None:
              *(argument.removeprefix("method=") for entry in entries for argument in entry.arguments)}
     for key in tune:
         if key not in names:
-            raise UserError(f"{path}: tune: no tier has {key}{meant(key, names)}")
+            raise UserError(f"{path}: tune: no tier has {key}{did_you_mean(key, names)}")
     places: dict[Path, Entry] = {}
     for entry in entries:
         folder = entry.run(entry.seeds[0]).folder.parent

@@ -8,14 +8,14 @@ from ..data.rows import read_rows
 from ..llm.factory import open_llm
 from ..pipeline.pipeline import open_pipeline
 from .prepare import BLOCK, fill
-from .study_file import Run, Study, choice
+from .study_file import PlannedRun, Study, choice
 
 
 @dataclass(frozen=True)
 class Item:
     """A run or trial of the study, and whether it is finished; `problem` says why it cannot be made."""
 
-    run: Run
+    run: PlannedRun
     done: bool
     problem: str | None = None
 
@@ -34,11 +34,11 @@ def overview(study: Study) -> list[Item]:
     return list(items.values())
 
 
-def _looked_at(run: Run) -> Item:
+def _looked_at(run: PlannedRun) -> Item:
     return Item(run, True) if run.finished else Item(run, False, run.problem)
 
 
-def remaining(items: list[Item]) -> float | None:
+def estimate_remaining_seconds(items: list[Item]) -> float | None:
     """Seconds that the unfinished runs and trials will take, each as its method's finished ones; None before any is.
 
     A method without a finished run is taken for the mean of all.
@@ -54,7 +54,7 @@ def remaining(items: list[Item]) -> float | None:
     return sum(statistics.mean(done.get(key, every)) for key in wanted)
 
 
-def lacking(study: Study) -> tuple[int, float | None]:
+def missing_generations(study: Study) -> tuple[int, float | None]:
     """How many texts that `prepare` would make the store lacks, and their seconds by the averages of their
     stages; None where one is unknown.
 
@@ -78,7 +78,7 @@ def lacking(study: Study) -> tuple[int, float | None]:
     return len(found), None if None in found.values() else sum(found.values())
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds in the unit that fits."""
     if seconds >= 3600:
         return f"{seconds / 3600:.1f} h"

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config.compose import load_config
-from ..config.run_identity import run_folder, shown
+from ..config.run_identity import format_value, run_folder
 from ..errors import UserError
-from ..evaluation.run_status import FITTED
+from ..evaluation.run_status import RUN_JSON
 from ..metrics.scores import SCORES
 from ..runtime.atomic_io import write_text
 from ..runtime.signals import Interrupted
@@ -55,8 +55,8 @@ def run(settings: list[str], args: dict) -> int:
     console = Console(highlight=False)
     while (trial := next_trial(study, folder, count)) is not None:
         console.print(f"trial {trial.number + 1} of {count}: {' '.join(sweep.arguments(_chosen(sweep, trial)))}")
-        console.print(f"  {make(sweep, study, trial, folder)}")
-    return tell(sweep, study, folder, console)
+        console.print(f"  {run_trial(sweep, study, trial, folder)}")
+    return print_sweep(sweep, study, folder, console)
 
 
 def _count(sweep: Sweep, given: str | None) -> int:
@@ -129,7 +129,7 @@ def _written(sweep: Sweep, params: dict) -> dict[str, str]:
         value = params[parameter.key]
         if parameter.step and parameter.log:
             value = min(max(round(value / parameter.step) * parameter.step, parameter.low), parameter.high)
-        written[parameter.key] = shown(value)
+        written[parameter.key] = format_value(value)
     return written
 
 
@@ -192,7 +192,7 @@ def _alive(beat: Path) -> Iterator[None]:
         thread.join()
 
 
-def make(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> str:
+def run_trial(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> str:
     """Train a trial in a run folder of its own, and say what came of it; a trial that fails stops nothing."""
     # A trial has one device: its workers are what shares a machine or a cluster.
     arguments = [*sweep.arguments(_chosen(sweep, trial)), f"output={folder}", f"wandb.group={sweep.path.stem}",
@@ -233,7 +233,7 @@ def _value(sweep: Sweep, trial: Trial) -> float:
 
     Raises UserError where the sweep wants the worse of it.
     """
-    info = json.loads((Path(trial.user_attrs["folder"]) / FITTED).read_text(encoding="utf-8"))
+    info = json.loads((Path(trial.user_attrs["folder"]) / RUN_JSON).read_text(encoding="utf-8"))
     val = info.get("val")
     if not val:
         raise UserError(f"method={info['method']} has no validation score")
@@ -245,7 +245,7 @@ def _value(sweep: Sweep, trial: Trial) -> float:
     return {**val["last"], "best_score": val["best_score"]}[sweep.metric.removeprefix("val/")]
 
 
-def tell(sweep: Sweep, study: optuna.Study, folder: Path, console: Console) -> int:
+def print_sweep(sweep: Sweep, study: optuna.Study, folder: Path, console: Console) -> int:
     """Write trials.csv, print the best trials and the command of the best; 1 where none has a score."""
     trials = [each for each in study.get_trials(deepcopy=False) if each.state != TrialState.WAITING]
     rows = [{"trial": each.number + 1, "state": each.state.name.lower(), sweep.metric: each.value,

@@ -8,9 +8,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.compose import known, load_config, read_mapping, strict_yaml
-from ..config.run_identity import shown
-from ..errors import UserError, meant, placed
+from ..config.compose import check_keys, load_config, read_mapping, strict_yaml
+from ..config.run_identity import format_value
+from ..errors import UserError, did_you_mean, with_context
 
 KEYS = ("program", "name", "description", "project", "entity", "method", "metric", "parameters", "command",
         "early_terminate", "run_cap")
@@ -41,7 +41,7 @@ class Parameter:
     @property
     def ends(self) -> tuple[str, ...]:
         """All values, or both bounds: what must make a configuration."""
-        return self.values or (shown(self.low), shown(self.high))
+        return self.values or (format_value(self.low), format_value(self.high))
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ def read_sweep(path: Path, settings: list[str] = ()) -> Sweep:
     A configuration is composed for every value of a parameter, and for both ends of a range. Raises UserError, which
     names the file and the key.
     """
-    said = known(read_mapping(path, strict_yaml), KEYS, str(path))
+    said = check_keys(read_mapping(path, strict_yaml), KEYS, str(path))
     method = said.get("method")
     if method not in METHODS:
-        raise UserError(f"{path}: method: {shown(method)} is none of {', '.join(METHODS)}{meant(str(method), METHODS)}")
+        raise UserError(f"{path}: method: {format_value(method)} is none of {', '.join(METHODS)}{did_you_mean(str(method), METHODS)}")
     metric, maximize = _metric(said.get("metric"), path)
     if not isinstance(said.get("parameters"), dict) or not said["parameters"]:
         raise UserError(f"{path}: parameters: name a key of the configuration and its values")
@@ -98,18 +98,18 @@ def read_sweep(path: Path, settings: list[str] = ()) -> Sweep:
             try:
                 load_config(sweep.arguments({parameter.key: value}))
             except UserError as error:
-                raise placed(f"{path}: parameters: {parameter.key}={value}", error) from error
+                raise with_context(f"{path}: parameters: {parameter.key}={value}", error) from error
     return sweep
 
 
 def _metric(said: object, path: Path) -> tuple[str, bool]:
-    mapping = known(said, ("name", "goal", "target"), f"{path}: metric")
+    mapping = check_keys(said, ("name", "goal", "target"), f"{path}: metric")
     name, goal = mapping.get("name"), mapping.get("goal", "minimize")  # W&B minimizes where no goal is given
     if name not in METRICS:
-        raise UserError(f"{path}: metric.name: {shown(name)} is not logged of validation rows; there are "
-                        f"{', '.join(METRICS)}{meant(str(name), METRICS)}")
+        raise UserError(f"{path}: metric.name: {format_value(name)} is not logged of validation rows; there are "
+                        f"{', '.join(METRICS)}{did_you_mean(str(name), METRICS)}")
     if goal not in ("minimize", "maximize"):
-        raise UserError(f"{path}: metric.goal: {shown(goal)} is neither minimize nor maximize")
+        raise UserError(f"{path}: metric.goal: {format_value(goal)} is neither minimize nor maximize")
     if name == "val/drop_ratio" and goal == "maximize":
         raise UserError(f"{path}: metric.goal: a drop ratio is better when it is lower; write minimize")
     return name, goal == "maximize"
@@ -119,16 +119,16 @@ def _parameter(key: str, said: object, where: str) -> Parameter:
     if isinstance(said, dict) and "parameters" in said:
         raise UserError(f"{where}: nested parameters make no key=value arguments; write the dotted key, such as "
                         "trainer.lr")
-    said = known(said, PARAMETER_KEYS, where)
+    said = check_keys(said, PARAMETER_KEYS, where)
     for kind, needed in (("constant", "value"), ("categorical", "values")):
         if said.get("distribution") == kind and needed not in said:
             raise UserError(f"{where}: a distribution {kind} wants {needed}")
     if "value" in said:
-        return Parameter(key, (shown(said["value"]),))
+        return Parameter(key, (format_value(said["value"]),))
     if "values" in said:
         if not isinstance(said["values"], list) or not said["values"]:
             raise UserError(f"{where}: values must be a list of values to try")
-        return Parameter(key, tuple(shown(value) for value in said["values"]))
+        return Parameter(key, tuple(format_value(value) for value in said["values"]))
     return _range(key, said, where)
 
 
@@ -136,23 +136,23 @@ def _range(key: str, said: dict, where: str) -> Parameter:
     low, high, step = said.get("min"), said.get("max"), said.get("q")
     for name, bound in (("min", low), ("max", high)):
         if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-            raise UserError(f"{where}: {name} must be a number, and is {shown(bound)}; or write value or values")
+            raise UserError(f"{where}: {name} must be a number, and is {format_value(bound)}; or write value or values")
     whole = isinstance(low, int) and isinstance(high, int)
     kind = said.get("distribution", "int_uniform" if whole else "uniform")
     if kind not in DISTRIBUTIONS:
-        raise UserError(f"{where}: distribution: {shown(kind)} is none of {', '.join(DISTRIBUTIONS)}"
-                        f"{meant(str(kind), DISTRIBUTIONS)}")
+        raise UserError(f"{where}: distribution: {format_value(kind)} is none of {', '.join(DISTRIBUTIONS)}"
+                        f"{did_you_mean(str(kind), DISTRIBUTIONS)}")
     if kind.startswith("q_") and step is None:
         step = 1
     if step is not None and (isinstance(step, bool) or not isinstance(step, int | float) or not step > 0):
-        raise UserError(f"{where}: q must be a number above 0, and is {shown(step)}")
+        raise UserError(f"{where}: q must be a number above 0, and is {format_value(step)}")
     if low >= high:
-        raise UserError(f"{where}: min={shown(low)} must be under max={shown(high)}")
+        raise UserError(f"{where}: min={format_value(low)} must be under max={format_value(high)}")
     log = "log" in kind
     if kind == "log_uniform":
         low, high = math.exp(low), math.exp(high)
     if log and low <= 0:
-        raise UserError(f"{where}: min={shown(low)} has no logarithm; write a number above 0")
+        raise UserError(f"{where}: min={format_value(low)} has no logarithm; write a number above 0")
     number = RANGES[kind]
     if number is int and not whole:
         raise UserError(f"{where}: int_uniform wants whole numbers for min and max")
@@ -162,9 +162,9 @@ def _range(key: str, said: dict, where: str) -> Parameter:
 def _early(said: object, path: Path) -> dict | None:
     if said is None:
         return None
-    said = known(said, HYPERBAND_KEYS, f"{path}: early_terminate")
+    said = check_keys(said, HYPERBAND_KEYS, f"{path}: early_terminate")
     if said.get("type") != "hyperband":
-        raise UserError(f"{path}: early_terminate.type: {shown(said.get('type'))} is not hyperband")
+        raise UserError(f"{path}: early_terminate.type: {format_value(said.get('type'))} is not hyperband")
     for key in ("min_iter", "max_iter", "eta", "s"):
         if key in said and (type(said[key]) is not int or said[key] < 1):
             raise UserError(f"{path}: early_terminate.{key}: must be a whole number from 1")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..config.schema import Experts
+from ..config.schema import ExpertsConfig
 from ..errors import UserError
 
 _VERSION = "caption-1"
@@ -27,13 +27,13 @@ class _Captioner:
     fits: float = inf
 
 
-def captioner_name(config: Experts) -> str:
+def captioner_name(config: ExpertsConfig) -> str:
     """What names the captioner in the store's keys: all that changes a caption."""
     return (f"{config.captioner}@{config.revision or 'main'} prompt={config.prompt!r} "
             f"caption_tokens={config.caption_tokens} {config.dtype} {_VERSION}")
 
 
-def caption_images(images: list[np.ndarray], config: Experts) -> list[str]:
+def caption_images(images: list[np.ndarray], config: ExpertsConfig) -> list[str]:
     """One caption, on one line, for each uint8 RGB image, shape (height, width, 3), by greedy decoding.
 
     Raises UserError where the model cannot be loaded, takes no prompt, or one image alone exceeds the memory.
@@ -57,7 +57,7 @@ def caption_images(images: list[np.ndarray], config: Experts) -> list[str]:
     return captions
 
 
-def _halve(captioner: _Captioner, size: int, config: Experts) -> None:
+def _halve(captioner: _Captioner, size: int, config: ExpertsConfig) -> None:
     """Take half of a batch of `size` from here on. Raises UserError where there is nothing left to halve."""
     if size == 1:
         raise UserError(f"one image alone exceeds the memory of experts.captioner={config.captioner}; give "
@@ -68,7 +68,7 @@ def _halve(captioner: _Captioner, size: int, config: Experts) -> None:
 
 
 @torch.inference_mode()
-def _captions(captioner: _Captioner, images: list[Image.Image], config: Experts) -> list[str]:
+def _captions(captioner: _Captioner, images: list[Image.Image], config: ExpertsConfig) -> list[str]:
     model = captioner.model
     inputs = _inputs(captioner, images, config).to(model.device, model.dtype)
     # The checkpoint's penalties of repetition stay, which a caption of a small model needs; its beams and sampling go.
@@ -80,7 +80,7 @@ def _captions(captioner: _Captioner, images: list[Image.Image], config: Experts)
             for tokens, image in zip(written, images, strict=True)]
 
 
-def _inputs(captioner: _Captioner, images: list[Image.Image], config: Experts):
+def _inputs(captioner: _Captioner, images: list[Image.Image], config: ExpertsConfig):
     """The model's input: the prompt as a chat turn where the model has a chat template, else as plain text."""
     processor = captioner.processor
     if getattr(processor, "chat_template", None):

@@ -59,7 +59,7 @@ def classify(images: list[np.ndarray], top_k: int, least: float) -> list[list[tu
 
 
 @torch.inference_mode()
-def features(images: list[np.ndarray], device: str) -> np.ndarray:
+def backbone_features(images: list[np.ndarray], device: str) -> np.ndarray:
     """What the classifier's last layer reads of uint8 RGB images, shape (images, 1280), float32."""
     network = _classifier()[0].to(device)
     return network.extract_features(_prepared(images, network)).mean((2, 3)).cpu().numpy()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config.schema import Experts
+from ..config.schema import ExpertsConfig
 from ..data.images import Picture, Pictures, ZippedImage, digest, pictures, pixels
 from ..llm.protocol import Completion, Request
 from ..llm.store.store import Store
-from ..runtime.progress import progress
+from ..runtime.progress import progress_bar
 from .captioner import caption_images, captioner_name
 from .classifier import describe_pixels
 
@@ -22,13 +22,13 @@ BATCH = 16
 """Pictures that are looked at between two additions to the store."""
 
 
-def describe_images(values: Sequence[Pictures], config: Experts, store: Store) -> list[str]:
+def describe_images(values: Sequence[Pictures], config: ExpertsConfig, store: Store) -> list[str]:
     """The description of each record's picture or pictures; a ready description stays as it is.
 
     Only the pictures of one batch are in memory. Raises OSError where one cannot be read.
     """
     texts = []
-    bar = progress()
+    bar = progress_bar()
     task = bar.add_task("describing images", total=len(values))
     with ExitStack() as shown:
         for start in range(0, len(values), BATCH):
@@ -54,7 +54,7 @@ class _Look:
 
     _digests: dict[Path | ZippedImage, str] = {}  # of files, which the conditions of an evaluation read again and again
 
-    def __init__(self, picture: Picture, config: Experts):
+    def __init__(self, picture: Picture, config: ExpertsConfig):
         self._picture, self._pixels = picture, None
         content = self._digests.get(picture) if isinstance(picture, Path | ZippedImage) else None
         if content is None:
@@ -78,13 +78,13 @@ class _Look:
         return self._pixels
 
 
-def _described(images: list[np.ndarray], config: Experts) -> list[str]:
+def _described(images: list[np.ndarray], config: ExpertsConfig) -> list[str]:
     if config.captioner:
         return caption_images(images, config)
     return describe_pixels(images, config.classifier, config.top_k, config.least_probability)
 
 
-def shown_image(value: Pictures) -> str:
+def image_summary(value: Pictures) -> str:
     """What a terminal can show of an image: its size, its file, or its ready description."""
     return ", ".join(f"{picture.width} x {picture.height} pixels" if hasattr(picture, "width") else str(picture)
                      for picture in pictures(value))

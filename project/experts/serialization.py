@@ -3,13 +3,13 @@
 import json
 import re
 
-from ..config.schema import Experts
+from ..config.schema import ExpertsConfig
 
 _BREAK = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 """All that ends a line."""
 
 
-def describe_table(table: dict[str, object], config: Experts) -> str:
+def describe_table(table: dict[str, object], config: ExpertsConfig) -> str:
     """The cells in the row's own order; one that is None is left out or said to be unknown.
 
     Markdown and JSON hold one cell a line. Without a cell to tell, the text is empty.

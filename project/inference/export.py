@@ -9,7 +9,7 @@ from peft import PeftModel
 from rich.console import Console
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from ..config.compose import flag
+from ..config.compose import parse_bool
 from ..config.schema import Config
 from ..corruption.conditions import CLEAN
 from ..data.rows import read_rows
@@ -17,13 +17,13 @@ from ..data.target import Target
 from ..errors import UserError
 from ..evaluation.run_loading import load_runs
 from ..pipeline.text_log import FILE
-from ..report.model_card import card, shown_name
-from ..runtime.atomic_io import new_folder
-from ..training.module import base_model, load_tokenizer, with_adapter, without_published
+from ..report.model_card import model_card, shown_name
+from ..runtime.atomic_io import atomic_directory
+from ..training.module import base_model, load_adapter, load_tokenizer, missing_pretrained_weights
 
-COMPARED = 32
+N_CHECK_TEXTS = 32
 """Test texts on which what was written is compared with the run."""
-APART = 1e-3
+LOGIT_TOLERANCE = 1e-3
 """A larger difference of two logits is no rounding."""
 
 
@@ -36,21 +36,21 @@ def run(config: Config, args: dict[str, str]) -> None:
     for key in ("run", "output"):
         if key not in args:
             raise UserError(f"export: {key} is not given; python -m project export run=<folder> output=<folder>")
-    folder, output, alone = Path(args["run"]), Path(args["output"]).expanduser(), flag(args, "adapter", False)
+    folder, output, alone = Path(args["run"]), Path(args["output"]).expanduser(), parse_bool(args, "adapter", False)
     if config.model.kind != "transformer":
         raise UserError(f"{folder} is of the method {config.method}, whose model is no transformer of texts; "
                         "predict runs it as it is")
     for name in ("results.parquet", FILE):
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}; finish it: python -m project evaluate run={folder}")
-    with new_folder(output) as part:
+    with atomic_directory(output) as part:
         (finished,) = load_runs([folder])
         target = _target(config, finished.info)
-        if alone and (drawn := without_published(config.model, target)):
+        if alone and (drawn := missing_pretrained_weights(config.model, target)):
             raise UserError(f"{folder}: the encoder as it is published lacks {drawn[0]}, which the run drew from its "
                             "seed and an adapter does not hold; export it merged, without adapter=true")
         apart = _write(config, folder, target, part, alone)
-        (part / "README.md").write_text(card(config, finished, target, alone, apart), encoding="utf-8")
+        (part / "README.md").write_text(model_card(config, finished, target, alone, apart), encoding="utf-8")
     Console().print(f"exported {folder} to {output}; its logits differ from the run's by at most {apart:.1e}",
                     highlight=False, markup=False)
 
@@ -82,7 +82,7 @@ def _write(config: Config, folder: Path, target: Target, output: Path, alone: bo
         merged.save_pretrained(output, safe_serialization=True)
         again = AutoModelForSequenceClassification.from_pretrained(output, use_safetensors=True).eval()
     apart = float((_logits(again, tokenizer, folder, config) - told).abs().max())
-    if not apart < APART:
+    if not apart < LOGIT_TOLERANCE:
         raise RuntimeError(f"what was exported of {folder} answers otherwise: its logits are {apart:g} apart")
     tokenizer.name_or_path, tokenizer.model_max_length = shown_name(config.model.encoder), config.model.max_tokens
     tokenizer.save_pretrained(output)
@@ -90,7 +90,7 @@ def _write(config: Config, folder: Path, target: Target, output: Path, alone: bo
 
 
 def _model(config: Config, adapter: Path, target: Target) -> PeftModel:
-    return with_adapter(base_model(config.model, target, config.seed).float(), adapter)
+    return load_adapter(base_model(config.model, target, config.seed).float(), adapter)
 
 
 def _label(model: torch.nn.Module, config: Config, target: Target) -> None:
@@ -108,6 +108,6 @@ def _label(model: torch.nn.Module, config: Config, target: Target) -> None:
 def _logits(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, config: Config) -> torch.Tensor:
     """The logits of the run's first clean test texts, shape (texts, outputs)."""
     texts = pd.read_parquet(folder / FILE, filters=[("split", "==", "test"), ("condition", "==", str(CLEAN))])
-    tokens = tokenizer(texts["read"].tolist()[:COMPARED], truncation=True, max_length=config.model.max_tokens,
+    tokens = tokenizer(texts["read"].tolist()[:N_CHECK_TEXTS], truncation=True, max_length=config.model.max_tokens,
                        padding=True, return_tensors="pt")
     return model(**tokens).logits

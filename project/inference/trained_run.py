@@ -20,8 +20,8 @@ from ..errors import UserError
 from ..llm.factory import open_llm
 from ..methods.base import method_of
 from ..pipeline.pipeline import compose, open_pipeline
-from ..runtime.atomic_io import aside, write_parquet
-from ..runtime.progress import progress
+from ..runtime.atomic_io import atomic_path, write_parquet
+from ..runtime.progress import progress_bar
 
 BATCH = 256
 """Rows that are described, aligned and scored at once: their images are in memory."""
@@ -48,7 +48,7 @@ def run(config: Config, args: dict[str, str]) -> None:
         check_columns(list(frame.columns), trained.columns, str(source))
         kept = trained.kept(frame, str(source))  # a name that cannot be kept is told before anything is spent
         parts = []
-        with progress() as bar:
+        with progress_bar() as bar:
             task = bar.add_task("rows", total=len(frame))
             for part in trained.answers(frame, source.parent):
                 parts.append(part)
@@ -72,7 +72,7 @@ def _write(table: pd.DataFrame, output: Path) -> None:
     if ending == ".parquet":
         write_parquet(table.assign(**{name: _of_one_type(table[name]) for name in table}), output)
         return
-    with aside(output) as part:
+    with atomic_path(output) as part:
         table.to_csv(part, index=False, sep=SEPARATORS[ending], compression="gzip" if ending.endswith("gz") else None)
 
 
@@ -190,7 +190,7 @@ class TrainedRun:
             found |= dict(zip(self._shares, prediction.probabilities.T.tolist(), strict=True))
         traces = prediction.traces
         if self.config.model.kind == "llm":  # whose predictor gives no traces
-            traces = self._pipeline.inferred(records)
+            traces = self._pipeline.transform(records)
         if traces is not None:
             said = [trace.aligned.prediction for trace in traces]
             found |= {"read": [" ".join(compose(trace.parts)) for trace in traces],

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ..errors import UserError
-from ..runtime.progress import progress
+from ..runtime.progress import progress_bar
 from .protocol import Engine, Request
 from .store.store import Row, Store
 
@@ -20,7 +20,7 @@ REDRAW_TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True)
-class Question:
+class GenerationTask:
     """A request, how its completion is judged, and the text that stands in where every draw fails.
 
     `judge` takes the completion and its finish reason and returns the names of the failed checks.
@@ -32,7 +32,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class GenerationResult:
     """The text to use. `flags` are what the last draw failed by; with `fallback` the text is not the model's."""
 
     text: str
@@ -81,12 +81,12 @@ class Usage:
         }
 
 
-def together(first: dict, then: dict) -> dict:
+def merge_usage(first: dict, then: dict) -> dict:
     """Two summaries added up; the model is that of the second."""
     added = dict(first)
     for key, value in then.items():
         if isinstance(value, dict):
-            added[key] = together(first.get(key, {}), value)
+            added[key] = merge_usage(first.get(key, {}), value)
         else:
             added[key] = value if isinstance(value, str) else round(first.get(key, 0) + value, 1)
     return added
@@ -118,24 +118,24 @@ class LanguageModel:
         self.cancelled = threading.Event()
         """Once set, asking for a text that is not in the store raises Cancelled."""
 
-    def ask(self, questions: Sequence[Question], attempts: int) -> list[Answer]:
+    def ask(self, questions: Sequence[GenerationTask], attempts: int) -> list[GenerationResult]:
         """One answer for each question, in order. Draws go on, up to `attempts`, while the checks fail.
 
         Raises UserError where the store lacks texts and no engine may or can be started.
         """
-        answers: list[Answer | None] = [None] * len(questions)
+        answers: list[GenerationResult | None] = [None] * len(questions)
         pending = list(range(len(questions)))
         for attempt in range(attempts):
             requests = [_redraw(questions[index].request, attempt) for index in pending]
             still = []
             for index, row in zip(pending, self._rows(requests, first=attempt == 0), strict=True):
                 if row is None:
-                    answers[index] = Answer(questions[index].fallback)
+                    answers[index] = GenerationResult(questions[index].fallback)
                     continue
                 self.usage.used(row.key, row.completion_tokens, row.prompt_tokens, row.seconds)
                 flags = questions[index].judge(row.completion, row.finish)
                 self.usage.flags.update(flags)
-                answers[index] = Answer(row.completion, flags, attempt + 1)
+                answers[index] = GenerationResult(row.completion, flags, attempt + 1)
                 if flags:
                     still.append(index)
             pending = still
@@ -180,7 +180,7 @@ class LanguageModel:
         with contextlib.ExitStack() as stack:
             watch = self.watch
             if watch is None:
-                bar = stack.enter_context(progress())
+                bar = stack.enter_context(progress_bar())
                 stages = ", ".join(sorted({request.stage for request in ordered}))
                 watch = partial(bar.advance, bar.add_task(f"{self.name}: {stages}", total=len(ordered)))
             for index, completion in stack.enter_context(contextlib.closing(engine.generate(ordered, seeds))):
@@ -230,7 +230,7 @@ def canonical(schema: dict) -> str:
     return json.dumps(schema, sort_keys=True, ensure_ascii=True)
 
 
-def parsed(text: str) -> dict | None:
+def extract_json(text: str) -> dict | None:
     """The first JSON object that a completion holds, also where prose or a code fence stands around it; else None."""
     decoder = json.JSONDecoder(strict=False)  # models write line breaks into strings
     for start in (index for index, letter in enumerate(text) if letter == "{"):

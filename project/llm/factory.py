@@ -15,7 +15,7 @@ from .store.store import Store
 
 
 @dataclass(frozen=True)
-class Kind:
+class EngineKind:
     """A kind of engine: its module and class, and the key of its configuration that tells its requests side by side.
 
     Without that key it answers one at a time. One that is `remote` does not share the processor with training, so that
@@ -29,9 +29,9 @@ class Kind:
 
 
 ENGINES = {
-    "llamacpp": Kind("llamacpp", "LlamaCppEngine", "slots"),
-    "openai": Kind("openai_server", "OpenAIEngine", "concurrency", remote=True),
-    "transformers": Kind("hf_transformers", "TransformersEngine", "batch_size"),
+    "llamacpp": EngineKind("llamacpp", "LlamaCppEngine", "slots"),
+    "openai": EngineKind("openai_server", "OpenAIEngine", "concurrency", remote=True),
+    "transformers": EngineKind("hf_transformers", "TransformersEngine", "batch_size"),
 }
 """The engine of each kind of language model; its class takes the configuration of llm, and is made when first asked."""
 
@@ -50,7 +50,7 @@ def open_llm(config: Config, dry: bool = False, share: tuple[int, int] = (0, 1))
                          share=share, patience=config.store.patience)
 
 
-def side_by_side(config: Config) -> int:
+def concurrency(config: Config) -> int:
     """How many requests the engine answers at once, as far as the configuration tells."""
     key = ENGINES[config.llm.kind].side_by_side
     return max(1, getattr(config.llm, key)) if key else 1

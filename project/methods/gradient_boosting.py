@@ -30,8 +30,8 @@ from ..training import heads as head
 from ..training.fit import device_of
 from .base import Prediction
 from .image_features import has_pixels
-from .raw_features import Features, Raw, raw
-from .tabular_features import columns_of
+from .raw_features import Features, Raw, raw_values
+from .tabular_features import fit_columns
 
 CHOSEN = "boosting.json"
 """The file of a run folder that names the setting and its answers to the clean validation rows."""
@@ -60,13 +60,13 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     `trials` tells how many were tried, and `val` is of the best.
     """
     start = time.perf_counter()
-    data = Data(config, rows)
+    data = FeatureSplits(config, rows)
     conditions = validation_conditions(config.robustness, rows.modalities)
     seen = {condition: data.raw(rows.val, condition) for condition in conditions}
     sign = 1 if SCORES[rows.target.metric].higher_is_better else -1
     tried = []
     for trial, setting in enumerate(SETTINGS):
-        learned = Learned(setting, data)
+        learned = FittedModel(setting, data)
         found = panel_scores(lambda records, condition, learned=learned: learned(seen[condition]), rows, config)
         tried.append((sign * found["score"], -trial, setting, found, learned))
         if logger:
@@ -79,7 +79,7 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
             "val": {"best_score": found["score"], "last": found}}
 
 
-def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "Boosted":
+def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "BoostingPredictor":
     """The chosen setting of a run folder, fitted again.
 
     Raises UserError where there is none, or where it no longer answers as it did.
@@ -88,8 +88,8 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "Boost
     if not (folder / CHOSEN).is_file():
         raise UserError(f"{folder} holds no trained model; train it first: {command}")
     kept = json.loads((folder / CHOSEN).read_text(encoding="utf-8"))
-    data = Data(config, rows)
-    boosted = Boosted(data, Learned(Setting(**kept["setting"]), data))
+    data = FeatureSplits(config, rows)
+    boosted = BoostingPredictor(data, FittedModel(Setting(**kept["setting"]), data))
     answers = boosted(rows.val, CLEAN).answers
     same = np.allclose(answers, kept["answers"]) if rows.target.kind == "number" else answers == kept["answers"]
     if not same:
@@ -98,12 +98,12 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "Boost
     return boosted
 
 
-class Data:
+class FeatureSplits:
     """The training rows as numbers, and how other records become the like."""
 
     def __init__(self, config: Config, rows: Rows):
         self.target, self.seed, self.device = rows.target, config.seed, device_of(config.trainer)
-        self.columns, self.donors = columns_of(rows.train), rows.train
+        self.columns, self.donors = fit_columns(rows.train), rows.train
         self.images = config.model.image != "none" and any(has_pixels(record.image) for record in rows.train)
         if self.images:
             check_image(config)
@@ -114,13 +114,13 @@ class Data:
     def raw(self, records: Sequence[Record], condition: Condition) -> Raw:
         """Records as they are seen under a condition."""
         seen = [corrupt(record, condition, self.donors) for record in records]
-        return raw(seen, records, self.columns, self.images, self.device)
+        return raw_values(seen, records, self.columns, self.images, self.device)
 
 
-class Learned:
+class FittedModel:
     """One setting, fitted to the training rows; the same data give the same model."""
 
-    def __init__(self, setting: Setting, data: Data):
+    def __init__(self, setting: Setting, data: FeatureSplits):
         self._target = data.target
         self._inputs = data.features.trees if setting.kind == "trees" else data.features.linear
         number = data.target.kind == "number"
@@ -146,10 +146,10 @@ class Learned:
         return Prediction([self._target.classes[index] for index in probabilities.argmax(1)], probabilities)
 
 
-class Boosted:
+class BoostingPredictor:
     """Answers from the raw modalities; their order has no part in it, so that another one changes no answer."""
 
-    def __init__(self, data: Data, learned: Learned):
+    def __init__(self, data: FeatureSplits, learned: FittedModel):
         self._data, self._learned = data, learned
 
     def __call__(self, records: Sequence[Record], condition: Condition) -> Prediction:

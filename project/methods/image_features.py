@@ -26,7 +26,7 @@ def has_pixels(value: Pictures | None) -> bool:
     return value is not None and any(not isinstance(picture, str) for picture in pictures(value))
 
 
-def features(values: Sequence[Pictures | None], keep: Sequence[bool], device: str) -> np.ndarray:
+def extract_image_features(values: Sequence[Pictures | None], keep: Sequence[bool], device: str) -> np.ndarray:
     """Features of the frozen network, the mean over a row's pictures: shape (rows, WIDTH), NaN where there is none.
 
     Those of the rows to `keep` are computed once and kept in memory; what noise is drawn anew on is not worth it.
@@ -39,7 +39,7 @@ def features(values: Sequence[Pictures | None], keep: Sequence[bool], device: st
     found = {}
     for start in range(0, len(wanted), BATCH):
         some = list(wanted)[start : start + BATCH]
-        found |= zip(some, classifier.features([pixels(wanted[key]) for key in some], device), strict=True)
+        found |= zip(some, classifier.backbone_features([pixels(wanted[key]) for key in some], device), strict=True)
     _KEPT.update({key: value for key, value in found.items() if isinstance(key, Path | ZippedImage | str)})
     means = [np.mean([found[key] if key in found else _KEPT[key] for key in row], axis=0) if row
              else np.full(WIDTH, np.nan) for row in keys]

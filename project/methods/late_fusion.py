@@ -17,7 +17,7 @@ from transformers import AutoModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ..cli.loadable import check_image
-from ..config.schema import Config, Fusion
+from ..config.schema import Config, FusionConfig
 from ..corruption.conditions import Condition
 from ..data.record import Record, seeded
 from ..data.rows import Rows
@@ -26,11 +26,11 @@ from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline
 from ..training import heads as head
 from ..training.fit import device_of, fit_module
-from ..training.module import RobustModule, adapted, load_tokenizer, loaded
+from ..training.module import RobustModule, add_lora, load_pretrained, load_tokenizer
 from .base import Prediction
 from .image_features import WIDTH
 from .late_fusion_data import FusionDataModule, Inputs, View
-from .tabular_features import Columns, columns_of
+from .tabular_features import Columns, fit_columns
 
 WEIGHTS, COLUMNS = "fusion/weights.safetensors", "fusion/columns.json"
 """What a run folder keeps: all that was trained, and what the training rows' columns hold."""
@@ -38,7 +38,7 @@ WEIGHTS, COLUMNS = "fusion/weights.safetensors", "fusion/columns.json"
 
 def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
     """Train on the raw training rows, and keep the trained weights and the columns; no text of the pipeline is read."""
-    inputs = _inputs(config, rows, columns_of(rows.train))
+    inputs = _inputs(config, rows, fit_columns(rows.train))
     data = FusionDataModule(config, rows, inputs)
     steps = data.steps_per_epoch * config.trainer.epochs
     module = RobustModule(config, rows.target, steps, network(config, rows, inputs))
@@ -52,7 +52,7 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     return fitted | {"perturbation": " and ".join(damaging) or "none"}
 
 
-def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "Fused":
+def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "FusionPredictor":
     """The trained network of a run folder. Raises UserError where there is none."""
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"{folder} holds no trained model; train it first: python -m project train "
@@ -60,7 +60,7 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "Fused
     inputs = _inputs(config, rows, Columns(**json.loads((folder / COLUMNS).read_text(encoding="utf-8"))))
     model = network(config, rows, inputs)
     model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
-    return Fused(config, rows, inputs, model.to(device_of(config.trainer)).eval())
+    return FusionPredictor(config, rows, inputs, model.to(device_of(config.trainer)).eval())
 
 
 def _inputs(config: Config, rows: Rows, columns: Columns) -> Inputs:
@@ -69,7 +69,7 @@ def _inputs(config: Config, rows: Rows, columns: Columns) -> Inputs:
     return Inputs(config.model, rows.modalities, columns, load_tokenizer(config.model), device_of(config.trainer))
 
 
-class Fused:
+class FusionPredictor:
     """Answers from the raw modalities. The branches know no order: another one changes no answer."""
 
     def __init__(self, config: Config, rows: Rows, inputs: Inputs, model: nn.Module):
@@ -101,7 +101,7 @@ def network(config: Config, rows: Rows, inputs: Inputs) -> "LateFusion":
         torch.manual_seed(int(seeded("weights", config.seed).integers(2**31)))
         makers = {"image": _image_branch, "text": TextBranch, "table": TableBranch}
         branches = {name: makers[name](config.model, inputs.columns) for name in inputs.branches}
-        return LateFusion(config.model, branches, head.width(rows.target, config.model.head))
+        return LateFusion(config.model, branches, head.num_logits(rows.target, config.model.head))
 
 
 class LateFusion(nn.Module):
@@ -110,7 +110,7 @@ class LateFusion(nn.Module):
     What stands for a missing modality is zeros, or where modalities are dropped in training a learned vector.
     """
 
-    def __init__(self, config: Fusion, branches: dict[str, nn.Module], outputs: int):
+    def __init__(self, config: FusionConfig, branches: dict[str, nn.Module], outputs: int):
         super().__init__()
         self.branches = nn.ModuleDict(branches)
         zeros = {name: nn.Parameter(torch.zeros(config.width), requires_grad=config.drop_modality > 0)
@@ -125,19 +125,19 @@ class LateFusion(nn.Module):
         return SequenceClassifierOutput(logits=self.head(torch.cat(vectors, -1)))
 
 
-def _to_vector(size: int, config: Fusion) -> nn.Sequential:
+def _to_vector(size: int, config: FusionConfig) -> nn.Sequential:
     """From what a branch found, shape (rows, size), to its vector, shape (rows, config.width)."""
     return nn.Sequential(nn.LayerNorm(size), nn.Dropout(config.dropout), nn.Linear(size, config.width), nn.GELU())
 
 
-def _image_branch(config: Fusion, columns: Columns) -> nn.Module:
+def _image_branch(config: FusionConfig, columns: Columns) -> nn.Module:
     return SmallConvNet(config) if config.image == "small" else _to_vector(WIDTH, config)
 
 
 class SmallConvNet(nn.Module):
     """A network of three strided convolutions that is trained from scratch."""
 
-    def __init__(self, config: Fusion):
+    def __init__(self, config: FusionConfig):
         super().__init__()
         layers, channels = [], 3
         for wider in (32, 64, 128):
@@ -153,12 +153,12 @@ class SmallConvNet(nn.Module):
 class TextBranch(nn.Module):
     """The text methods' encoder with the same adapters; the mean over a text's tokens, as sentence encoders take it."""
 
-    def __init__(self, config: Fusion, columns: Columns):
+    def __init__(self, config: FusionConfig, columns: Columns):
         super().__init__()
-        encoder = loaded(AutoModel.from_pretrained, config.encoder, use_safetensors=True)
+        encoder = load_pretrained(AutoModel.from_pretrained, config.encoder, use_safetensors=True)
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None  # it reads the first token alone, and is often not trained
-        self.encoder = adapted(encoder, config, TaskType.FEATURE_EXTRACTION, [])
+        self.encoder = add_lora(encoder, config, TaskType.FEATURE_EXTRACTION, [])
         self.vector = _to_vector(encoder.config.hidden_size, config)
 
     def forward(self, encodings: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -170,7 +170,7 @@ class TextBranch(nn.Module):
 class TableBranch(nn.Module):
     """Normal scores of the numbers, whether each is missing, and an embedding of each category, through two layers."""
 
-    def __init__(self, config: Fusion, columns: Columns):
+    def __init__(self, config: FusionConfig, columns: Columns):
         super().__init__()
         widths = [min(16, 2 + size // 2) for size in columns.sizes]
         self.embeddings = nn.ModuleList(map(nn.Embedding, columns.sizes, widths))

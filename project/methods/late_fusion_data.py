@@ -10,14 +10,14 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from ..config.schema import Config, Fusion
+from ..config.schema import Config, FusionConfig
 from ..corruption.conditions import validation_conditions
 from ..data.record import MODALITIES, Record, seeded
 from ..data.rows import Rows
 from ..pipeline.corrupt import corrupt
 from ..pipeline.modalities import REGISTRY
 from ..training.tokenization import by_length, encode, pad
-from .image_features import features, has_pixels, small_pixels
+from .image_features import extract_image_features, has_pixels, small_pixels
 from .tabular_features import Columns
 
 View = dict[str, torch.Tensor | dict[str, torch.Tensor]]
@@ -28,7 +28,7 @@ pixels (rows, 3, side, side); `text`, token ids and mask; `table`, `scores` with
 class Inputs:
     """What the network reads of records. `branches` are the modalities that it has one for, in their usual order."""
 
-    def __init__(self, config: Fusion, modalities: Sequence[str], columns: Columns, tokenizer: PreTrainedTokenizerBase,
+    def __init__(self, config: FusionConfig, modalities: Sequence[str], columns: Columns, tokenizer: PreTrainedTokenizerBase,
                  device: str):
         self.config, self.columns, self.tokenizer, self.device = config, columns, tokenizer, device
         there = {"image": "image" in modalities, "text": "text" in modalities or bool(columns.words),
@@ -49,7 +49,7 @@ class Inputs:
                 view["image"] = small_pixels(images)
             else:
                 keep = [record.image is own.image for record, own in zip(records, originals, strict=True)]
-                view["image"] = torch.from_numpy(np.nan_to_num(features(images, keep, self.device)))
+                view["image"] = torch.from_numpy(np.nan_to_num(extract_image_features(images, keep, self.device)))
         if "text" in self.branches:
             encodings = encode([(text,) for text in texts], self.tokenizer, self.config.max_tokens)
             view["text"] = pad(encodings, self.tokenizer)
@@ -58,7 +58,7 @@ class Inputs:
         return view
 
 
-def damaged(record: Record, config: Fusion, seed: int, epoch: int) -> Record:
+def damaged(record: Record, config: FusionConfig, seed: int, epoch: int) -> Record:
     """A training row's second view in an epoch: noise on each modality at a level of its own, then modalities dropped.
 
     Levels are drawn from [0, config.noise], and each modality is dropped with probability config.drop_modality, never

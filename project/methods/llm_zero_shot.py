@@ -22,10 +22,10 @@ UNKNOWN = ""
 
 def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
     """Nothing is learned and nothing kept; the validation rows are scored, as every method's are."""
-    return scored(load(config, folder, pipeline, rows), rows, config)
+    return validation_info(load(config, folder, pipeline, rows), rows, config)
 
 
-def scored(predictor: Predictor, rows: Rows, config: Config) -> dict:
+def validation_info(predictor: Predictor, rows: Rows, config: Config) -> dict:
     """What run.json says of a method that learns nothing: its validation scores and the seconds they took."""
     start = time.perf_counter()
     val = panel_scores(predictor, rows, config)
@@ -40,7 +40,7 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predic
 
     def predict(records: Sequence[Record], condition: Condition) -> Prediction:
         # No traces go along: a comparison of the answers with the language model's would compare them with themselves.
-        return prediction_of([trace.aligned.prediction for trace in pipeline.inferred(records, condition)], rows.target)
+        return prediction_of([trace.aligned.prediction for trace in pipeline.transform(records, condition)], rows.target)
 
     return predict
 

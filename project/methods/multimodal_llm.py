@@ -19,14 +19,14 @@ from ..data.images import digest, pictures, pixels
 from ..data.record import Record, seeded
 from ..data.rows import Rows
 from ..data.target import Target
-from ..llm.client import Question, canonical, parsed
+from ..llm.client import GenerationTask, canonical, extract_json
 from ..llm.protocol import IMAGE, Request
 from ..pipeline.alignment import Task, predicted, prediction_schema
 from ..pipeline.corrupt import corrupt
 from ..pipeline.describe import describe
 from ..pipeline.pipeline import NOTHING, Pipeline
 from .base import Prediction, Predictor
-from .llm_zero_shot import prediction_of, scored
+from .llm_zero_shot import prediction_of, validation_info
 
 TOKENS = 60
 """Longest answer: one class or number in JSON."""
@@ -35,7 +35,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Shown:
+class PromptRecord:
     """What a user's turn shows of a record: its content, the images of its IMAGE marks, and their digests."""
 
     content: str
@@ -45,31 +45,31 @@ class Shown:
 
 def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
     """Nothing is learned and nothing kept; the validation rows are scored, as every method's are."""
-    return scored(load(config, folder, pipeline, rows), rows, config)
+    return validation_info(load(config, folder, pipeline, rows), rows, config)
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predictor:
     """The predictor, which needs no run folder."""
-    examples: list[tuple[Shown, str]] | None = None
+    examples: list[tuple[PromptRecord, str]] | None = None
 
     def predict(records: Sequence[Record], condition: Condition) -> Prediction:
         nonlocal examples
         if examples is None:
-            chosen = shots(rows.train, config.model.shots, rows.target)
+            chosen = few_shot_rows(rows.train, config.model.shots, rows.target)
             examples = [(seen, json.dumps({"prediction": record.target}, ensure_ascii=False))
-                        for record, seen in zip(chosen, shown(chosen, pipeline), strict=True)]
+                        for record, seen in zip(chosen, prompt_records(chosen, pipeline), strict=True)]
         said = []
         for start in range(0, len(records), BATCH):
             batch = [corrupt(record, condition, rows.train) for record in records[start : start + BATCH]]
-            questions = [question(seen, examples, pipeline.task) for seen in shown(batch, pipeline)]
+            questions = [question(seen, examples, pipeline.task) for seen in prompt_records(batch, pipeline)]
             answers = pipeline.llm.ask(questions, config.model.attempts)
-            said += [predicted(parsed(answer.text) or {}, pipeline.task) for answer in answers]
+            said += [predicted(extract_json(answer.text) or {}, pipeline.task) for answer in answers]
         return prediction_of(said, rows.target)
 
     return predict
 
 
-def shots(train: Sequence[Record], count: int, target: Target) -> list[Record]:
+def few_shot_rows(train: Sequence[Record], count: int, target: Target) -> list[Record]:
     """The training rows that are shown as examples, the same for every seed: drawn by their ids, class by class.
 
     Of numbers, evenly spaced quantiles of the training targets are taken.
@@ -89,7 +89,7 @@ def shots(train: Sequence[Record], count: int, target: Target) -> list[Record]:
     return [record for _, record in sorted(turns, key=lambda pair: pair[0])][:count]
 
 
-def shown(records: Sequence[Record], pipeline: Pipeline) -> list[Shown]:
+def prompt_records(records: Sequence[Record], pipeline: Pipeline) -> list[PromptRecord]:
     """What is shown of each record, in its reading order: notes as data, and a mark in the place of each picture."""
     looked = [[pixels(picture) for picture in pictures(record.image) if not isinstance(picture, str)]
               if record.image is not None else [] for record in records]
@@ -99,14 +99,14 @@ def shown(records: Sequence[Record], pipeline: Pipeline) -> list[Shown]:
     return [_shown(record, tuple(images), note) for record, images, note in zip(records, looked, notes, strict=True)]
 
 
-def _shown(record: Record, images: tuple[np.ndarray, ...], notes: dict[str, str]) -> Shown:
+def _shown(record: Record, images: tuple[np.ndarray, ...], notes: dict[str, str]) -> PromptRecord:
     lines = []
     for name in record.present:
         lines += [IMAGE] * len(images) if name == "image" and images else [as_data(f"{name}: {notes[name]}")]
-    return Shown("\n".join(lines) or as_data(NOTHING), images, tuple(map(digest, images)))
+    return PromptRecord("\n".join(lines) or as_data(NOTHING), images, tuple(map(digest, images)))
 
 
-def question(seen: Shown, examples: Sequence[tuple[Shown, str]], task: Task) -> Question:
+def question(seen: PromptRecord, examples: Sequence[tuple[PromptRecord, str]], task: Task) -> GenerationTask:
     """What is asked about a record: constant first, then the examples as earlier turns, then the record."""
     told = {"question": task.question, "lines": task.lines, "advice": task.advice}
     instruction = (prompt("multimodal", classes="; ".join(task.classes), **told) if task.classes
@@ -118,8 +118,8 @@ def question(seen: Shown, examples: Sequence[tuple[Shown, str]], task: Task) -> 
     request = Request("multimodal", (("system", instruction), *turns, ("user", seen.content)), 0.0, TOKENS,
                       schema=canonical(schema), images=tuple(name for each in all_shown for name in each.digests),
                       pixels=tuple(image for each in all_shown for image in each.images))
-    return Question(request, lambda out, end: _judged(out, task), "")
+    return GenerationTask(request, lambda out, end: _judged(out, task), "")
 
 
 def _judged(out: str, task: Task) -> tuple[str, ...]:
-    return () if predicted(parsed(out) or {}, task) is not None else ("not in the schema",)
+    return () if predicted(extract_json(out) or {}, task) is not None else ("not in the schema",)

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from ..data.record import Record
-from .image_features import features
+from .image_features import extract_image_features
 from .tabular_features import MISSING, Columns
 
 TERMS = 50_000
@@ -31,11 +31,11 @@ class Raw:
     images: np.ndarray | None
 
 
-def raw(records: Sequence[Record], originals: Sequence[Record], columns: Columns, images: bool, device: str) -> Raw:
+def raw_values(records: Sequence[Record], originals: Sequence[Record], columns: Columns, images: bool, device: str) -> Raw:
     """Records as they are seen; the features of pictures that are still the originals' are kept."""
     keep = [record.image is own.image for record, own in zip(records, originals, strict=True)]
     return Raw(columns.scores(records), columns.codes(records), [columns.text(record) for record in records],
-               features([record.image for record in records], keep, device) if images else None)
+               extract_image_features([record.image for record in records], keep, device) if images else None)
 
 
 class Features:

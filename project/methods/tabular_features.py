@@ -24,7 +24,7 @@ _SPANS = re.compile(rf"{_SPAN.pattern}(?: and {_SPAN.pattern})*")
 _QUANTITY = re.compile(r"([-+]?)[$€£¥₹]?(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?: ?%|(?: [^\W\d]+){1,3})?")
 
 
-def number(cell: Cell) -> float | None:
+def parse_number(cell: Cell) -> float | None:
     """The number that a cell tells, or None: 4, "$1,250.00", "50 ringgit", "95 percent"; "2 years and 1 month" as 25.
 
     A date, a code with letters or a longer text tells none.
@@ -65,7 +65,7 @@ class Columns:
         found = np.full((len(records), len(self.numbers)), np.nan, np.float32)
         for column, (name, knots) in enumerate(self.numbers.items()):
             for row, record in enumerate(records):
-                value = number((record.table or {}).get(name))
+                value = parse_number((record.table or {}).get(name))
                 if value is not None:
                     found[row, column] = np.interp(value, *knots)
         return found
@@ -80,7 +80,7 @@ class Columns:
             index = {category: code for code, category in enumerate(known, UNKNOWN + 1)}
             for row, record in enumerate(records):
                 cell = (record.table or {}).get(name)
-                if cell is not None and not (name in self.numbers and number(cell) is not None):
+                if cell is not None and not (name in self.numbers and parse_number(cell) is not None):
                     found[row, column] = index.get(str(cell), UNKNOWN)
         return found
 
@@ -95,7 +95,7 @@ class Columns:
         return "\n".join([*filter(None, [record.text]), *(f"{name}: {cell}" for name, cell in cells.items() if cell)])
 
 
-def columns_of(train: Sequence[Record]) -> Columns:
+def fit_columns(train: Sequence[Record]) -> Columns:
     """The columns as the training rows have them; no other row has a part in it.
 
     A column holds numbers where most of its cells tell one. Normal scores (van der Waerden 1952) are the quantiles of a
@@ -105,10 +105,10 @@ def columns_of(train: Sequence[Record]) -> Columns:
     columns = Columns()
     for name in names:
         cells = [cell for record in train if (cell := (record.table or {}).get(name)) is not None]
-        values = [value for cell in cells if (value := number(cell)) is not None]
+        values = [value for cell in cells if (value := parse_number(cell)) is not None]
         if 2 * len(values) > len(cells):
             columns.numbers[name] = _knots(np.array(values))
-            cells = [cell for cell in cells if number(cell) is None]
+            cells = [cell for cell in cells if parse_number(cell) is None]
         counts = Counter(map(str, cells))
         known = [category for category, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
                  if count > 1]

@@ -16,7 +16,7 @@ from ..pipeline.pipeline import Pipeline, Trace, compose
 from ..training import heads as head
 from ..training.datamodule import TextDataModule
 from ..training.fit import device_of, fit_module
-from ..training.module import RobustModule, base_model, load_tokenizer, with_adapter
+from ..training.module import RobustModule, base_model, load_adapter, load_tokenizer
 from ..training.tokenization import encode, pad
 from .base import Prediction
 
@@ -36,21 +36,21 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     return fitted
 
 
-def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "Reader":
+def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "TextTransformerPredictor":
     """The fine-tuned transformer of a run folder. Raises UserError where there is none."""
     if not (folder / "adapter").is_dir():
         raise UserError(f"{folder} holds no trained model; train it first: python -m project train "
                         f"experiment={config.experiment} method={config.method} seed={config.seed}")
-    model = with_adapter(base_model(config.model, rows.target, config.seed), folder / "adapter")
+    model = load_adapter(base_model(config.model, rows.target, config.seed), folder / "adapter")
     model.to(device_of(config.trainer))
-    return Reader(config, pipeline, rows, model, load_tokenizer(config.model))
+    return TextTransformerPredictor(config, pipeline, rows, model, load_tokenizer(config.model))
 
 
 REMEMBERED = 100_000
 """Texts whose logits are kept: more than an evaluation has, and few enough for a service that runs for months."""
 
 
-class Reader:
+class TextTransformerPredictor:
     """Reads texts and answers. A text is scored once, however many records and conditions have it."""
 
     def __init__(self, config: Config, pipeline: Pipeline, rows: Rows, model: torch.nn.Module,
@@ -61,7 +61,7 @@ class Reader:
 
     def __call__(self, records: Sequence[Record], condition: Condition) -> Prediction:
         """The answers for records under a condition, unperturbed."""
-        return self.read(self.pipeline.inferred(records, condition))
+        return self.read(self.pipeline.transform(records, condition))
 
     def read(self, traces: list[Trace]) -> Prediction:
         """The answers to the texts of the traces, in their order."""

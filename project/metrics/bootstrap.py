@@ -56,7 +56,7 @@ def interval(draws: ArrayLike, coverage: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def estimated(values: ArrayLike, weights: np.ndarray,
+def estimate_with_interval(values: ArrayLike, weights: np.ndarray,
               of_mean: Callable[[ArrayLike], np.ndarray] = np.asarray) -> tuple[float, float, float]:
     """A function of the mean over rows, and the ends of its interval; three times NaN where there is no row.
 

@@ -14,10 +14,10 @@ def panel_scores(predictor: Predictor, rows: Rows, config: Config) -> dict[str, 
     conditions = validation_conditions(config.robustness, rows.modalities)
     targets, metric = [record.target for record in rows.val], rows.target.metric
     scores = [score(targets, predictor(rows.val, condition).answers, metric) for condition in conditions]
-    return summed_up(scores, metric)
+    return panel_summary(scores, metric)
 
 
-def summed_up(scores: Sequence[float], metric: str) -> dict[str, float]:
+def panel_summary(scores: Sequence[float], metric: str) -> dict[str, float]:
     """`score`, the mean over the panel's conditions, `clean`, the first of them, and `drop_ratio` of the others' mean.
 
     Where clean is the only condition, there is no drop_ratio.

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..config.prompts import as_data, prompt
-from ..config.schema import Alignment
-from ..llm.client import Answer, LanguageModel, Question, canonical, parsed
+from ..config.schema import AlignmentConfig
+from ..llm.client import GenerationResult, GenerationTask, LanguageModel, canonical, extract_json
 from ..llm.protocol import Request
 from ..llm.quality_gate import Gate
 
@@ -50,7 +50,7 @@ class Aligned:
 
     parts: Parts
     styled: Parts
-    answers: dict[str, Answer]
+    answers: dict[str, GenerationResult]
     prediction: str | None = None
     explanation: str | None = None
 
@@ -60,12 +60,12 @@ def labelled(parts: Parts) -> str:
     return "\n".join(f"{name}: {text}" for name, text in parts)
 
 
-def joined(parts: Parts) -> str:
+def join_parts(parts: Parts) -> str:
     """The pieces as one passage."""
     return " ".join(text for _, text in parts if text)
 
 
-def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: Alignment, task: Task,
+def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: AlignmentConfig, task: Task,
           exemplar: Exemplar | None = None) -> list[Aligned]:
     """The aligned text of each record; with every stage switched off, the descriptions themselves.
 
@@ -89,7 +89,7 @@ def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: Alig
             for index, parts in enumerate(styled)]
 
 
-def _merge(styled: Parts, style: dict[str, Answer], summary: Answer | None, reasoning: Answer | None,
+def _merge(styled: Parts, style: dict[str, GenerationResult], summary: GenerationResult | None, reasoning: GenerationResult | None,
            task: Task) -> Aligned:
     parts = [("summary", summary.text)] if summary else list(styled)
     explanation, prediction = _reasoned(reasoning.text, task) if reasoning else (None, None)
@@ -105,8 +105,8 @@ def _messages(instruction: str, example: tuple[str, str] | None, data: str) -> t
     return (("system", instruction), *shown, ("user", as_data(data)))
 
 
-def _style(descriptions: Sequence[Parts], llm: LanguageModel, config: Alignment, task: Task,
-           exemplar: Exemplar | None) -> list[dict[str, Answer]]:
+def _style(descriptions: Sequence[Parts], llm: LanguageModel, config: AlignmentConfig, task: Task,
+           exemplar: Exemplar | None) -> list[dict[str, GenerationResult]]:
     """Every description in the common style, one request each; equal descriptions are asked once."""
     gate = Gate(shortest=0.4, longest=2.0, facts=config.facts, classes=task.classes)
     questions = []
@@ -116,28 +116,28 @@ def _style(descriptions: Sequence[Parts], llm: LanguageModel, config: Alignment,
             example = (before, dict(exemplar.styled)[name]) if before else None
             request = Request("style", _messages(prompt("style", words=config.words), example, text),
                               config.temperature, 2 * config.words)
-            questions.append(Question(request, lambda out, end, text=text: gate.flags(out, text, end), text))
+            questions.append(GenerationTask(request, lambda out, end, text=text: gate.flags(out, text, end), text))
     answers = iter(llm.ask(questions, config.attempts))
     return [{f"style {name}": next(answers) for name, _ in parts} for parts in descriptions]
 
 
-def summary_question(styled: Parts, config: Alignment, task: Task, exemplar: Exemplar | None) -> Question:
+def summary_question(styled: Parts, config: AlignmentConfig, task: Task, exemplar: Exemplar | None) -> GenerationTask:
     """What is asked for a summary; where every draw fails, the descriptions stand in for it."""
     gate = Gate(shortest=0.4, longest=1.5, facts=config.facts, classes=task.classes)
-    source = joined(styled)
+    source = join_parts(styled)
     example = (labelled(exemplar.styled), exemplar.summary) if exemplar and exemplar.summary else None
     request = Request("summary", _messages(prompt("summary", words=config.words), example, labelled(styled)),
                       config.temperature, 2 * config.words)
-    return Question(request, lambda out, end: gate.flags(out, source, end), source)
+    return GenerationTask(request, lambda out, end: gate.flags(out, source, end), source)
 
 
-def reasoning_question(told: Parts, config: Alignment, task: Task) -> Question:
+def reasoning_question(told: Parts, config: AlignmentConfig, task: Task) -> GenerationTask:
     """What is asked for a prediction and its explanation; where every draw fails, nothing is said.
 
     It has no example: a small model copies the example's explanation, and the schema keeps the form anyway.
     """
     gate = Gate(longest=3.0)
-    source = joined(told)
+    source = join_parts(told)
     schema = {
         "type": "object", "additionalProperties": False, "required": ["explanation", "prediction"],
         "properties": {"explanation": {"type": "string", "maxLength": 160},
@@ -154,12 +154,12 @@ def reasoning_question(told: Parts, config: Alignment, task: Task) -> Question:
                    else prompt("reasoning-number", **fields))
     request = Request("reasoning", _messages(instruction, None, labelled(told)), config.temperature, 120,
                       schema=canonical(schema))
-    return Question(request, judge, "")
+    return GenerationTask(request, judge, "")
 
 
 def _reasoned(text: str, task: Task) -> tuple[str, str] | tuple[None, None]:
     """Explanation and prediction of a completion, or two times None."""
-    answer = parsed(text) or {}
+    answer = extract_json(text) or {}
     explanation, prediction = answer.get("explanation"), predicted(answer, task)
     told = prediction is not None and isinstance(explanation, str)
     return (explanation.strip(), prediction) if told else (None, None)

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Sequence
 
-from ..config.schema import Experts
+from ..config.schema import ExpertsConfig
 from ..data.record import Record
 from ..llm.store.store import Store
 from .alignment import Parts
 from .modalities import REGISTRY
 
 
-def describe(records: Sequence[Record], config: Experts, store: Store) -> list[Parts]:
+def describe(records: Sequence[Record], config: ExpertsConfig, store: Store) -> list[Parts]:
     """The present modalities of each record in its reading order, each as text of at most max_words words."""
     said: dict[tuple[int, str], str] = {}
     for name, modality in REGISTRY.items():

@@ -4,17 +4,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.schema import Experts
+from ..config.schema import ExpertsConfig
 from ..corruption.image import gaussian_noise
 from ..corruption.table import column_dropout
 from ..corruption.text import word_dropout
-from ..experts.image import describe_images, shown_image
+from ..experts.image import describe_images, image_summary
 from ..experts.serialization import describe_table
 from ..experts.text import describe_text
 from ..llm.store.store import Store
 
 
-def _one_by_one(expert: Callable[[Any, Experts], str]) -> Callable[[Sequence[Any], Experts, Store], list[str]]:
+def _one_by_one(expert: Callable[[Any, ExpertsConfig], str]) -> Callable[[Sequence[Any], ExpertsConfig, Store], list[str]]:
     """An expert on one value as an expert on many."""
     return lambda values, config, store: [expert(value, config) for value in values]
 
@@ -31,12 +31,12 @@ class Modality:
 
     noise: Callable[[Any, float, Any], Any]
     unit: str
-    describe: Callable[[Sequence[Any], Experts, Store], list[str]]
+    describe: Callable[[Sequence[Any], ExpertsConfig, Store], list[str]]
     shown: Callable[[Any], str]
 
 
 REGISTRY = {
-    "image": Modality(gaussian_noise, "standard deviation of pixels in [0, 1]", describe_images, shown_image),
+    "image": Modality(gaussian_noise, "standard deviation of pixels in [0, 1]", describe_images, image_summary),
     "text": Modality(word_dropout, "probability that a word is dropped", _one_by_one(describe_text), str),
     "table": Modality(column_dropout, "probability that a column is dropped", _one_by_one(describe_table), _cells),
 }

@@ -18,7 +18,7 @@ from .alignment import Aligned, Exemplar, Parts, Task, align, exemplar_from
 from .corrupt import corrupt
 from .describe import describe
 from .perturbation import perturb
-from .perturbation.instructions import sets_of
+from .perturbation.instructions import instruction_sets
 
 EXEMPLAR_ROWS = 8
 """How many training rows are tried for the one-shot example."""
@@ -79,7 +79,7 @@ class Pipeline:
                          align(described, self.llm, self.config.alignment, self.task, self.exemplar)]
             return [replace(trace, perturbed=text) for trace, text in zip(traces, texts, strict=True)]
 
-    def inferred(self, records: Sequence[Record], condition: Condition = CLEAN) -> list[Trace]:
+    def transform(self, records: Sequence[Record], condition: Condition = CLEAN) -> list[Trace]:
         """Validation and test rows under a condition: the same path, never perturbed, with the one-shot example."""
         with self._lock:
             corrupted = [corrupt(record, condition, self.train) for record in records]
@@ -106,7 +106,7 @@ class Pipeline:
 
 def open_pipeline(config: Config, rows: Rows, llm: LanguageModel) -> Pipeline:
     """The pipeline of a configuration, on its rows. Raises UserError where a set of instructions is too small."""
-    sets_of(config.perturbation)  # told before anything is generated
+    instruction_sets(config.perturbation)  # told before anything is generated
     task = Task(config.data.question, rows.target.classes, config.data.lines, config.data.advice)
     return Pipeline(config, task, llm.store, llm, rows.train)
 

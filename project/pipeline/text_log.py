@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ..config.schema import Perturbation
+from ..config.schema import PerturbationConfig
 from ..corruption.conditions import Condition, middle_level
 from ..data.record import Record, seeded
 from .alignment import Parts
 from .perturbation import perturb
-from .perturbation.instructions import KINDS, drawn, fallback, sets_of, units
+from .perturbation.instructions import INSTRUCTION_KINDS, drawn, fallback, instruction_sets, units
 from .pipeline import Pipeline, Trace, compose
 
 FILE = "texts.parquet"
@@ -59,7 +59,7 @@ def training_rows(pipeline: Pipeline, train: Sequence[Record], epochs: int) -> l
     rounds = min(config.rounds, epochs) if config.weight and config.kind != "none" else 0
     for round in range(rounds):
         traces = pipeline.perturbed(clean, round)
-        rewritten = _rewritten(pipeline, traces, round) if config.kind in KINDS else None
+        rewritten = _rewritten(pipeline, traces, round) if config.kind in INSTRUCTION_KINDS else None
         found += text_rows(traces, "train", "clean", round, rewritten)
     return found
 
@@ -79,9 +79,9 @@ def _rewritten(pipeline: Pipeline, traces: Sequence[Trace], round: int) -> list[
     return [_pieces(*row, round, config) for row in zip(ids, before, after, strict=True)]
 
 
-def _pieces(id: str, before: Parts, after: Parts, round: int, config: Perturbation) -> tuple[list[str], list[bool]]:
+def _pieces(id: str, before: Parts, after: Parts, round: int, config: PerturbationConfig) -> tuple[list[str], list[bool]]:
     pairs = list(zip(units(before, config), after, strict=True))
-    sets = sets_of(config)
+    sets = instruction_sets(config)
     instruction = [drawn(id, name, round, sets)[0] for (name, _), _ in pairs]
     return instruction, [new == fallback(id, name, old, round, config) for (name, old), (_, new) in pairs]
 

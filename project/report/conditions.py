@@ -6,7 +6,7 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.curves import curves
 from ..evaluation.primary_endpoint import primary_condition
 from .figures import heat_map, score_against_level
-from .section import Section, columns_of, condition_text, noise_text
+from .section import Section, condition_text, estimate_columns, noise_text
 
 HEADINGS = {"missing": "missing at test time", "order": "another order", "natural": "realistic damage",
             "attack": "rewritten against the method"}
@@ -26,8 +26,8 @@ def conditions(comparison: Comparison) -> Section:
     if averages:
         tables["exposure"] = pd.DataFrame([
             {"method": row["method"], "perturbation": row["perturbation"], "exposure": exposure,
-             "conditions": row[exposure]["count"], **columns_of("drop_ratio", row[exposure]["drop"]),
-             **columns_of("difference", row[exposure]["difference"])}
+             "conditions": row[exposure]["count"], **estimate_columns("drop_ratio", row[exposure]["drop"]),
+             **estimate_columns("difference", row[exposure]["difference"])}
             for row in averages for exposure in EXPOSURES])
     values = {"rows": headline_rows(comparison), "averages": averages, "seeds": seed_rows(comparison),
               "alike": alike_in_every_order(comparison), "exposures": EXPOSURES,
@@ -80,8 +80,8 @@ def condition_table(comparison: Comparison) -> pd.DataFrame:
     for name, condition in comparison.conditions.iterrows():
         for cell in cell_row(comparison, name, [name])["cells"]:
             found.append({"condition": name, **condition, "method": cell["method"],
-                          **columns_of(comparison.metric, cell["score"]), **columns_of("drop_ratio", cell["drop"]),
-                          **columns_of("difference", cell["difference"]), "exposure": cell["exposure"]})
+                          **estimate_columns(comparison.metric, cell["score"]), **estimate_columns("drop_ratio", cell["drop"]),
+                          **estimate_columns("difference", cell["difference"]), "exposure": cell["exposure"]})
     return pd.DataFrame(found)
 
 

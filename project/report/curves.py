@@ -6,10 +6,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..evaluation.comparison import Comparison
-from ..evaluation.curves import BASELINE, area, breakdown, curves, effective
+from ..evaluation.curves import BASELINE, area, breakdown, curves, effective_robustness_of
 from ..evaluation.results import THRESHOLDS
 from .figures import plain_text, tidy
-from .section import Section, columns_of, name_text
+from .section import Section, estimate_columns, name_text
 
 FURTHER = ("kappa", "macro_f1", "ece", "rmse", "r2")
 """Metrics beside the main one that are shown under noise, where a run has them."""
@@ -27,9 +27,9 @@ def measures(comparison: Comparison) -> Section | None:
         return None
     tables = {"curves": pd.DataFrame([
         {"method": row["method"], "damage": row["sort"], "modality": row["modality"],
-         **columns_of("area_under_curve", row["area"]), **columns_of("effective_robustness", row["effective"]),
+         **estimate_columns("area_under_curve", row["area"]), **estimate_columns("effective_robustness", row["effective"]),
          **{key: value for threshold, level in zip(THRESHOLDS, row["breakdown"], strict=True)
-            for key, value in columns_of(f"breakdown_{threshold:g}", level).items()},
+            for key, value in estimate_columns(f"breakdown_{threshold:g}", level).items()},
          "highest_level": row["highest"], **row["further"]} for row in rows])}
     figures = {"reference": drop_against_reference(comparison)} if len(comparison.methods) > 1 else {}
     values = {"rows": rows, "baseline": comparison.named(BASELINE), "thresholds": THRESHOLDS}
@@ -52,7 +52,7 @@ def curve_rows(comparison: Comparison) -> list[dict]:
                 "modality": curve.modality,
                 "highest": curve.levels[-1],
                 "area": area(comparison, method, curve),
-                "effective": effective(comparison, method, curve, baseline) if baseline else None,
+                "effective": effective_robustness_of(comparison, method, curve, baseline) if baseline else None,
                 "breakdown": [breakdown(comparison, method, curve, threshold) for threshold in THRESHOLDS],
                 "further": {name_text(metric): math.nan if curve.corruption else points.get((curve.modality, metric),
                                                                                            math.nan)

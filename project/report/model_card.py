@@ -24,7 +24,7 @@ def shown_name(place: str) -> str:
     return Path(place).expanduser().resolve().name if local else place
 
 
-def card(config: Config, finished: Run, target: Target, alone: bool, apart: float) -> str:
+def model_card(config: Config, finished: Run, target: Target, alone: bool, apart: float) -> str:
     """The card in Markdown, with the header that the Hugging Face hub reads; it names no path of this machine.
 
     `alone` tells that the adapter is exported without its encoder, `apart` by how much a logit differs at most.
@@ -85,7 +85,7 @@ def _aligned(config: Config) -> str:
 def _snippet(config: Config, target: Target, encoder: str, alone: bool) -> list[str]:
     """How the export is loaded and asked, in Python."""
     load, ordinal = "AutoModelForSequenceClassification.from_pretrained", config.model.head == "ordinal"
-    labels = head.width(target, config.model.head)
+    labels = head.num_logits(target, config.model.head)
     loaded = [f"base = {load}({encoder!r}, num_labels={labels})  # or the folder of that encoder",
               "model = PeftModel.from_pretrained(base, folder).eval()"] if alone else [f"model = {load}(folder)"]
     if target.kind == "number":

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..evaluation import tracking
 from ..evaluation.comparison import Comparison, compare
 from ..evaluation.primary_endpoint import endpoint
-from ..evaluation.run_loading import Run, load_runs, of_experiment, run_folders
+from ..evaluation.run_loading import Run, experiment_runs, load_runs, run_folders
 from . import section
 from .calibration import calibration
 from .conditions import cell_row, conditions, further_kinds
@@ -41,7 +41,7 @@ def run(config: Config, args: dict) -> None:
         raise UserError(f"log={args['log']}: give true or false")
     words = args.get("words", [])
     folder = Path(config.output) if words else Path(config.output) / config.experiment
-    runs = load_runs(run_folders(words) if words else of_experiment(folder))
+    runs = load_runs(run_folders(words) if words else experiment_runs(folder))
     comparisons = compare_all(runs, config.robustness.resamples)
     for comparison in comparisons:
         print_table(comparison)

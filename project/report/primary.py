@@ -8,7 +8,16 @@ from ..evaluation.comparison import OURS, Comparison, Estimate
 from ..evaluation.curves import corruption_error
 from ..evaluation.primary_endpoint import FAMILY, Endpoint, endpoint, primary_condition
 from .figures import clean_beside_robust
-from .section import Section, bounds_text, columns_of, condition_text, difference_text, name_text, number_text, p_text
+from .section import (
+    Section,
+    bounds_text,
+    condition_text,
+    difference_text,
+    estimate_columns,
+    name_text,
+    number_text,
+    p_text,
+)
 
 ESTIMATES = ("clean", "corrupted", "drop", "difference", "chance_adjusted_drop", "mce")
 """What the methods' table has of each."""
@@ -19,11 +28,11 @@ def primary(comparison: Comparison) -> Section:
     found, rows, condition = endpoint(comparison), robust_rows(comparison), primary_condition(comparison)
     tables = {"methods": pd.DataFrame([
         {"method": row["method"], "validation": row["validation"]}
-        | {key: value for name in ESTIMATES for key, value in columns_of(name, row[name]).items()} for row in rows])}
+        | {key: value for name in ESTIMATES for key, value in estimate_columns(name, row[name]).items()} for row in rows])}
     if found:
         tables["primary"] = pd.DataFrame([
             {"ours": found.ours, "rival": each.rival, "rival_validation": each.validation,
-             **columns_of("points", each.points), **columns_of("percent", each.percent), "p": each.p,
+             **estimate_columns("points", each.points), **estimate_columns("percent", each.percent), "p": each.p,
              "p_holm": each.adjusted} for each in found.contrasts])
     figure = clean_beside_robust(comparison, condition) if condition else None
     values = {"endpoint": found, "family": FAMILY, "rows": rows,

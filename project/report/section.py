@@ -88,7 +88,7 @@ def condition_text(comparison: Comparison, name: str) -> str:
     return name
 
 
-def columns_of(name: str, estimate: Estimate | None) -> dict[str, float]:
+def estimate_columns(name: str, estimate: Estimate | None) -> dict[str, float]:
     """An estimate as three columns of a table: value, low and high; nothing for None."""
     if estimate is None:
         return {}

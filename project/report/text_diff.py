@@ -3,7 +3,7 @@
 import difflib
 
 
-def changes(before: str, after: str) -> list[tuple[str, str]]:
+def word_diff(before: str, after: str) -> list[tuple[str, str]]:
     """Runs of words in reading order, each kept, gone or new.
 
     Without the new ones it is the text before, without those gone the text after, up to white space.

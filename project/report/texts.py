@@ -12,7 +12,7 @@ from ..evaluation.run_loading import Run
 from ..metrics.scores import SCORES
 from ..pipeline.text_log import FILE
 from .section import Section
-from .text_diff import changes
+from .text_diff import word_diff
 
 CARDS = {"lost": 2, "gained": 1, "kept": 1}
 """How many test records are shown whose answer a corruption made worse, made better, and left as it was."""
@@ -166,7 +166,7 @@ def perturbed_cards(texts: pd.DataFrame) -> list[dict]:
             "record": row.record, "target": _text(row.target), "instruction": how,
             "columns": [("described", _whole(before["described"])),
                         *([("aligned", _whole(before["aligned"]))] if _aligns(texts) else []),
-                        ("perturbed", [("", changes(passage, row.read))])],
+                        ("perturbed", [("", word_diff(passage, row.read))])],
         })
     return cards
 
@@ -178,7 +178,7 @@ def _whole(parts: str) -> list[tuple[str, list[tuple[str, str]]]]:
 def _marked(before: str, after: str) -> list[tuple[str, list[tuple[str, str]]]]:
     """Each piece of either text with its changes; a piece that is gone is all struck out."""
     old, new = json.loads(before), json.loads(after)
-    return [(name, changes(old.get(name, ""), new.get(name, ""))) for name in dict.fromkeys([*old, *new])]
+    return [(name, word_diff(old.get(name, ""), new.get(name, ""))) for name in dict.fromkeys([*old, *new])]
 
 
 def _text(value: str | float) -> str:

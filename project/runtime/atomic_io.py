@@ -12,7 +12,7 @@ from ..errors import UserError
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A path beside it to write to, which takes its place at the end; where the writing fails, nothing is left."""
     part = path.with_name(f"{path.name}.part")
     try:
@@ -24,18 +24,18 @@ def aside(path: Path) -> Iterator[Path]:
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
     """Write a table."""
-    with aside(path) as part:
+    with atomic_path(path) as part:
         table.to_parquet(part, index=False)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text."""
-    with aside(path) as part:
+    with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
+def atomic_directory(output: Path) -> Iterator[Path]:
     """A folder beside it to write to, which takes its place at the end.
 
     Raises UserError where there is a folder with something in it, or where it cannot be written.

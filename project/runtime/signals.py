@@ -16,7 +16,7 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def heeding(act: Callable[[], None]) -> Iterator[None]:
+def handle_stop_signals(act: Callable[[], None]) -> Iterator[None]:
     """Call `act` where one of the SIGNALS comes, in the main thread alone, as Python allows."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -29,6 +29,6 @@ def heeding(act: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def stop_at_once() -> None:
+def raise_interrupted() -> None:
     """Give up wherever the process is: for what keeps every finished piece of work by itself."""
     raise Interrupted

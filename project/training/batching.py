@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 import torch
 
-from ..config.schema import Trainer
+from ..config.schema import TrainerConfig
 from ..errors import UserError
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """The records that one device reads in one pass, and the weight of their mean loss in the step's."""
 
     rows: Sequence[int]
     weight: float
 
 
-def passes(config: Trainer, devices: int) -> int:
+def accumulation_steps(config: TrainerConfig, devices: int) -> int:
     """How many passes each device takes for one optimizer step of `batch_size` records. Raises UserError."""
     if config.batch_size < devices:
         raise UserError(f"trainer.batch_size={config.batch_size} is less than the {devices} devices; give each "
@@ -25,7 +25,7 @@ def passes(config: Trainer, devices: int) -> int:
     return -(-config.batch_size // (devices * (config.device_batch_size or config.batch_size)))
 
 
-def parts(batch: Sequence[int], count: int) -> list[Part]:
+def split_batch(batch: Sequence[int], count: int) -> list[MicroBatch]:
     """A step's records in `count` parts, whose sizes differ by one at most.
 
     The mean over the parts of weight x mean loss is the mean loss over the step's records. Where there are fewer
@@ -33,19 +33,19 @@ def parts(batch: Sequence[int], count: int) -> list[Part]:
     """
     bounds = [index * len(batch) // count for index in range(count + 1)]
     found = [batch[low:high] for low, high in zip(bounds, bounds[1:], strict=False)]
-    return [Part(rows or batch[-1:], count * len(rows) / len(batch)) for rows in found]
+    return [MicroBatch(rows or batch[-1:], count * len(rows) / len(batch)) for rows in found]
 
 
-def turns(chunks: Sequence[Sequence[int]], rank: int, devices: int) -> list[Part]:
+def shard_eval_batches(chunks: Sequence[Sequence[int]], rank: int, devices: int) -> list[MicroBatch]:
     """The chunks that a rank reads of those that all read together, equally many on each.
 
     Where they do not divide evenly, the first chunk is repeated with weight 0: it is read and not counted.
     """
-    even = [Part(chunk, 1.0) for chunk in chunks] + [Part(chunks[0], 0.0)] * (-len(chunks) % devices)
+    even = [MicroBatch(chunk, 1.0) for chunk in chunks] + [MicroBatch(chunks[0], 0.0)] * (-len(chunks) % devices)
     return even[rank::devices]
 
 
-def summed(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+def all_reduce_sum(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Numbers of any shape added up over all ranks, element by element; a single process has no other."""
     if not torch.distributed.is_initialized():
         return values
@@ -54,7 +54,7 @@ def summed(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     return total.cpu()
 
 
-class Batches:
+class ResumableLoader:
     """Batches that are made when they are asked for: a loader for Lightning, which goes on in mid-epoch.
 
     `make(start)` yields the batches of an epoch from number `start` on. The state counts optimizer steps, not batches:

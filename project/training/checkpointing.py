@@ -16,7 +16,7 @@ from ..runtime.signals import Interrupted
 LAST, BEFORE = "last.ckpt", "before.ckpt"
 
 
-class Checkpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Saves aside, on the disk, then renames; a LAST that is there becomes BEFORE."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -33,11 +33,11 @@ class Checkpoints(TorchCheckpointIO):
         os.replace(aside, path)
 
 
-def newest(folder: Path) -> Path | None:
+def latest_intact_checkpoint(folder: Path) -> Path | None:
     """What a run goes on from: the last checkpoint, else the one before, which is said; None where none is whole."""
     found = [path for path in (folder / LAST, folder / BEFORE) if path.exists()]
     for path in found:
-        if whole(path):
+        if is_intact(path):
             if path.name == BEFORE:
                 print(f"{folder / LAST} is torn or missing; the run goes on from {path.name}, the one before it",
                       file=sys.stderr)
@@ -47,7 +47,7 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
-def whole(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Whether every byte of a checkpoint is as it was written, by the checksums in it."""
     try:
         with zipfile.ZipFile(path) as file:
@@ -56,7 +56,7 @@ def whole(path: Path) -> bool:
         return False
 
 
-class SaveAndStop(Checkpoint):
+class PreemptionCheckpoint(Checkpoint):
     """Saves LAST after every epoch and every `minutes`, and where any rank was asked to stop; then it stops.
 
     Lightning's own handler saves within the signal, wherever each rank happens to be, within a step or a collective:

@@ -21,11 +21,11 @@ from ..data.rows import Rows
 from ..data.target import Target
 from ..llm.factory import ENGINES
 from ..pipeline.pipeline import Pipeline, Trace, compose
-from .batching import Batches, parts, turns
+from .batching import ResumableLoader, shard_eval_batches, split_batch
 from .tokenization import Encoding, by_length, encode, pad
 
 
-class Texts(Dataset):
+class EncodedTexts(Dataset):
     """Encoded texts with their targets and, for training, the candidates for the second view beside the clean one."""
 
     def __init__(self, clean: list[Encoding], targets: list[str | float], target: Target,
@@ -60,7 +60,7 @@ class TextDataModule(L.LightningDataModule):
         self.config = pipeline.config
         self._clean: list[Trace] | None = None
         self._rounds: dict[int, list[Encoding]] = {}
-        self._validation: Texts | None = None
+        self._validation: EncodedTexts | None = None
         self._ahead: dict[int, Future[list[Trace]]] = {}
 
     def setup(self, stage: str) -> None:
@@ -104,7 +104,7 @@ class TextDataModule(L.LightningDataModule):
         config = self.config.perturbation
         return [(epoch + further) % config.rounds for further in range(config.worst)] if config.weight else []
 
-    def train_texts(self, epoch: int) -> Texts:
+    def train_texts(self, epoch: int) -> EncodedTexts:
         """What epoch `epoch` trains on."""
         clean = self.clean_traces()
         rounds = self.rounds_of(epoch)
@@ -112,13 +112,13 @@ class TextDataModule(L.LightningDataModule):
             if round not in self._rounds:
                 ahead = self._ahead.pop(round, None)
                 self._rounds[round] = self._encode(ahead.result() if ahead else self.traces_of_round(round))
-        return Texts(self._clean_encodings, [trace.record.target for trace in clean], self.rows.target,
+        return EncodedTexts(self._clean_encodings, [trace.record.target for trace in clean], self.rows.target,
                      [self._rounds[round] for round in rounds])
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> ResumableLoader:
         """Asked for anew before each epoch; its texts are made when its first batch is."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return Batches(lambda start: self._train_batches(epoch, start), self.steps_per_epoch * self._passes,
+        return ResumableLoader(lambda start: self._train_batches(epoch, start), self.steps_per_epoch * self._passes,
                        self._passes)
 
     def _train_batches(self, epoch: int, start: int) -> Iterator[dict]:
@@ -132,7 +132,7 @@ class TextDataModule(L.LightningDataModule):
         lengths = [sum(len(view["input_ids"]) for view in texts[index]["views"]) for index in range(len(texts))]
         steps = by_length(lengths, self.config.trainer.batch_size, seeded("batches", self.config.seed, epoch))
         # In one pass all devices read neighbours in length.
-        mine = [part for step in steps for part in parts(step, self._passes * self._devices)[self._rank::self._devices]]
+        mine = [part for step in steps for part in split_batch(step, self._passes * self._devices)[self._rank::self._devices]]
         for part in mine[start:]:
             yield {**self._collate([texts[index] for index in part.rows]), "weight": part.weight}
 
@@ -164,24 +164,24 @@ class TextDataModule(L.LightningDataModule):
         cancelled.clear()
         self._ahead.clear()
 
-    def validation_texts(self) -> Texts:
+    def validation_texts(self) -> EncodedTexts:
         """The validation rows under every condition of the panel, clean first; made once."""
         if self._validation is None:
             traces, groups = [], []
             for index, condition in enumerate(validation_conditions(self.config.robustness, self.rows.modalities)):
-                traces += self.pipeline.inferred(self.rows.val, condition)
+                traces += self.pipeline.transform(self.rows.val, condition)
                 groups += [index] * len(self.rows.val)
             targets = [trace.record.target for trace in traces]
-            self._validation = Texts(self._encode(traces), targets, self.rows.target, groups=groups)
+            self._validation = EncodedTexts(self._encode(traces), targets, self.rows.target, groups=groups)
         return self._validation
 
-    def val_dataloader(self) -> Batches:
+    def val_dataloader(self) -> ResumableLoader:
         """This rank's validation texts; `conditions` of a batch tells the panel's conditions apart."""
         texts, trainer = self.validation_texts(), self.config.trainer
         size = 4 * -(-trainer.batch_size // (self._passes * self._devices))
         chunks = [range(start, min(start + size, len(texts))) for start in range(0, len(texts), size)]
-        mine = turns(chunks, self._rank, self._devices)
-        return Batches(lambda _: (self._collate([texts[index] for index in part.rows], counted=bool(part.weight))
+        mine = shard_eval_batches(chunks, self._rank, self._devices)
+        return ResumableLoader(lambda _: (self._collate([texts[index] for index in part.rows], counted=bool(part.weight))
                                   for part in mine), len(mine))
 
     def _encode(self, traces: list[Trace]) -> list[Encoding]:

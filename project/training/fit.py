@@ -13,15 +13,15 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.strategies import FSDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..config.schema import Config, Trainer
+from ..config.schema import Config, TrainerConfig
 from ..errors import UserError
 from ..metrics.scores import SCORES
-from ..runtime.signals import Interrupted, heeding
-from .batching import passes, summed
-from .checkpointing import Checkpoints, SaveAndStop, newest, whole
+from ..runtime.signals import Interrupted, handle_stop_signals
+from .batching import accumulation_steps, all_reduce_sum
+from .checkpointing import AtomicCheckpointIO, PreemptionCheckpoint, is_intact, latest_intact_checkpoint
 
 
-class Patience(EarlyStopping):
+class ResumableEarlyStopping(EarlyStopping):
     """Early stopping that stays stopped: a run that goes on after its last epoch trains no further one."""
 
     def on_train_start(self, trainer, module) -> None:
@@ -42,7 +42,7 @@ def watched(watch: Callable[[int, dict[str, float]], None]) -> Iterator[None]:
         _watchers.remove(watch)
 
 
-class Told(L.Callback):
+class TrainingSummary(L.Callback):
     """What run.json says of a training, over all its breaks: seconds, and the last validation's panel.
 
     Logs val/best_score, the best val/score up to now: what a sweep maximizes, or for an error minimizes.
@@ -94,11 +94,11 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
     best = ModelCheckpoint(checkpoints, filename="best", monitor="val/score", mode=mode,
                            enable_version_counter=False)
     shared = getattr(data, "shared", False)
-    saver = SaveAndStop(checkpoints, config.trainer.checkpoint_minutes, within=shared)
-    told = Told(max if mode == "max" else min)
+    saver = PreemptionCheckpoint(checkpoints, config.trainer.checkpoint_minutes, within=shared)
+    told = TrainingSummary(max if mode == "max" else min)
     callbacks = [
         told,
-        Patience("val/score", mode=mode, patience=config.trainer.patience),
+        ResumableEarlyStopping("val/score", mode=mode, patience=config.trainer.patience),
         RichProgressBar(),
         *([LearningRateMonitor("step")] if logger else []),
         best,
@@ -107,7 +107,7 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
     trainer = L.Trainer(
         max_epochs=config.trainer.epochs, accelerator=config.trainer.accelerator, devices=config.trainer.devices,
         num_nodes=config.trainer.nodes, strategy=_strategy(config, module), precision=config.trainer.precision,
-        gradient_clip_val=config.trainer.clip, callbacks=callbacks, plugins=[Checkpoints()], logger=logger or False,
+        gradient_clip_val=config.trainer.clip, callbacks=callbacks, plugins=[AtomicCheckpointIO()], logger=logger or False,
         default_root_dir=folder, reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0, log_every_n_steps=1,
         enable_model_summary=False, use_distributed_sampler=False,
     )
@@ -116,7 +116,7 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
     if trainer.world_size > 1 and not shared:
         raise UserError(f"method={config.method} trains on one device; give trainer.devices=1 trainer.nodes=1")
     if shared:
-        trainer.accumulate_grad_batches = passes(config.trainer, trainer.world_size)
+        trainer.accumulate_grad_batches = accumulation_steps(config.trainer, trainer.world_size)
     _say(config, trainer)
 
     def stop() -> None:
@@ -126,8 +126,8 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
     # FSDP divides the weights of what it trains in place.
     trained = copy.deepcopy(module) if isinstance(trainer.strategy, FSDPStrategy) else module
     try:
-        with heeding(stop):
-            trainer.fit(trained, data, ckpt_path=newest(checkpoints), weights_only=True)
+        with handle_stop_signals(stop):
+            trainer.fit(trained, data, ckpt_path=latest_intact_checkpoint(checkpoints), weights_only=True)
     except BaseException as error:
         goes_on = f"{folder} goes on from its last checkpoint with the same command"
         if saver.asked:  # whatever gave way: generation, or a collective that another rank has left
@@ -136,11 +136,11 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
             raise KeyboardInterrupt(goes_on) from error
         raise
     counts = torch.tensor([trained.forward_samples, getattr(trained, "scoring_samples", 0)])
-    samples, scored = summed(counts, trainer.strategy.root_device).tolist()
+    samples, scored = all_reduce_sum(counts, trainer.strategy.root_device).tolist()
     scoring = {"scoring": round(trained.scoring_seconds, 1)} if scored else {}
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()  # what comes after is the first rank's alone
-    if not whole(Path(best.best_model_path)):
+    if not is_intact(Path(best.best_model_path)):
         raise UserError(f"{best.best_model_path} is torn; delete {folder} to train anew")
     module.load_state_dict(torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"],
                            strict=False)
@@ -153,7 +153,7 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
     }
 
 
-def device_of(trainer: Trainer) -> str:
+def device_of(trainer: TrainerConfig) -> str:
     """Where a trained model answers: the GPU, if there is one and the configuration does not want the processor."""
     return "cuda" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "cpu"
 

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch.nn.functional import pad
 
-from ..config.schema import Ascent
+from ..config.schema import FreeLBConfig
 
 
 def freelb(model: torch.nn.Module, view: dict[str, torch.Tensor], loss_of: Callable[[torch.Tensor], torch.Tensor],
-           config: Ascent) -> torch.Tensor:
+           config: FreeLBConfig) -> torch.Tensor:
     """The mean loss over the points of an ascent from a random displacement of the view's embeddings.
 
     Zhu et al. 2020, "FreeLB: Enhanced Adversarial Training for Natural Language Understanding", arXiv 1909.11764,
@@ -22,22 +22,22 @@ def freelb(model: torch.nn.Module, view: dict[str, torch.Tensor], loss_of: Calla
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     embedding, mask = model.get_input_embeddings(), view["attention_mask"]
-    delta = start(mask, embedding.embedding_dim, config.radius)
+    delta = initial_perturbation(mask, embedding.embedding_dim, config.radius)
     dropout = int(torch.randint(2**31, ()))
     earlier = 0.0
     for step in range(config.steps):
         torch.manual_seed(dropout)
         delta.requires_grad_()
-        with displaced(embedding, delta):
+        with perturbed_embeddings(embedding, delta):
             loss = loss_of(model(**view).logits) / config.steps
         if step < config.steps - 1:
             slope, *gradients = torch.autograd.grad(loss, [delta, *weights])
-            earlier = earlier + linear(loss, gradients, weights)
-            delta = climbed(delta, slope * mask.unsqueeze(-1), config)
+            earlier = earlier + gradient_surrogate(loss, gradients, weights)
+            delta = ascent_step(delta, slope * mask.unsqueeze(-1), config)
     return earlier + loss
 
 
-def start(mask: torch.Tensor, width: int, radius: float) -> torch.Tensor:
+def initial_perturbation(mask: torch.Tensor, width: int, radius: float) -> torch.Tensor:
     """A random displacement, shape (rows, tokens, width): uniform, scaled so that each row lies in its ball.
 
     Padding is not moved, and a row's scale goes by its own tokens: the paper's U(-radius, radius) / sqrt(elements).
@@ -47,7 +47,7 @@ def start(mask: torch.Tensor, width: int, radius: float) -> torch.Tensor:
     return torch.empty(*mask.shape, width, device=mask.device).uniform_(-radius, radius) * within / elements.sqrt()
 
 
-def climbed(delta: torch.Tensor, slope: torch.Tensor, config: Ascent) -> torch.Tensor:
+def ascent_step(delta: torch.Tensor, slope: torch.Tensor, config: FreeLBConfig) -> torch.Tensor:
     """The displacement after a move along the normalised gradient, brought back to the ball; both row by row.
 
     `delta` and `slope`, the gradient at it, have the shape of the embeddings: (rows, tokens, width).
@@ -61,7 +61,7 @@ def norm(displacement: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(displacement, dim=(1, 2), keepdim=True)
 
 
-def linear(loss: torch.Tensor, gradients: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> torch.Tensor:
+def gradient_surrogate(loss: torch.Tensor, gradients: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> torch.Tensor:
     """A number, shape (), with the value of the loss and these gradients of the weights, without the loss's graph.
 
     So what one backward pass found reaches the optimizer with the next one, in whatever way the trainer makes it.
@@ -71,7 +71,7 @@ def linear(loss: torch.Tensor, gradients: Sequence[torch.Tensor], weights: Seque
 
 
 @contextmanager
-def displaced(embedding: torch.nn.Module, delta: torch.Tensor) -> Iterator[None]:
+def perturbed_embeddings(embedding: torch.nn.Module, delta: torch.Tensor) -> Iterator[None]:
     """Within it, the embedding layer's output is moved by `delta`, shape (rows, tokens, width).
 
     The model still gets token ids, from which positions and Longformer's global attention follow; Longformer also

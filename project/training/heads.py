@@ -8,7 +8,7 @@ from ..data.target import Target
 from ..errors import UserError
 
 
-def width(target: Target, head: str) -> int:
+def num_logits(target: Target, head: str) -> int:
     """How many logits a head has: one a class, one a threshold between ordered classes, or one for a number.
 
     Raises UserError for an ordinal head on classes without an order.
@@ -37,7 +37,7 @@ def loss(logits: torch.Tensor, labels: torch.Tensor, target: Target, head: str, 
     return cross_entropy(logits, labels.long(), reduction=reduction)
 
 
-def disagreement(first: torch.Tensor, second: torch.Tensor, target: Target, head: str) -> torch.Tensor:
+def symmetric_kl(first: torch.Tensor, second: torch.Tensor, target: Target, head: str) -> torch.Tensor:
     """How far the predictions from two views of the same rows are apart, the mean of the rows; logits (rows, width).
 
     Half the sum of both Kullback-Leibler divergences, as in R-Drop (Liang et al. 2021, arXiv 2106.14448). That sum is

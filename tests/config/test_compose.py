@@ -9,20 +9,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from project.config import compose as module
-from project.config.compose import CONF, GROUPS, from_dict, load_config, require, run_config, to_dict, to_yaml
+from project.config.compose import CONF, GROUPS, check_complete, from_dict, load_config, run_config, to_dict, to_yaml
 from project.config.constraints import BOUNDS
-from project.config.run_identity import differences, flat, run_folder
+from project.config.run_identity import differences, flatten_keys, run_folder
 from project.config.schema import (
     KINDS,
-    Alignment,
+    AlignmentConfig,
     Config,
-    EmojiData,
-    Experts,
-    LlamaCpp,
-    Robustness,
-    TableData,
-    Trainer,
-    Transformer,
+    EmojiConfig,
+    ExpertsConfig,
+    LlamaCppConfig,
+    RobustnessConfig,
+    TableConfig,
+    TextTransformerConfig,
+    TrainerConfig,
 )
 from project.errors import UserError
 
@@ -93,8 +93,8 @@ def mistake(args: list[str], root: Path = CONF) -> str:
 def test_the_configuration_is_made_of_dataclasses(root):
     config = load_config([], root)
     assert isinstance(config, Config)
-    assert isinstance(config.data, EmojiData)
-    assert isinstance(config.llm, LlamaCpp)
+    assert isinstance(config.data, EmojiConfig)
+    assert isinstance(config.llm, LlamaCppConfig)
     assert config.llm.model == "small"
     assert config.store.path == "there"
     assert config.trainer.lr == 0.001
@@ -135,9 +135,9 @@ def test_the_order_of_arguments_does_not_matter_and_the_last_of_one_key_wins(roo
 
 def test_values_for_another_option_of_a_union_are_dropped(root):
     config = load_config(["experiment=demo", "data=table", "llm=small"], root)
-    assert isinstance(config.data, TableData)
+    assert isinstance(config.data, TableConfig)
     assert config.data.split.max_train is None
-    assert config.llm.context == LlamaCpp.context
+    assert config.llm.context == LlamaCppConfig.context
     assert config.trainer.epochs == 8
 
 
@@ -195,7 +195,7 @@ def test_dashes_before_a_key_are_optional(args, root):
     ],
 )
 def test_a_value_is_read_as_its_fields_type(arg, key, value):
-    assert flat(to_dict(load_config([arg])))[key] == value
+    assert flatten_keys(to_dict(load_config([arg])))[key] == value
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -220,7 +220,7 @@ VALUES = st.one_of(
 def test_every_value_round_trips_through_the_command_line(pair):
     key, value = pair
     again = from_dict(to_dict(BASE), args=[f"{key}={value}"])
-    assert flat(to_dict(again))[key] == value
+    assert flatten_keys(to_dict(again))[key] == value
 
 
 @settings(max_examples=40)
@@ -376,9 +376,9 @@ def test_every_bound_is_of_a_key_that_exists():
 def test_what_must_be_given_is_asked_for_by_require_alone():
     config = load_config(["data=table"])
     with pytest.raises(UserError) as caught:
-        require(config)
+        check_complete(config)
     assert str(caught.value) == "data.path is not set; give data.path=...\ndata.target is not set; give data.target=..."
-    require(load_config(["data=table", "data.path=rows.csv", "data.target=label"]))
+    check_complete(load_config(["data=table", "data.path=rows.csv", "data.target=label"]))
 
 
 @pytest.mark.parametrize("change", [{"sed": 1}, {"data": {"kind": "emoji", "path": "x"}}, {"llm": None}, {"seed": "x"}])
@@ -474,8 +474,8 @@ def test_every_option_of_the_project_loads_and_says_what_it_is(path):
 
 def test_the_default_options_say_what_the_schema_says():
     config = load_config(["alignment=default", "perturbation=none"])
-    assert (config.experts, config.alignment, config.model) == (Experts(), Alignment(), Transformer())
-    assert (config.trainer, config.robustness) == (Trainer(), Robustness())
+    assert (config.experts, config.alignment, config.model) == (ExpertsConfig(), AlignmentConfig(), TextTransformerConfig())
+    assert (config.trainer, config.robustness) == (TrainerConfig(), RobustnessConfig())
 
 
 @pytest.mark.parametrize(

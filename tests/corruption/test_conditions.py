@@ -3,7 +3,7 @@
 import pytest
 
 from project.config.compose import load_config
-from project.config.schema import Robustness
+from project.config.schema import RobustnessConfig
 from project.corruption import conditions
 from project.corruption.natural import NATURAL
 from project.data.record import MODALITIES
@@ -11,7 +11,7 @@ from project.errors import UserError
 
 
 def named(**values):
-    return list(map(str, conditions.test_conditions(Robustness(**values))))
+    return list(map(str, conditions.evaluation_conditions(RobustnessConfig(**values))))
 
 
 def test_the_names_of_a_small_evaluation():
@@ -37,7 +37,7 @@ def test_pairs_are_missing_too_where_they_are_asked_for():
 
 @pytest.mark.parametrize(("orders", "count"), [(None, 5), (0, 0), (2, 2), (9, 5)])
 def test_so_many_orders_besides_the_usual_one(orders, count):
-    found = [condition.order for condition in conditions.test_conditions(Robustness(orders=orders))
+    found = [condition.order for condition in conditions.evaluation_conditions(RobustnessConfig(orders=orders))
              if condition.kind == "order"]
     assert len(found) == len(set(found)) == count
     assert MODALITIES not in found
@@ -48,18 +48,18 @@ def test_nothing_but_clean_where_nothing_is_asked_for():
 
 
 def test_realistic_damage_is_tested_where_it_is_asked_for_and_the_data_have_the_modality():
-    config = Robustness(levels=[], missing="none", orders=0, natural=["stale", "blur"], natural_levels=[0.3, 1])
-    found = conditions.test_conditions(config)
+    config = RobustnessConfig(levels=[], missing="none", orders=0, natural=["stale", "blur"], natural_levels=[0.3, 1])
+    found = conditions.evaluation_conditions(config)
     assert list(map(str, found)) == ["clean", "natural(stale, 0.3)", "natural(stale, 1)", "natural(blur, 0.3)",
                                      "natural(blur, 1)"]
     assert [(condition.modality, condition.seed) for condition in found[1:]] == 2 * [("table", 1)] + 2 * [("image", 1)]
-    assert list(map(str, conditions.test_conditions(config, ("text", "table")))) == [
+    assert list(map(str, conditions.evaluation_conditions(config, ("text", "table")))) == [
         "clean", "natural(stale, 0.3)", "natural(stale, 1)"]
 
 
 def test_the_shipped_configuration_tests_every_realistic_damage():
     assert load_config(["robustness=natural"]).robustness.natural == list(NATURAL)
-    assert load_config([]).robustness == Robustness()
+    assert load_config([]).robustness == RobustnessConfig()
 
 
 def test_an_unknown_realistic_damage_is_one_line():
@@ -74,7 +74,7 @@ def test_every_name_stands_for_one_condition():
 
 
 def test_the_modality_in_one_word():
-    words = {str(condition): condition.modality for condition in conditions.test_conditions(Robustness())}
+    words = {str(condition): condition.modality for condition in conditions.evaluation_conditions(RobustnessConfig())}
     assert words["clean"] == words["order(table, text, image)"] == "none"
     assert words["noisy(text, 0.1)"] == words["missing(text)"] == "text"
     assert words["noisy(all, 0.1)"] == "all"
@@ -82,9 +82,9 @@ def test_the_modality_in_one_word():
 
 
 def test_the_validation_panel_uses_another_seed():
-    config = Robustness(val_levels=[0.2, 0.4])
+    config = RobustnessConfig(val_levels=[0.2, 0.4])
     panel = conditions.validation_conditions(config)
     assert list(map(str, panel)) == ["clean", "noisy(all, 0.2)", "noisy(all, 0.4)"]
     assert {condition.seed for condition in panel[1:]} == {config.val_seed}
-    used = {condition.seed for condition in conditions.test_conditions(config) if condition.kind == "noisy"}
+    used = {condition.seed for condition in conditions.evaluation_conditions(config) if condition.kind == "noisy"}
     assert used == {config.seed} and config.val_seed not in used

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from project.config.schema import Robustness
+from project.config.schema import RobustnessConfig
 from project.corruption import conditions
 from project.corruption.conditions import CLEAN, Condition, noisy
 from project.data.images import pixels
@@ -139,9 +139,9 @@ def test_records_and_seeds_draw_apart():
 
 
 def test_the_validation_draws_are_not_the_test_draws():
-    config = Robustness()
+    config = RobustnessConfig()
     panel = conditions.validation_conditions(config)
-    test = next(condition for condition in conditions.test_conditions(config)
+    test = next(condition for condition in conditions.evaluation_conditions(config)
                 if condition.modality == "all" and condition.level == panel[1].level)
     assert str(panel[1]) == str(test) == "noisy(all, 0.5)"
     for name in MODALITIES:

@@ -258,7 +258,7 @@ def test_stale_cells_without_training_rows_are_an_error():
 
 def test_the_pipeline_takes_stale_cells_from_its_training_rows(pipeline_of, records):
     pipeline = pipeline_of("method=plain")
-    trace, = pipeline.inferred(records[5:6], natural("stale", 1.0, 1))
+    trace, = pipeline.transform(records[5:6], natural("stale", 1.0, 1))
     others = {record.table["weight"] for record in records[:3]}
     assert trace.corrupted.table["weight"] in others and trace.record.table["weight"] == "930"
     assert trace.corrupted.table["weight"] in dict(trace.described)["table"]

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from project.config.schema import TableData
-from project.data.column_inference import as_targets, inferred, number, roles, task_of
+from project.config.schema import TableConfig
+from project.data.column_inference import as_targets, column_roles, infer_columns, number, task_of
 from project.data.sources.table import read_table
 
 ADS = pd.DataFrame({
@@ -25,28 +25,28 @@ def ads(tmp_path):
     for name in ("0.png", "1.PNG"):
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     ADS.to_csv(tmp_path / "ads.csv", index=False)
-    return TableData(path=str(tmp_path / "ads.csv"), target="sold", group="seller")
+    return TableConfig(path=str(tmp_path / "ads.csv"), target="sold", group="seller")
 
 
 def test_each_column_gets_the_role_that_it_looks_like(ads):
-    found = inferred(ads)
+    found = infer_columns(ads)
     assert (found.image, found.text, found.table) == ("photo", ["text"], ["city", "price", "year", "paid"])
     assert (found.target, found.group, found.id) == ("sold", "seller", None)
 
 
 def test_the_rows_are_those_of_the_inferred_columns(ads, tmp_path):
     ADS.drop(index=3).to_csv(tmp_path / "ads.csv", index=False)  # without the row whose image is missing
-    assert read_table(ads) == read_table(inferred(ads))
+    assert read_table(ads) == read_table(infer_columns(ads))
 
 
 def test_a_configuration_that_names_a_column_stays_as_it_is(ads):
     ads.table = ["price"]
-    assert inferred(ads) is ads
+    assert infer_columns(ads) is ads
 
 
 def test_a_parquet_is_inferred_as_the_csv_is(ads, tmp_path):
     ADS.assign(price=[5, 12.5, None, 7]).to_parquet(tmp_path / "ads.parquet")
-    other = inferred(TableData(path=str(tmp_path / "ads.parquet"), target="sold", group="seller"))
+    other = infer_columns(TableConfig(path=str(tmp_path / "ads.parquet"), target="sold", group="seller"))
     assert (other.image, other.text, other.table) == ("photo", ["text"], ["city", "price", "year", "paid"])
 
 
@@ -55,16 +55,16 @@ def test_a_parquet_is_inferred_as_the_csv_is(ads, tmp_path):
                                                 ("idle", False)])
 def test_whole_numbers_name_a_row_only_by_their_columns_name(tmp_path, name, left_out):
     pd.DataFrame({name: [3, 1, 2], "n": [1, 1, 2], "y": list("aba")}).to_csv(tmp_path / "t.csv", index=False)
-    table = inferred(TableData(path=str(tmp_path / "t.csv"), target="y")).table
+    table = infer_columns(TableConfig(path=str(tmp_path / "t.csv"), target="y")).table
     assert table == (["n"] if left_out else [name, "n"])
 
 
 def test_web_addresses_and_what_never_changes_are_left_out(tmp_path):
     pd.DataFrame({"url": ["https://a.b/c", "https://a.b/c", "http://d.e/f"], "same": [1, 1, 1], "some": [1, 1, None],
                   "n": [1, 1, 2], "y": list("aba")}).to_csv(tmp_path / "t.csv", index=False)
-    config = TableData(path=str(tmp_path / "t.csv"), target="y")
-    assert inferred(config).table == ["some", "n"]
-    assert "web addresses" in roles(config) and "always the same" in roles(config)
+    config = TableConfig(path=str(tmp_path / "t.csv"), target="y")
+    assert infer_columns(config).table == ["some", "n"]
+    assert "web addresses" in column_roles(config) and "always the same" in column_roles(config)
 
 
 def test_images_outside_the_folder_are_no_images(tmp_path):
@@ -74,18 +74,18 @@ def test_images_outside_the_folder_are_no_images(tmp_path):
         Image.new("RGB", (4, 4)).save(tmp_path / f"{index}.png")
     pd.DataFrame({"p": ["../0.png", "../1.png"], "q": [f"{tmp_path}/0.png"] * 2, "y": list("ab")}).to_csv(
         inside / "t.csv", index=False)
-    assert inferred(TableData(path=str(inside / "t.csv"), target="y")).image is None
+    assert infer_columns(TableConfig(path=str(inside / "t.csv"), target="y")).image is None
 
 
 def test_nested_values_get_no_role(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"n": {"a": 1}, "m": 2, "y": "a"}\n{"n": 1, "m": 3, "y": "b"}\n')
-    config = TableData(path=str(tmp_path / "t.jsonl"), target="y")
-    assert inferred(config).table == ["m"]
-    assert "holds lists or objects" in roles(config)
+    config = TableConfig(path=str(tmp_path / "t.jsonl"), target="y")
+    assert infer_columns(config).table == ["m"]
+    assert "holds lists or objects" in column_roles(config)
 
 
 def test_roles_tell_each_column_in_a_line(ads):
-    lines = {line.split("  ")[0]: line for line in roles(ads).splitlines()}
+    lines = {line.split("  ")[0]: line for line in column_roles(ads).splitlines()}
     assert list(lines) == ["column", *ADS.columns]
     assert "not used: names the row" in lines["ad_id"] and "whole number" in lines["ad_id"]
     assert "image file" in lines["photo"] and "25%" in lines["photo"] and "0.png" in lines["photo"]
@@ -97,13 +97,13 @@ def test_roles_tell_each_column_in_a_line(ads):
 
 def test_roles_of_named_columns_are_those_that_were_named(ads):
     ads.text = ["city"]
-    lines = {line.split("  ")[0]: line for line in roles(ads).splitlines()}
+    lines = {line.split("  ")[0]: line for line in column_roles(ads).splitlines()}
     assert " text " in lines["city"] and "not used " in lines["text"]
 
 
 def test_an_example_is_short_and_cannot_steer_a_terminal(tmp_path):
     pd.DataFrame({"t": ["\x1b[2J" + "a long text " * 20, "b c d"], "y": list("ab")}).to_csv(tmp_path / "t.csv")
-    told = roles(TableData(path=str(tmp_path / "t.csv"), target="y"))
+    told = column_roles(TableConfig(path=str(tmp_path / "t.csv"), target="y"))
     assert "\x1b" not in told and max(map(len, told.splitlines())) < 120
 
 

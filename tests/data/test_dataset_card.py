@@ -5,11 +5,11 @@ import hashlib
 import pandas as pd
 import pytest
 
-from project.config.schema import EmojiData, Split, TableData
-from project.data.dataset_card import SHOWN, card, facts
+from project.config.schema import EmojiConfig, SplitConfig, TableConfig
+from project.data.dataset_card import SHOWN, dataset_card, facts
 from project.data.near_duplicates import near_copies
 from project.data.record import Record
-from project.data.rows import Rows, select
+from project.data.rows import Rows, select_rows
 from project.data.target import Target
 
 
@@ -33,13 +33,13 @@ def table(tmp_path):
                           "kind": ["big | <b>bad", "small"] * 20,
                           "owner": [f"PERSON{index // 2}" for index in range(40)]})
     frame.to_csv(tmp_path / "ads.csv", index=False)
-    return TableData(name="ads", path=str(tmp_path / "ads.csv"), question="Which kind?", text=["body"],
-                     table=["price"], target="kind", group="owner", split=Split(seed=3, max_test=2))
+    return TableConfig(name="ads", path=str(tmp_path / "ads.csv"), question="Which kind?", text=["body"],
+                     table=["price"], target="kind", group="owner", split=SplitConfig(seed=3, max_test=2))
 
 
 def written(config):
-    split = select(config)
-    return card(split, config, near_copies(split))
+    split = select_rows(config)
+    return dataset_card(split, config, near_copies(split))
 
 
 def test_the_card_names_the_file_by_its_digest_and_never_its_folder(table):
@@ -67,7 +67,7 @@ def test_the_source_of_a_known_data_set_and_its_terms_are_told(monkeypatch):
     for name, value in (("TITLE", "Emoji, drawn"), ("SOURCE", "packages"), ("TERMS", "CC BY-SA")):
         monkeypatch.setattr(emoji, name, value, raising=False)
     split = rows(["x", "y"])
-    text = card(split, EmojiData(name="emoji", question="Which?"), near_copies(split))
+    text = dataset_card(split, EmojiConfig(name="emoji", question="Which?"), near_copies(split))
     assert text.startswith("# Emoji, drawn\n\n- Source: packages\n- Terms: CC BY-SA\n- Target: a class. Which?")
 
 
@@ -97,7 +97,7 @@ def test_a_number_is_told_by_its_quantiles():
     assert lines(split, "Quantiles")[1][1:] == ("-",) * 7
     prices = rows([0.00123456, 12.345678, 1234567.8], target)
     assert lines(prices, "Quantiles")[0][::4] == ("train", "12.35") and lines(prices, "Quantiles")[0][-1] == "1,234,568"
-    text = card(split, TableData(name="n", question="How much?"), near_copies(split))
+    text = dataset_card(split, TableConfig(name="n", question="How much?"), near_copies(split))
     assert "a number, learned in its logarithm. How much?" in text
 
 

@@ -8,30 +8,30 @@ from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from project.data.images import ZippedImage, digest, each, pictures, pixels
+from project.data.images import ZippedImage, digest, map_pictures, pictures, pixels
 
 shapes = array_shapes(min_dims=2, max_dims=2, max_side=6).map(lambda shape: (*shape, 3))
 
 
 @given(arrays(np.uint8, shapes))
 def test_unchanged_pixels_come_back_as_they_were(values):
-    assert np.array_equal(pixels(each(lambda same: same, Image.fromarray(values))), values)
+    assert np.array_equal(pixels(map_pictures(lambda same: same, Image.fromarray(values))), values)
 
 
 def test_pixels_out_of_range_are_clipped_and_the_rest_is_rounded():
     wanted = np.array([[[-1.0, 2.0, 0.5]], [[0.0019, 0.0021, 1.0]]])
-    found = each(lambda values: wanted, Image.new("RGB", (1, 2)))
+    found = map_pictures(lambda values: wanted, Image.new("RGB", (1, 2)))
     assert np.asarray(found).tolist() == [[[0, 255, 128]], [[0, 1, 255]]]
 
 
 def test_a_change_leaves_the_picture_itself_alone():
     picture = Image.new("RGB", (2, 2), "red")
-    each(lambda values: 0 * values, picture)
+    map_pictures(lambda values: 0 * values, picture)
     assert picture.getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_several_pictures_are_changed_one_by_one_and_a_ready_description_not_at_all():
-    white, words = each(lambda values: values + 1, (Image.new("RGB", (1, 1)), "It shows a cat."))
+    white, words = map_pictures(lambda values: values + 1, (Image.new("RGB", (1, 1)), "It shows a cat."))
     assert pixels(white).tolist() == [[[255, 255, 255]]] and words == "It shows a cat."
     assert pictures((white, words)) == (white, words) and pictures(words) == (words,)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.config.schema import Split
+from project.config.schema import SplitConfig
 from project.data.record import Record
 from project.data.splits import SPLITS, split_records
 from project.errors import UserError
@@ -18,12 +18,12 @@ ANCHORS = [Record(id=f"anchor-{row}", group=f"anchor-{row}", text="t") for row i
 records = st.dictionaries(st.text(max_size=5), st.sampled_from("abcdefgh"), max_size=40).map(
     lambda groups: [Record(id=name, group=group, text="t") for name, group in groups.items()]
 )
-splits = st.integers(0, 1000).map(lambda seed: Split(seed=seed))
+splits = st.integers(0, 1000).map(lambda seed: SplitConfig(seed=seed))
 caps = st.integers(1, 100)
 
 
 def places(chosen):
-    """Split name by record id."""
+    """SplitConfig name by record id."""
     return {record.id: name for name, rows in chosen.items() for record in rows}
 
 
@@ -87,7 +87,7 @@ def test_a_row_is_in_the_split_that_its_source_names(split, name):
 
 
 def test_the_place_of_a_row_is_fixed_for_ever():
-    chosen = split_records(ANCHORS, Split())
+    chosen = split_records(ANCHORS, SplitConfig())
     assert {name: len(rows) for name, rows in chosen.items()} == {"train": 131, "val": 26, "test": 43}
     assert {name: rows[0].id for name, rows in chosen.items()} == {
         "train": "anchor-12",
@@ -97,12 +97,12 @@ def test_the_place_of_a_row_is_fixed_for_ever():
 
 
 def test_another_seed_gives_other_splits():
-    assert places(split_records(ANCHORS, Split(seed=0))) != places(split_records(ANCHORS, Split(seed=1)))
+    assert places(split_records(ANCHORS, SplitConfig(seed=0))) != places(split_records(ANCHORS, SplitConfig(seed=1)))
 
 
 def test_the_shares_are_about_those_asked_for():
     rows = [Record(id=str(row), group=str(row), text="t") for row in range(4000)]
-    chosen = split_records(rows, Split(val=0.1, test=0.3))
+    chosen = split_records(rows, SplitConfig(val=0.1, test=0.3))
     assert len(chosen["val"]) / 4000 == pytest.approx(0.1, abs=0.03)
     assert len(chosen["test"]) / 4000 == pytest.approx(0.3, abs=0.03)
 
@@ -110,12 +110,12 @@ def test_the_shares_are_about_those_asked_for():
 @pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (0.9, 0.3), (-0.1, 0.3), (0.3, -0.1)])
 def test_shares_that_leave_nothing_to_train_on_are_refused(val, test):
     with pytest.raises(UserError, match="data.split"):
-        split_records(ANCHORS, Split(val=val, test=test))
+        split_records(ANCHORS, SplitConfig(val=val, test=test))
 
 
 @pytest.mark.parametrize("rows", [[], ANCHORS[:1]])
 def test_a_split_may_be_left_without_rows(rows):
-    assert sum(map(len, split_records(rows, Split()).values())) == len(rows)
+    assert sum(map(len, split_records(rows, SplitConfig()).values())) == len(rows)
 
 
 @given(caps, st.sampled_from([None, 5, 60]))
@@ -131,5 +131,5 @@ def test_no_more_is_held_than_twice_what_is_kept(cap, limit):
             yield record
 
     most = []
-    split_records(passing(), Split(max_train=cap, max_val=cap, max_test=cap), limit)
+    split_records(passing(), SplitConfig(max_train=cap, max_val=cap, max_test=cap), limit)
     assert max(most) <= len(SPLITS) * (2 * cap + 1000) + 1

@@ -13,12 +13,12 @@ from project.config.run_identity import run_folder
 from project.data.target import Target
 from project.evaluation.attack import attack
 from project.evaluation.evaluate_run import attackable
-from project.evaluation.run_loading import load_runs, of_experiment
+from project.evaluation.run_loading import experiment_runs, load_runs
 from project.evaluation.tracking import summary
 from project.experiments import run_training as train
 from project.llm import factory as engines
 from project.methods.base import Prediction
-from project.pipeline.alignment import joined
+from project.pipeline.alignment import join_parts
 from project.report.page import build_report, compare_all
 from tests.conftest import CLASSES, data_of
 
@@ -33,8 +33,8 @@ class Counter:
         self.enough, self.seen = enough, []
 
     def read(self, traces):
-        found = np.array([joined(trace.parts).split().count("x") for trace in traces])
-        self.seen += [joined(trace.parts) for trace in traces]
+        found = np.array([join_parts(trace.parts).split().count("x") for trace in traces])
+        self.seen += [join_parts(trace.parts) for trace in traces]
         first = np.clip(0.9 - 0.2 * found, 0.05, 1) if self.enough else np.full(len(found), 0.9)
         answers = [CLASSES[0] if not self.enough or count < self.enough else CLASSES[1] for count in found]
         return Prediction(answers, np.stack([first, 1 - first, 0 * first], 1), list(traces))
@@ -51,7 +51,7 @@ def attacked(pipeline_of, scripted, records):
     def run(reply, reader=None, draws=4, rows=records, folder=None, **overrides):
         scripted.reply = reply
         pipeline, reader = pipeline_of("method=plain", folder=folder), reader or Counter()
-        clean = reader.read(pipeline.inferred(rows))
+        clean = reader.read(pipeline.transform(rows))
         return *attack(reader, clean, pipeline, TARGET, draws), clean.traces
 
     return run
@@ -61,7 +61,7 @@ def test_the_first_faithful_draw_that_changes_the_answer_is_taken(attacked, scri
     # Three pieces a row: one mark in each changes the answer, as soon as there is one.
     found, told, clean = attacked(marked([0, 1, 2, 3]))
     assert found.answers == [CLASSES[1]] * len(records)
-    assert all(joined(trace.parts).split().count("x") == 3 for trace in found.traces)
+    assert all(join_parts(trace.parts).split().count("x") == 3 for trace in found.traces)
     assert {request.round for request in scripted.asked} == {0, 1}  # and no draw after it
     assert told["requests"] == 2 * sum(len(trace.parts) for trace in clean)
     assert told["reads"] == len(records) and told["unfaithful"] == pytest.approx(0.5)  # draw 0 changed nothing
@@ -69,7 +69,7 @@ def test_the_first_faithful_draw_that_changes_the_answer_is_taken(attacked, scri
 
 def test_else_the_draw_that_leaves_the_answer_least_probable(attacked, records):
     found, told, _ = attacked(marked([1, 3, 2, 0]), reader=Counter(enough=99), draws=4)
-    assert all(joined(trace.parts).split().count("x") == 9 for trace in found.traces)
+    assert all(join_parts(trace.parts).split().count("x") == 9 for trace in found.traces)
     assert found.answers == [CLASSES[0]] * len(records) and told["success_rate"] == 0
 
 
@@ -162,7 +162,7 @@ def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted, tmp_pat
     texts = pd.read_parquet(folder / "texts.parquet").query("split == 'test'").set_index("record")
     read = {name: texts["read"][texts["condition"] == name] for name in ("clean", "attack")}
     assert len(read["attack"]) == len(read["clean"]) and (read["attack"].str.count(" blue red green") > 0).any()
-    comparisons = compare_all(load_runs(of_experiment(folder.parent.parent)), 50)
+    comparisons = compare_all(load_runs(experiment_runs(folder.parent.parent)), 50)
     page = build_report(comparisons, tmp_path / "report", "attacked", 50).read_text()
     assert "rewritten against the method" in page and "2 rewritings" in page
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from project.errors import UserError
 from project.evaluation.comparison import compare
-from project.evaluation.curves import area, breakdown, corruption_error, curves, effective
+from project.evaluation.curves import area, breakdown, corruption_error, curves, effective_robustness_of
 from project.evaluation.primary_endpoint import endpoint, holm
 from project.evaluation.run_loading import Run, by_name
 from project.metrics.bootstrap import p_value
@@ -113,9 +113,9 @@ def test_curves_by_hand():
     assert area(comparison, "plain", text).value == pytest.approx((0.5 * 0.7 + 0.4 * 0.5) / 0.9)
     assert breakdown(comparison, "plain", text, 0.2).value == pytest.approx(0.4)
     assert breakdown(comparison, "ours", all, 0.1).value == math.inf
-    gain = effective(comparison, "plain", text, "fusion")
+    gain = effective_robustness_of(comparison, "plain", text, "fusion")
     assert gain.value == pytest.approx(area(comparison, "plain", text).value - 1 + 0.2)
-    assert effective(comparison, "fusion", all, "fusion").value == 0
+    assert effective_robustness_of(comparison, "fusion", all, "fusion").value == 0
     # Errors on text 0.1 + 0.2 over 0.4 + 0.6, on all none.
     assert corruption_error(comparison, "ours", "plain").value == pytest.approx(0.3 / 2)
     same = corruption_error(comparison, "plain", "plain")

@@ -8,11 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.config.schema import Robustness
-from project.corruption.conditions import test_conditions as conditions_of_the_test
+from project.config.schema import RobustnessConfig
+from project.corruption.conditions import evaluation_conditions as conditions_of_the_test
 from project.corruption.natural import NATURAL
 from project.data.target import Target
-from project.evaluation.results import COLUMNS, by_presence, conditions_of, results_table, seen, value_table
+from project.evaluation.results import (
+    COLUMNS,
+    by_presence,
+    conditions_of,
+    results_table,
+    training_exposure,
+    value_table,
+)
 from project.evaluation.tracking import summary
 
 CLASSES = ["x", "y", "z"]
@@ -21,7 +28,7 @@ CLASSES = ["x", "y", "z"]
 def planted(weakness="noisy(table", rows=30, targets=CLASSES, **natural):
     """Predictions of a model that is always right, and always wrong under conditions that begin with `weakness`."""
     found = []
-    for condition in conditions_of_the_test(Robustness(levels=[0.1, 0.5], missing="single", **natural)):
+    for condition in conditions_of_the_test(RobustnessConfig(levels=[0.1, 0.5], missing="single", **natural)):
         for index in range(rows):
             target = targets[index % len(targets)]
             wrong = str(condition).startswith(weakness)
@@ -163,7 +170,7 @@ def test_conditions_come_in_reading_order():
     ],
 )
 def test_what_training_has_seen(perturbation, kind, modality, expected):
-    assert seen(perturbation, kind, modality) == expected
+    assert training_exposure(perturbation, kind, modality) == expected
 
 
 @pytest.mark.parametrize(("corruption", "by_rules", "by_instructions"), [
@@ -173,7 +180,7 @@ def test_what_training_has_seen(perturbation, kind, modality, expected):
 def test_what_training_has_seen_of_realistic_damage(corruption, by_rules, by_instructions):
     expected = {"none": "unseen", "paraphrase": "unseen", "rules": by_rules, "instructions": by_instructions}
     modality = NATURAL[corruption].modality
-    assert {name: seen(name, "natural", modality, corruption) for name in expected} == expected
+    assert {name: training_exposure(name, "natural", modality, corruption) for name in expected} == expected
 
 
 def test_a_planted_weakness_to_one_realistic_damage_is_found_and_nothing_else():
@@ -233,7 +240,7 @@ def test_the_summary_names_every_kind_of_condition():
 def numbers(rows=40):
     """Predictions of prices that are right but for a factor of e under noise, in 20 groups."""
     found = []
-    for condition in conditions_of_the_test(Robustness(levels=[0.5], missing="none", orders=0), ("text", "table")):
+    for condition in conditions_of_the_test(RobustnessConfig(levels=[0.5], missing="none", orders=0), ("text", "table")):
         for index in range(rows):
             target = float(10 + index)
             prediction = target * np.e if condition.kind == "noisy" else target * np.exp(0.5)

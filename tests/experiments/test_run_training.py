@@ -17,7 +17,7 @@ from project.config.compose import load_config, run_config
 from project.config.run_identity import run_folder
 from project.errors import UserError
 from project.evaluation import evaluate_run as evaluate
-from project.evaluation.run_loading import of_experiment
+from project.evaluation.run_loading import experiment_runs
 from project.experiments import run_training as train
 from project.llm import factory as engines
 from project.training.datamodule import TextDataModule
@@ -238,7 +238,7 @@ def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_
     assert main(["evaluate", f"run={folder}", "llm=openai", "llm.model=owner/other", "llm.base_url=http://x"]) == 0
     other = folder.parent.with_name(f"{folder.parent.name}@owner-other") / folder.name
     assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert scripted.asked and len(of_experiment(folder.parent.parent)) == 2
+    assert scripted.asked and len(experiment_runs(folder.parent.parent)) == 2
     results = pd.read_parquet(other / "results.parquet")
     assert set(results["method"]) == {other.parent.name} and run_config(other).llm.model == "owner/other"
     before, after = (pd.read_parquet(where / "predictions.parquet") for where in (folder, other))
@@ -248,7 +248,7 @@ def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_
     assert main(["evaluate", f"run={other}"]) == 0
     pd.testing.assert_frame_equal(after, pd.read_parquet(other / "predictions.parquet"))
     assert main(["evaluate", f"run={folder}", "llm=smollm2"]) == 0 and scripted.asked == []
-    assert len(of_experiment(folder.parent.parent)) == 2
+    assert len(experiment_runs(folder.parent.parent)) == 2
 
 
 def test_the_cost_is_of_training_and_evaluation_wherever_that_is_made(tiny_args, scripted, tmp_path, monkeypatch):

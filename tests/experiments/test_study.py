@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from project.cli.main import main
 from project.config.compose import load_config, to_yaml
 from project.config.run_identity import run_folder
-from project.config.schema import Split
-from project.data.column_inference import inferred
+from project.config.schema import SplitConfig
+from project.data.column_inference import infer_columns
 from project.data.record import Record
 from project.data.splits import split_of
 from project.errors import UserError
@@ -95,7 +95,7 @@ def pretended(monkeypatch):
         def wait(self, timeout):
             trial = "evaluate=false" in self.arguments
             config = load_config([argument for argument in self.arguments[1:] if argument != "evaluate=false"])
-            config.data = inferred(config.data)
+            config.data = infer_columns(config.data)
             self.asked.append(f"{'trial ' if trial else ''}{config.name} {config.seed}")
             if code := self.before(config):
                 self.out.write("Traceback\nValueError: it broke\nwandb: done\n")
@@ -324,7 +324,7 @@ def test_the_shipped_studies_name_what_there_is(path):
 @given(folds=st.integers(2, 12), groups=st.lists(st.text(max_size=5), min_size=1, max_size=30, unique=True))
 def test_over_the_folds_each_group_is_tested_once(folds, groups):
     for group in groups:
-        splits = [split_of(Record("r", group, None, "t", None, "a"), Split(test=1 / folds, fold=fold, val=0.1))
+        splits = [split_of(Record("r", group, None, "t", None, "a"), SplitConfig(test=1 / folds, fold=fold, val=0.1))
                   for fold in range(folds)]
         assert splits.count("test") == 1 and (folds == 2 or "train" in splits)
 

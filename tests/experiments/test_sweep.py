@@ -167,7 +167,7 @@ parameters:
     stopped = 0
     for _ in range(3):
         trial = study.ask()
-        said = sweep.make(read_sweep(path, arguments), study, trial, tmp_path / "outputs" / "sweeps" / "mine")
+        said = sweep.run_trial(read_sweep(path, arguments), study, trial, tmp_path / "outputs" / "sweeps" / "mine")
         stopped += said == "stopped early"
         if said == "stopped early":
             assert len(study.trials[trial.number].intermediate_values) < 3
@@ -287,7 +287,7 @@ def test_an_objective_must_go_the_way_of_its_score(written, fast, tmp_path):
     read = read_sweep(written(SMALL.replace("maximize", "minimize")), [*fast, "method=plain"])
     folder = tmp_path / "outputs" / "sweeps" / "mine"
     study = sweep.open_study(read, folder)
-    said = sweep.make(read, study, sweep.next_trial(study, folder, 1), folder)
+    said = sweep.run_trial(read, study, sweep.next_trial(study, folder, 1), folder)
     assert "metric.goal: accuracy is better when it is higher; write maximize" in said
     with pytest.raises(UserError, match="better when it is lower"):
         read_sweep(written(SMALL.replace("val/best_score", "val/drop_ratio")))

@@ -38,7 +38,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from project.config.schema import Experts
+from project.config.schema import ExpertsConfig
 from project.errors import UserError
 from project.experts import captioner
 from project.experts.captioner import caption_images, captioner_name
@@ -153,7 +153,7 @@ def folder_of(tmp_path_factory):
 
 
 def experts(folder, **values):
-    return Experts(**{"captioner": folder, "dtype": "float32", "device_map": "cpu", "caption_tokens": 8} | values)
+    return ExpertsConfig(**{"captioner": folder, "dtype": "float32", "device_map": "cpu", "caption_tokens": 8} | values)
 
 
 def pictures():
@@ -202,7 +202,7 @@ def test_a_model_that_takes_no_prompt_says_so(folder_of):
 
 @every_model
 def test_half_precision_works_as_it_is_the_default(build, folder_of):
-    config = experts(folder_of(build), prompt=PROMPTS[build], dtype=Experts().dtype)
+    config = experts(folder_of(build), prompt=PROMPTS[build], dtype=ExpertsConfig().dtype)
     assert len(set(caption_images(pictures(), config))) > 1
 
 

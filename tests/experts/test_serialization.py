@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project.config.schema import Experts
+from project.config.schema import ExpertsConfig
 from project.experts.serialization import describe_table
 
 PET = {"kind": "cat", "age": 3, "fee": None, "name": "Мурка"}
@@ -16,7 +16,7 @@ TABLES = st.dictionaries(st.text(min_size=1), CELLS)
 
 
 def said(table, form, missing="skip"):
-    return describe_table(table, Experts(table=form, missing_cells=missing))
+    return describe_table(table, ExpertsConfig(table=form, missing_cells=missing))
 
 
 def in_lines(value):

@@ -17,7 +17,7 @@ import project
 from project.cli.main import main
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
-from project.config.schema import EmojiData, TableData
+from project.config.schema import EmojiConfig, TableConfig
 from project.data.inference_inputs import input_columns, record_of
 from project.data.record import MODALITIES, Record
 from project.data.rows import Rows
@@ -267,7 +267,7 @@ def test_a_cell_is_worded_as_it_would_be_among_the_training_rows(column, cells, 
         frame.to_csv(tmp_path / "rows.csv", index=False)
         return [(record.table or {}).get("cell") for record in read_table(config)]
 
-    config = TableData(path=str(tmp_path / "rows.csv"), text=["text"], table=["cell"], target="target")
+    config = TableConfig(path=str(tmp_path / "rows.csv"), text=["text"], table=["cell"], target="target")
     told = read(column)
     columns = input_columns(config, None)
     found = [(record_of({"cell": cell, "text": "t"}, columns, 1, tmp_path).table or {}).get("cell")
@@ -345,7 +345,7 @@ def test_the_package_is_light_until_a_run_is_loaded():
 
 def test_other_data_sets_take_the_columns_of_their_records(records, tmp_path):
     """Whatever source made the records, a row of their own columns makes the same record again."""
-    columns = input_columns(EmojiData(), Rows(records, [], [], Target("class", "Tool", CLASSES), MODALITIES))
+    columns = input_columns(EmojiConfig(), Rows(records, [], [], Target("class", "Tool", CLASSES), MODALITIES))
     assert columns.names == ["image", "text", "material", "weight"]
     for record in records:
         again = record_of({"image": record.image, "text": record.text, **record.table}, columns, 1, tmp_path)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from project.config.compose import load_config
 from project.errors import UserError
-from project.llm.client import REDRAW_TEMPERATURE, Cancelled, LanguageModel, Question, canonical, parsed
+from project.llm.client import REDRAW_TEMPERATURE, Cancelled, GenerationTask, LanguageModel, canonical, extract_json
 from project.llm.factory import open_llm
 from project.llm.protocol import IMAGE, Completion, Request
 from project.llm.store.store import Store
@@ -29,7 +29,7 @@ def judge(text, finish):
 def question(content, stage="summary", **values):
     settings = {"temperature": 0.0, "max_tokens": 40} | values
     request = Request(stage, (("system", "Be brief."), ("user", content)), **settings)
-    return Question(request, judge, f"fallback of {content}")
+    return GenerationTask(request, judge, f"fallback of {content}")
 
 
 def content_of(request):
@@ -81,7 +81,7 @@ def test_repeats_of_another_stage_are_one_request_too(model, scripted):
 
 def test_all_misses_of_a_batch_reach_the_engine_in_one_go_with_equal_prefixes_together(model, scripted):
     def with_system(system, content):
-        return Question(Request("summary", (("system", system), ("user", content)), 0.0, 40), judge, "")
+        return GenerationTask(Request("summary", (("system", system), ("user", content)), 0.0, 40), judge, "")
 
     model.ask([with_system("B", "xx"), with_system("A", "y"), with_system("B", "x"), with_system("A", "yyy")], 1)
     batch, = scripted.batches
@@ -294,12 +294,12 @@ def test_cancelling_ends_the_waiting_for_other_shards(tmp_path, scripted):
     ('{"a": 1} and {"b": 2}', {"a": 1}), ('see {this}: {"a": 1}', {"a": 1}), ('{"a": "x\ny"}', {"a": "x\ny"}),
 ])
 def test_the_json_object_of_a_completion(text, value):
-    assert parsed(text) == value
+    assert extract_json(text) == value
 
 
 @given(st.text())
 def test_any_text_can_be_searched_for_json(text):
-    assert parsed(text) is None or isinstance(parsed(text), dict)
+    assert extract_json(text) is None or isinstance(extract_json(text), dict)
 
 
 json_objects = st.dictionaries(st.text(), st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=4))
@@ -307,7 +307,7 @@ json_objects = st.dictionaries(st.text(), st.recursive(st.none() | st.text() | s
 
 @given(json_objects)
 def test_what_was_written_as_json_is_read_again_and_has_one_canonical_form(value):
-    assert parsed(f"Here: {json.dumps(value)} Done.") == value
+    assert extract_json(f"Here: {json.dumps(value)} Done.") == value
     assert canonical(value) == canonical(dict(reversed(value.items())))
     assert json.loads(canonical(value)) == value
 
@@ -315,5 +315,5 @@ def test_what_was_written_as_json_is_read_again_and_has_one_canonical_form(value
 def test_a_plan_holds_no_pixels(tmp_path, scripted):
     dry = LanguageModel("m", Store(tmp_path), lambda: scripted, dry=True)
     shown = Request("multimodal", (("user", IMAGE),), 0.0, 8, images=("a",), pixels=(np.zeros((2, 2, 3), np.uint8),))
-    dry.ask([Question(shown, lambda out, end: (), "")], 2)
+    dry.ask([GenerationTask(shown, lambda out, end: (), "")], 2)
     assert [(request.images, request.pixels) for request in dry.planned.values()] == [(("a",), ())]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from project.llm.protocol import IMAGE, Completion, Request
-from project.llm.store.maintenance import distinct, verify
+from project.llm.store.maintenance import iter_unique_rows, verify
 from project.llm.store.store import Store
 
 RED, BLUE = (np.full((2, 3, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
@@ -49,7 +49,7 @@ def test_a_stored_request_keeps_the_digests_and_verifies(tmp_path):
     with Store(tmp_path) as store:
         store.put(request_of(images=("r",), pixels=(RED,)), "m", Completion("red", "stop", 1, 1, 1.0))
         store.put(request_of(), "m", Completion("none", "stop", 1, 1, 1.0))
-    prompts = [json.loads(row.prompt) for row in distinct(tmp_path)]
+    prompts = [json.loads(row.prompt) for row in iter_unique_rows(tmp_path)]
     assert [prompt.get("images") for prompt in prompts] == [["r"], None]
     assert not any("pixels" in prompt for prompt in prompts) and verify(tmp_path, 60) == ([], [])
     assert Store(tmp_path).get(request_of(images=("r",)).key("m")).completion == "red"

@@ -31,7 +31,7 @@ def trained(args):
 def network_of(args):
     config = load_config([*args, *SMALL])
     rows = read_rows(config.data)
-    inputs = fusion._inputs(config, rows, fusion.columns_of(rows.train))
+    inputs = fusion._inputs(config, rows, fusion.fit_columns(rows.train))
     return fusion.network(config, rows, inputs), inputs, rows
 
 

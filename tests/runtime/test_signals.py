@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from project.cli import main as command
-from project.runtime.signals import EXIT_CODE, SIGNALS, heeding
+from project.runtime.signals import EXIT_CODE, SIGNALS, handle_stop_signals
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -21,7 +21,7 @@ def test_a_verb_that_is_asked_to_stop_leaves_with_the_code_for_going_on(number, 
 
 def test_handlers_are_put_back():
     before = [signal.getsignal(number) for number in SIGNALS]
-    with heeding(print):
+    with handle_stop_signals(print):
         assert [signal.getsignal(number) for number in SIGNALS] != before
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
@@ -30,7 +30,7 @@ def test_another_thread_leaves_signals_alone():
     before, seen = signal.getsignal(signal.SIGUSR1), []
 
     def inside():
-        with heeding(print):
+        with handle_stop_signals(print):
             seen.append(signal.getsignal(signal.SIGUSR1))
 
     thread = threading.Thread(target=inside)

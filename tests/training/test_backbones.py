@@ -27,12 +27,12 @@ from transformers import (
 
 from project.cli.main import main
 from project.config.compose import load_config
-from project.config.schema import Ascent, Transformer
+from project.config.schema import FreeLBConfig, TextTransformerConfig
 from project.data.target import Target
 from project.training import heads as head
-from project.training.freelb import displaced, freelb
-from project.training.module import base_model, load_tokenizer, with_lora
-from project.training.tokenization import encode, pad, shared
+from project.training.freelb import freelb, perturbed_embeddings
+from project.training.module import base_model, load_tokenizer, lora_classifier
+from project.training.tokenization import encode, pad, share_tokens
 
 TEXTS = ["красный велосипед с корзиной и звонком, почти новый", "синяя лампа для чтения, работает от сети",
          "зелёное пальто из шерсти, размер средний", "a red bicycle with a basket and a bell, almost new",
@@ -168,25 +168,25 @@ def test_freelb_moves_the_embeddings_of_every_backbone(name, encoder_of):
     """Also where texts are padded, and where the model lengthens its input itself."""
     config = load_config([f"model={name}", f"model.encoder={encoder_of(name)}"]).model
     target = Target("class", KINDS[0], tuple(KINDS))
-    model, tokenizer = with_lora(base_model(config, target, seed=0), config), load_tokenizer(config)
+    model, tokenizer = lora_classifier(base_model(config, target, seed=0), config), load_tokenizer(config)
     view = pad(encode([(TEXTS[0], TEXTS[4]), (TEXTS[2][:9],)], tokenizer, 48), tokenizer)
     embedding, mask = model.get_input_embeddings(), view["attention_mask"]
     delta = torch.randn(*mask.shape, embedding.embedding_dim)
     with torch.no_grad():
         clean = model(**view).logits
         for where, moves in ((mask, True), (1 - mask, False)):
-            with displaced(embedding, delta * where.unsqueeze(-1)):
+            with perturbed_embeddings(embedding, delta * where.unsqueeze(-1)):
                 moved = model(**view).logits
             assert torch.allclose(moved, clean, atol=1e-5) != moves
     labels = torch.tensor([0, 1])
-    freelb(model.train(), view, lambda logits: head.loss(logits, labels, target, "class"), Ascent()).backward()
+    freelb(model.train(), view, lambda logits: head.loss(logits, labels, target, "class"), FreeLBConfig()).backward()
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
 @every_backbone
 def test_pieces_are_cut_at_the_same_place_whatever_the_script(name, encoder_of):
-    tokenizer = load_tokenizer(Transformer(encoder=str(encoder_of(name))))
-    text = shared((TEXTS[0], TEXTS[4]), tokenizer, 24)
+    tokenizer = load_tokenizer(TextTransformerConfig(encoder=str(encoder_of(name))))
+    text = share_tokens((TEXTS[0], TEXTS[4]), tokenizer, 24)
     first, second = (next(size for size in range(len(whole), 0, -1) if whole[:size] in text)
                      for whole in (TEXTS[0], TEXTS[4]))
     assert text == f"{TEXTS[0][:first].rstrip()} {TEXTS[4][:second]}" and 0 < first < len(TEXTS[0])

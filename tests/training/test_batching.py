@@ -4,16 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project.config.schema import Trainer
+from project.config.schema import TrainerConfig
 from project.errors import UserError
-from project.training.batching import Batches, parts, passes, turns
+from project.training.batching import ResumableLoader, accumulation_steps, shard_eval_batches, split_batch
 
 batches = st.lists(st.integers(0, 999), min_size=1, max_size=40)
 
 
 @given(batches, st.integers(1, 12))
 def test_the_parts_hold_each_record_once_and_their_weighted_means_average_to_the_mean(batch, count):
-    found = parts(batch, count)
+    found = split_batch(batch, count)
     assert [row for part in found if part.weight for row in part.rows] == batch
     means = [part.weight * sum(part.rows) / len(part.rows) for part in found]
     assert sum(means) / count == pytest.approx(sum(batch) / len(batch))
@@ -23,21 +23,21 @@ def test_the_parts_hold_each_record_once_and_their_weighted_means_average_to_the
 
 @given(st.integers(1, 64), st.integers(1, 16), st.none() | st.integers(1, 64))
 def test_no_part_is_larger_than_a_device_may_read(size, devices, most):
-    config = Trainer(batch_size=max(size, devices), device_batch_size=most)
-    found = parts(range(config.batch_size), devices * passes(config, devices))
+    config = TrainerConfig(batch_size=max(size, devices), device_batch_size=most)
+    found = split_batch(range(config.batch_size), devices * accumulation_steps(config, devices))
     assert max(len(part.rows) for part in found) <= (most or config.batch_size)
-    assert most or passes(config, devices) == 1
+    assert most or accumulation_steps(config, devices) == 1
 
 
 def test_more_devices_than_records_in_a_step_are_refused():
     with pytest.raises(UserError, match="trainer.batch_size=4 is less than the 8 devices"):
-        passes(Trainer(batch_size=4), 8)
+        accumulation_steps(TrainerConfig(batch_size=4), 8)
 
 
 @given(st.integers(1, 20), st.integers(1, 6))
 def test_all_ranks_read_equally_many_chunks_and_count_each_once(count, devices):
     chunks = [[index] for index in range(count)]
-    found = [turns(chunks, rank, devices) for rank in range(devices)]
+    found = [shard_eval_batches(chunks, rank, devices) for rank in range(devices)]
     assert len({len(mine) for mine in found}) == 1
     assert sorted(part.rows for mine in found for part in mine if part.weight) == chunks
 
@@ -45,7 +45,7 @@ def test_all_ranks_read_equally_many_chunks_and_count_each_once(count, devices):
 class TestBatches:
     @staticmethod
     def made(passes=1):
-        return Batches(lambda start: iter([{"number": number} for number in range(start, 12)]), 12, passes)
+        return ResumableLoader(lambda start: iter([{"number": number} for number in range(start, 12)]), 12, passes)
 
     def test_they_go_on_where_the_state_was_taken(self):
         first, second = self.made(), self.made()

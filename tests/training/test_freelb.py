@@ -6,8 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertForSequenceClassification
 
-from project.config.schema import Ascent
-from project.training.freelb import climbed, displaced, freelb, linear, norm, start
+from project.config.schema import FreeLBConfig
+from project.training.freelb import (
+    ascent_step,
+    freelb,
+    gradient_surrogate,
+    initial_perturbation,
+    norm,
+    perturbed_embeddings,
+)
 
 LABELS = torch.tensor([0, 1, 2])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
@@ -38,35 +45,35 @@ def gradients_of(model):
 @given(st.floats(0.01, 5), st.floats(0, 5), st.integers(0, 99))
 def test_the_displacement_stays_in_its_ball_and_off_the_padding(radius, step_size, seed):
     torch.manual_seed(seed)
-    delta = start(MASK, WIDTH, radius)
+    delta = initial_perturbation(MASK, WIDTH, radius)
     assert (norm(delta) > 0).all() and (norm(delta) <= radius * (1 + 1e-5)).all()
     for _ in range(4):
         slope = torch.randn(delta.shape) * MASK.unsqueeze(-1)
-        delta = climbed(delta, slope, Ascent(step_size=step_size, radius=radius))
+        delta = ascent_step(delta, slope, FreeLBConfig(step_size=step_size, radius=radius))
         assert (norm(delta) <= radius * (1 + 1e-5)).all()
         assert (delta[MASK == 0] == 0).all()
 
 
 def test_a_move_has_the_length_of_its_step_along_the_gradient_row_by_row():
     slope = torch.randn(2, 5, WIDTH) * torch.tensor([1.0, 1e-6]).view(2, 1, 1)
-    moved = climbed(torch.zeros(2, 5, WIDTH), slope, Ascent(step_size=0.25, radius=9.0))
+    moved = ascent_step(torch.zeros(2, 5, WIDTH), slope, FreeLBConfig(step_size=0.25, radius=9.0))
     torch.testing.assert_close(norm(moved).flatten(), torch.full((2,), 0.25))
     assert torch.nn.functional.cosine_similarity(moved.flatten(1), slope.flatten(1)).min() > 0.999
-    still = climbed(torch.ones(1, 5, WIDTH), torch.zeros(1, 5, WIDTH), Ascent(step_size=0.25, radius=1e9))
+    still = ascent_step(torch.ones(1, 5, WIDTH), torch.zeros(1, 5, WIDTH), FreeLBConfig(step_size=0.25, radius=1e9))
     assert torch.equal(still, torch.ones(1, 5, WIDTH))
 
 
 def test_the_ascent_raises_the_loss():
     model, losses = model_of(), []
     freelb(model, view(), lambda logits: losses.append(loss_of(logits)) or losses[-1],
-           Ascent(steps=6, step_size=0.5, radius=3.0))
+           FreeLBConfig(steps=6, step_size=0.5, radius=3.0))
     values = [loss.item() for loss in losses]
     assert values == sorted(values) and values[-1] > values[0] + 0.01
 
 
 def test_the_weights_learn_from_every_point_with_one_backward_pass_a_point():
     """The reference holds every point's graph and goes back through all of them at the end."""
-    config = Ascent(steps=3, step_size=0.3, radius=1.0)
+    config = FreeLBConfig(steps=3, step_size=0.3, radius=1.0)
     model, texts, points = model_of(), view(), []
     embedding = model.get_input_embeddings()
     forward = embedding.register_forward_hook(lambda layer, args, found: points.append(found))
@@ -77,13 +84,13 @@ def test_the_weights_learn_from_every_point_with_one_backward_pass_a_point():
     found = gradients_of(model)
     model.zero_grad()
     torch.manual_seed(5)
-    delta, losses = start(MASK, WIDTH, config.radius), []
+    delta, losses = initial_perturbation(MASK, WIDTH, config.radius), []
     for _ in range(config.steps):
         delta.requires_grad_()
-        with displaced(embedding, delta):
+        with perturbed_embeddings(embedding, delta):
             losses.append(loss_of(model(**texts).logits))
         slope, = torch.autograd.grad(losses[-1], delta, retain_graph=True)
-        delta = climbed(delta, slope * MASK.unsqueeze(-1), config)
+        delta = ascent_step(delta, slope * MASK.unsqueeze(-1), config)
     expected = sum(losses) / len(losses)
     expected.backward()
     assert len(points) == config.steps
@@ -93,14 +100,14 @@ def test_the_weights_learn_from_every_point_with_one_backward_pass_a_point():
 
 def test_without_room_to_move_it_is_the_loss_of_the_clean_text():
     model, texts = model_of(), view()
-    still = freelb(model, texts, loss_of, Ascent(steps=2, step_size=0.1, radius=0.0))
+    still = freelb(model, texts, loss_of, FreeLBConfig(steps=2, step_size=0.1, radius=0.0))
     torch.testing.assert_close(still.detach(), loss_of(model(**texts).logits).detach())
 
 
 def test_all_points_share_one_dropout_mask():
     model, losses = model_of(dropout=0.5), []
     freelb(model, view(), lambda logits: losses.append(loss_of(logits)) or losses[-1],
-           Ascent(steps=3, step_size=0.0, radius=0.0))
+           FreeLBConfig(steps=3, step_size=0.0, radius=0.0))
     assert losses[0] == losses[1] == losses[2]
     assert loss_of(model(**view()).logits) != losses[0]
 
@@ -108,7 +115,7 @@ def test_all_points_share_one_dropout_mask():
 def test_the_embedding_layer_is_left_as_it_was():
     model, texts = model_of(), view()
     before = model(**texts).logits
-    with pytest.raises(RuntimeError), displaced(model.get_input_embeddings(), torch.ones(*MASK.shape, WIDTH)):
+    with pytest.raises(RuntimeError), perturbed_embeddings(model.get_input_embeddings(), torch.ones(*MASK.shape, WIDTH)):
         assert not torch.equal(model(**texts).logits, before)
         raise RuntimeError
     assert torch.equal(model(**texts).logits, before)
@@ -117,7 +124,7 @@ def test_the_embedding_layer_is_left_as_it_was():
 def test_a_linear_stand_in_has_the_value_and_the_gradients_it_was_given():
     weights = [torch.randn(3, requires_grad=True), torch.randn(2, 2, requires_grad=True)]
     given = [torch.randn(3), torch.randn(2, 2)]
-    stand_in = linear(torch.tensor(0.7), given, weights)
+    stand_in = gradient_surrogate(torch.tensor(0.7), given, weights)
     assert stand_in == torch.tensor(0.7)
     for weight, gradient, expected in zip(weights, torch.autograd.grad(stand_in, weights), given, strict=True):
         assert gradient.shape == weight.shape and torch.equal(gradient, expected)

@@ -18,8 +18,8 @@ LOG = Target("number", 5.0, log=True, low=1.0, high=1000.0, mean=2.0, scale=1.0)
 
 
 def test_the_width_is_a_logit_a_class_a_threshold_or_one_number():
-    assert [head.width(CLASSES, "class"), head.width(ORDERED, "class"), head.width(ORDERED, "ordinal"),
-            head.width(NUMBER, "class")] == [3, 4, 3, 1]
+    assert [head.num_logits(CLASSES, "class"), head.num_logits(ORDERED, "class"), head.num_logits(ORDERED, "ordinal"),
+            head.num_logits(NUMBER, "class")] == [3, 4, 3, 1]
 
 
 HEADS = [(CLASSES, "class"), (ORDERED, "class"), (ORDERED, "ordinal"), (NUMBER, "class")]
@@ -27,7 +27,7 @@ HEADS = [(CLASSES, "class"), (ORDERED, "class"), (ORDERED, "ordinal"), (NUMBER, 
 
 @pytest.mark.parametrize(("target", "kind"), HEADS)
 def test_the_losses_of_the_rows_have_the_batchs_loss_as_their_mean(target, kind):
-    logits, labels = torch.randn(6, head.width(target, kind)), torch.tensor([0, 1, 2, 0, 1, 2])
+    logits, labels = torch.randn(6, head.num_logits(target, kind)), torch.tensor([0, 1, 2, 0, 1, 2])
     each = head.loss(logits, labels, target, kind, each=True)
     assert each.shape == (6,)
     torch.testing.assert_close(each.mean(), head.loss(logits, labels, target, kind))
@@ -35,25 +35,25 @@ def test_the_losses_of_the_rows_have_the_batchs_loss_as_their_mean(target, kind)
 
 @pytest.mark.parametrize(("target", "kind"), HEADS)
 def test_disagreement_is_symmetric_positive_and_0_between_equal_predictions(target, kind):
-    first, second = torch.randn(2, 5, head.width(target, kind))
-    apart = head.disagreement(first, second, target, kind)
-    assert apart > 0 and head.disagreement(first, first, target, kind) == 0
-    torch.testing.assert_close(apart, head.disagreement(second, first, target, kind))
+    first, second = torch.randn(2, 5, head.num_logits(target, kind))
+    apart = head.symmetric_kl(first, second, target, kind)
+    assert apart > 0 and head.symmetric_kl(first, first, target, kind) == 0
+    torch.testing.assert_close(apart, head.symmetric_kl(second, first, target, kind))
 
 
 def test_disagreement_of_classes_is_half_of_both_divergences():
     first, second = torch.randn(2, 5, 3)
     p, q = (torch.distributions.Categorical(logits=logits) for logits in (first, second))
     both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
-    torch.testing.assert_close(head.disagreement(first, second, CLASSES, "class"), both.mean() / 2)
+    torch.testing.assert_close(head.symmetric_kl(first, second, CLASSES, "class"), both.mean() / 2)
     p, q = (torch.distributions.Bernoulli(logits=logits) for logits in (first, second))
     both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
-    torch.testing.assert_close(head.disagreement(first, second, ORDERED, "ordinal"), both.mean() / 2)
+    torch.testing.assert_close(head.symmetric_kl(first, second, ORDERED, "ordinal"), both.mean() / 2)
 
 
 def test_an_ordinal_head_on_classes_without_order_is_one_line():
     with pytest.raises(UserError, match="data.task=ordinal"):
-        head.width(CLASSES, "ordinal")
+        head.num_logits(CLASSES, "ordinal")
 
 
 @given(arrays(np.float32, (5, 3), elements=st.floats(-20, 20, width=32)))

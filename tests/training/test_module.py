@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from project.config.compose import load_config
-from project.config.schema import Lora, Transformer
+from project.config.schema import AdapterConfig, TextTransformerConfig
 from project.data.target import Target
 from project.errors import UserError
 from project.training import heads as head
@@ -83,7 +83,7 @@ class TestWorst:
         return views
 
     def test_each_row_gets_the_text_with_the_highest_loss_cut_to_the_longest_that_was_chosen(self, measured):
-        picked = measured.worst(self.candidates(), torch.zeros(3).long())
+        picked = measured.select_hardest_view(self.candidates(), torch.zeros(3).long())
         assert picked["input_ids"].tolist() == [[9, 9, 0, 0], [8, 8, 8, 0], [9, 9, 9, 9]]
         assert picked["attention_mask"].sum(1).tolist() == [2, 3, 4]
 
@@ -100,7 +100,7 @@ class TestWorst:
     def test_the_weights_without_dropout_decide_and_dropout_is_active_again(self, module):
         views = batch(4, 2)["views"]
         labels = torch.zeros(4).long()
-        choices = [module.worst(views, labels)["input_ids"].tolist() for _ in range(10)]
+        choices = [module.select_hardest_view(views, labels)["input_ids"].tolist() for _ in range(10)]
         assert all(choice == choices[0] for choice in choices)
         assert all(part.training for part in module.modules())
         module.eval()
@@ -109,7 +109,7 @@ class TestWorst:
 
     def test_one_candidate_costs_nothing(self, module):
         view, = batch(4, 1)["views"]
-        assert module.worst([view], torch.zeros(4).long()) is view and module.scoring_samples == 0
+        assert module.select_hardest_view([view], torch.zeros(4).long()) is view and module.scoring_samples == 0
 
 
 def test_consistency_adds_the_weighted_disagreement_of_the_views(module):
@@ -118,7 +118,7 @@ def test_consistency_adds_the_weighted_disagreement_of_the_views(module):
     both = batch(4, 2)
     without = module.training_step(both, 0)
     module.config.perturbation.consistency = 3.0
-    apart = head.disagreement(*(module(view) for view in both["views"]), module.target, "class")
+    apart = head.symmetric_kl(*(module(view) for view in both["views"]), module.target, "class")
     assert apart > 0 and torch.allclose(module.training_step(both, 0), without + 3 * apart, atol=1e-6)
     same = {"views": both["views"][:1] * 2, "labels": both["labels"]}
     with_it = module.training_step(same, 0)
@@ -161,19 +161,19 @@ def test_an_unknown_encoder_is_one_line():
     with pytest.raises(UserError, match="there is no such folder"):
         encoder_path("./no/such/folder")
     with pytest.raises(UserError, match="owner/none cannot be loaded"):
-        load_tokenizer(Transformer(encoder="owner/none"))
+        load_tokenizer(TextTransformerConfig(encoder="owner/none"))
 
 
 def test_lora_targets_that_fit_no_layer_are_one_line(tiny_args, tiny_encoder):
     config = load_config([*tiny_args, "method=plain"])
-    config.model = Transformer(encoder=str(tiny_encoder), lora=Lora(targets=["nothing"]))
+    config.model = TextTransformerConfig(encoder=str(tiny_encoder), lora=AdapterConfig(targets=["nothing"]))
     with pytest.raises(UserError, match="model.lora.targets"):
         RobustModule(config, Target("class", "a", ("a", "b")), total_steps=1)
 
 
 def test_what_a_checkpoint_lacks_is_drawn_from_the_seed_alone(tiny_encoder):
     def drawn(seed):
-        model = base_model(Transformer(encoder=str(tiny_encoder)), Target("class", "a", ("a", "b")), seed)
+        model = base_model(TextTransformerConfig(encoder=str(tiny_encoder)), Target("class", "a", ("a", "b")), seed)
         return model.classifier.weight
 
     torch.manual_seed(5)
@@ -183,6 +183,6 @@ def test_what_a_checkpoint_lacks_is_drawn_from_the_seed_alone(tiny_encoder):
 
 
 def test_the_packaged_encoder_reads_a_text():
-    tokenizer = load_tokenizer(Transformer())
-    model = base_model(Transformer(), Target("class", "a", ("a", "b")), seed=0)
+    tokenizer = load_tokenizer(TextTransformerConfig())
+    model = base_model(TextTransformerConfig(), Target("class", "a", ("a", "b")), seed=0)
     assert model(**tokenizer("an owl", return_tensors="pt")).logits.shape == (1, 2)

@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.config.schema import Transformer
+from project.config.schema import TextTransformerConfig
 from project.training.module import load_tokenizer
-from project.training.tokenization import by_length, encode, pad, shared
+from project.training.tokenization import by_length, encode, pad, share_tokens
 
-TOKENIZER = load_tokenizer(Transformer())
+TOKENIZER = load_tokenizer(TextTransformerConfig())
 WORDS = st.lists(st.sampled_from("owl bird wise night feathers a the 12 ü 鸟".split()), max_size=40).map(" ".join)
 
 
@@ -22,12 +22,12 @@ def test_no_text_is_longer_than_the_model_reads(pieces, max_tokens):
 @settings(max_examples=50)
 @given(st.lists(WORDS.filter(bool), min_size=2, max_size=4))
 def test_what_is_cut_off_does_not_depend_on_the_order(pieces):
-    forth, back = shared(pieces, TOKENIZER, 24), shared(pieces[::-1], TOKENIZER, 24)
+    forth, back = share_tokens(pieces, TOKENIZER, 24), share_tokens(pieces[::-1], TOKENIZER, 24)
     assert sorted(forth.split()) == sorted(back.split())
 
 
 def test_a_long_piece_does_not_crowd_out_a_short_one():
-    assert shared(["owl " * 100, "bird"], TOKENIZER, 22).split()[-1] == "bird"
+    assert share_tokens(["owl " * 100, "bird"], TOKENIZER, 22).split()[-1] == "bird"
 
 
 def test_padding_is_to_the_longest_text_of_the_batch():

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ...config.schema import AirbnbData
-from ...errors import UserError, meant
+from ...config.schema import AirbnbConfig
+from ...errors import UserError, did_you_mean
 from ..record import Cell, Record
 from ..splits import split_of
 from ..tabular_io import cells, raise_all, read_frame
@@ -48,7 +48,7 @@ _AMOUNT = r"\d+(?:[.,]\d+)*"
 _MONEY = re.compile(rf"{_SIGN}\s*{_AMOUNT}|{_AMOUNT}\s*{_SIGN}", re.IGNORECASE)
 
 
-def read_airbnb(config: AirbnbData) -> Iterator[Record]:
+def read_airbnb(config: AirbnbConfig) -> Iterator[Record]:
     """The listings that have a price above 0, file by file; how many have none is logged.
 
     The target is the price, a float in the city's own currency. With a test city its listings come first and are the
@@ -69,7 +69,7 @@ def read_airbnb(config: AirbnbData) -> Iterator[Record]:
         names = sorted(set(cities.values()))
         if config.test_city not in names or len(names) == 1:
             raise UserError(f"data.test_city={config.test_city}: it must be one of several cities, and there is "
-                            f"{', '.join(names)} in {place}{meant(config.test_city, names)}")
+                            f"{', '.join(names)} in {place}{did_you_mean(config.test_city, names)}")
         files.sort(key=lambda path: cities[path] != config.test_city)
     without, away, tested = 0, 0, set()
     for path in files:

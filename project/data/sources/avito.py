@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...config.schema import AvitoData
+from ...config.schema import AvitoConfig
 from ...errors import UserError
 from ..images import ZippedImage, archive
 from ..record import Cell, Record
-from ..tabular_io import MISSING, SHOWN, raise_all
+from ..tabular_io import MAX_SHOWN, MISSING_MARKS, raise_all
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ CHUNK = 5_000
 """Rows in memory at a time."""
 
 
-def read_avito(config: AvitoData) -> Iterator[Record]:
+def read_avito(config: AvitoConfig) -> Iterator[Record]:
     """The adverts in the order of the file; the target is a float in [0, 1].
 
     Raises UserError for a missing file or column, and for the problems of the rows of a chunk.
@@ -51,7 +51,7 @@ def read_avito(config: AvitoData) -> Iterator[Record]:
         log.info("%s: no pictures; the rows go without", folder / IMAGES)
     first = 1
     try:
-        with pd.read_csv(path, dtype=str, keep_default_na=False, na_values=MISSING, encoding="utf-8-sig",
+        with pd.read_csv(path, dtype=str, keep_default_na=False, na_values=MISSING_MARKS, encoding="utf-8-sig",
                          chunksize=CHUNK) as chunks:
             for chunk in chunks:
                 if first == 1:
@@ -77,7 +77,7 @@ def _adverts(chunk: pd.DataFrame, path: Path, first: int, images: Path, members:
         if probability is None:
             problems.append(f"{path}: row {index}, column 'deal_probability': {row['deal_probability']!r:.40} is no "
                             "number in [0, 1]")
-        if len(problems) > SHOWN:
+        if len(problems) > MAX_SHOWN:
             break
         if problems:
             continue

@@ -14,7 +14,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from ...config.schema import EmojiData
+from ...config.schema import EmojiConfig
 from ...errors import UserError
 from ..record import Record, seeded
 
@@ -95,7 +95,7 @@ def _table(character: str, version: str) -> dict[str, str]:
     return {"emoji version": version, "number of code points": str(len(character)), "East Asian width": width}
 
 
-def read_emoji(config: EmojiData) -> list[Record]:
+def read_emoji(config: EmojiConfig) -> list[Record]:
     """All emoji but flags that have a drawing and a name, one Record each; the target is the category."""
     rows, names, keywords, _, _ = _packages()
     records = []

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...config.schema import PetfinderData
+from ...config.schema import PetfinderConfig
 from ...errors import UserError
 from ..images import Picture
 from ..record import Record
@@ -45,7 +45,7 @@ LABELS = {
 OTHERS = ("RescuerID", "Description", "Name", "PetID", "AdoptionSpeed")
 
 
-def read_petfinder(config: PetfinderData) -> Iterator[Record]:
+def read_petfinder(config: PetfinderConfig) -> Iterator[Record]:
     """The labelled rows; the target is the speed, "0" to "4".
 
     Missing and unspecified cells are None. Where photos are wanted and absent, what the metadata of the first photo

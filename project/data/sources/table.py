@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...config.schema import TableData
+from ...config.schema import TableConfig
 from ...errors import UserError
-from ..column_inference import as_targets, as_written, in_words, inferred, task_of
+from ..column_inference import as_targets, as_written, in_words, infer_columns, task_of
 from ..record import Record
 from ..tabular_io import cells, nearest, raise_all, read_frame
 
@@ -20,7 +20,7 @@ UNFIT = {
 """What a cell of the target is that does not fit the task."""
 
 
-def read_table(config: TableData) -> list[Record]:
+def read_table(config: TableConfig) -> list[Record]:
     """The rows of `config.path` as Records, in the order of the file.
 
     Where no image, text and table columns are named, their roles are inferred. An empty cell is a missing value, not a
@@ -29,7 +29,7 @@ def read_table(config: TableData) -> list[Record]:
     lists all problems of the columns and rows, with the mend of each.
     """
     path = Path(config.path).expanduser()
-    config = inferred(config)
+    config = infer_columns(config)
     named = _columns(config)
     frame = read_frame(path, {column for key, column in named if key != "table"}, config.table)
     problems = _column_problems(config, path, list(frame.columns))
@@ -106,14 +106,14 @@ def _wrong_target(answer: object, target: str | float | None, task: str, log: bo
     return None
 
 
-def _columns(config: TableData) -> list[tuple[str, str]]:
+def _columns(config: TableConfig) -> list[tuple[str, str]]:
     """The columns that the configuration names, each with the key under `data` that names it."""
     single = [(key, getattr(config, key)) for key in ("target", "id", "group", "image")]
     several = [(key, column) for key in ("text", "table") for column in getattr(config, key)]
     return [(key, column) for key, column in single if column is not None] + several
 
 
-def _column_problems(config: TableData, path: Path, columns: list[str]) -> list[str]:
+def _column_problems(config: TableConfig, path: Path, columns: list[str]) -> list[str]:
     """What is wrong with the columns that the configuration names."""
     problems = []
     named = _columns(config)

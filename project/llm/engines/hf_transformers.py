@@ -8,7 +8,7 @@ import torch
 from jinja2 import TemplateError
 from PIL import Image
 
-from ...config.schema import Transformers
+from ...config.schema import HFTransformersConfig
 from ...errors import UserError
 from ..protocol import Completion, Request
 
@@ -19,7 +19,7 @@ class TransformersEngine:
     There is no structured output: an answer schema is left to the prompt and to the parser of the answer.
     """
 
-    def __init__(self, config: Transformers):
+    def __init__(self, config: HFTransformersConfig):
         """Raises UserError where the model cannot be loaded, or its tokenizer has no chat template."""
         from transformers import (
             AutoConfig,
@@ -172,7 +172,7 @@ class TransformersEngine:
         return sorted({*ends, self._tokenizer.eos_token_id} - {None})
 
 
-def _quantization(config: Transformers):
+def _quantization(config: HFTransformersConfig):
     """4-bit NormalFloat weights with the model's type for arithmetic (Dettmers et al. 2023, arXiv 2305.14314)."""
     if config.quantize == "none":
         return None

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ...config.schema import LlamaCpp
+from ...config.schema import LlamaCppConfig
 from ...errors import UserError
 from ..protocol import Completion, Request
 from .llamacpp_autotune import CACHE, fastest
@@ -27,7 +27,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _parts(config: LlamaCpp) -> list[Path]:
+def _parts(config: LlamaCppConfig) -> list[Path]:
     """The data files of the packages, in order. Packages are located, never imported: only their bytes are used."""
     parts = []
     for package in config.packages:
@@ -43,7 +43,7 @@ def _parts(config: LlamaCpp) -> list[Path]:
     return parts
 
 
-def model_file(config: LlamaCpp) -> Path:
+def model_file(config: LlamaCppConfig) -> Path:
     """The GGUF file: given by path, carried whole by one package, or joined from the packages' parts into a cache.
 
     The digest is checked where one is declared. Raises UserError where a file is missing or has another digest.
@@ -74,7 +74,7 @@ def model_file(config: LlamaCpp) -> Path:
 class LlamaCppEngine:
     """llama.cpp with as many threads and slots as are fastest here; its cache keeps the constant prefix of prompts."""
 
-    def __init__(self, config: LlamaCpp):
+    def __init__(self, config: LlamaCppConfig):
         """Raises UserError where the file or the package is not there, or the file is another than declared."""
         path = model_file(config)
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ...config.schema import LlamaCpp
+from ...config.schema import LlamaCppConfig
 
 CACHE = Path(os.environ.get("TCR_CACHE", Path.home() / ".cache" / "text-centric-robustness"))
 """Where joined model files and measurements are kept."""
@@ -18,7 +18,7 @@ BUDGET = 40.0
 """Seconds after which nothing more is tried."""
 
 
-def fastest(path: Path, config: LlamaCpp, rate: Callable[[int, int], float]) -> tuple[int, int]:
+def fastest(path: Path, config: LlamaCppConfig, rate: Callable[[int, int], float]) -> tuple[int, int]:
     """Threads and slots: as given, or the pair with the highest `rate(threads, slots)`, in requests a second.
 
     What was measured for this file, this number of cores and this llama.cpp is remembered under CACHE.

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from ...config.schema import OpenAI
+from ...config.schema import OpenAIConfig
 from ...data.images import png
 from ...errors import UserError
 from ..protocol import Completion, Request
@@ -28,7 +28,7 @@ class OpenAIEngine:
     waits as long as Retry-After says; an answer that is no completion is retried here, as often.
     """
 
-    def __init__(self, config: OpenAI):
+    def __init__(self, config: OpenAIConfig):
         """Raises UserError where the client is not installed or the address cannot be used."""
         try:
             import openai

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...runtime.atomic_io import new_folder
-from .maintenance import one_file, stats
+from ...runtime.atomic_io import atomic_directory
+from .maintenance import stats, write_single_file
 from .store import Row
 
 FILE = "generations.parquet"
@@ -20,15 +20,15 @@ def export(folder: Path, output: Path) -> int:
 
     Raises UserError where the output is there and not empty.
     """
-    with new_folder(output) as part:
-        table = one_file(folder, part / FILE)
+    with atomic_directory(output) as part:
+        table = write_single_file(folder, part / FILE)
         digest = hashlib.sha256((part / FILE).read_bytes()).hexdigest()
         rows = [Row(**row) for row in table.to_pylist()]
-        (part / "README.md").write_text(card(rows, digest), encoding="utf-8")
+        (part / "README.md").write_text(generations_card(rows, digest), encoding="utf-8")
     return len(rows)
 
 
-def card(rows: list[Row], digest: str) -> str:
+def generations_card(rows: list[Row], digest: str) -> str:
     """The data card, in Markdown with the header that the Hugging Face hub reads."""
     dates = sorted(datetime.fromtimestamp(row.created, UTC).date().isoformat() for row in rows) or ["-"]
     flags = Counter(flag for row in rows for flag in row.flags.split(",") if flag)

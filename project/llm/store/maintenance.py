@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ...errors import UserError
 from ..protocol import Request
-from .store import SCHEMA, SEAL_AT, Row, Store, row_of, seal, write_shard
+from .store import SCHEMA, SEAL_AT, Row, Store, row_of, seal_journal, write_shard
 
 COMPACT_AT = 1_000_000
 """Rows of one file after compaction."""
@@ -34,7 +34,7 @@ def files(folder: Path) -> list[Path]:
     return [*sorted(folder.glob("*.journal")), *sorted(folder.glob("*.parquet"))]
 
 
-def read(path: Path) -> Iterator[Row]:
+def read_all_rows(path: Path) -> Iterator[Row]:
     """The rows of one journal or shard, with their prompts; torn lines of a journal are passed over."""
     if path.suffix == ".journal":
         yield from (row for row in _lines(path) if row is not None)
@@ -51,7 +51,7 @@ def _batches(path: Path, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.R
                         "generated again") from error
 
 
-def lives(journal: Path, idle: float) -> bool:
+def writer_is_alive(journal: Path, idle: float) -> bool:
     """Whether the writer of a journal may still be at work.
 
     A writer of this host lives as long as its process; one of another host counts as dead when its journal has not
@@ -77,9 +77,9 @@ def listing(folder: Path, idle: float) -> pd.DataFrame:
     told = []
     for path in files(folder):
         journal = path.suffix == ".journal"
-        kind = ("journal, being written" if lives(path, idle) else "journal, left behind") if journal else "shard"
+        kind = ("journal, being written" if writer_is_alive(path, idle) else "journal, left behind") if journal else "shard"
         try:
-            rows = sum(1 for _ in read(path)) if journal else pq.read_metadata(path).num_rows
+            rows = sum(1 for _ in read_all_rows(path)) if journal else pq.read_metadata(path).num_rows
         except (pa.ArrowException, OSError):
             kind, rows = "shard, torn", 0
         told.append((path.name, kind, rows, path.stat().st_size, (time.time() - path.stat().st_mtime) / 60))
@@ -95,18 +95,18 @@ def stats(rows: Iterator[Row]) -> pd.DataFrame:
     return table.assign(cut_off=table["cut_off"] / table["rows"].clip(lower=1))
 
 
-def distinct(folder: Path) -> Iterator[Row]:
+def iter_unique_rows(folder: Path) -> Iterator[Row]:
     """Every generation once, from journals and shards: of rows with one key the earliest (created, writer)."""
     paths = files(folder)
     for path, kept in zip(paths, _earliest(paths), strict=True):
-        yield from (row for row, keep in zip(read(path), kept, strict=False) if keep)
+        yield from (row for row, keep in zip(read_all_rows(path), kept, strict=False) if keep)
 
 
 def _earliest(paths: Sequence[Path]) -> list[np.ndarray]:
     """For each file which of its rows are the earliest of their key; the prompts are not held."""
     places = ["key", "created", "writer"]
     empty = pd.DataFrame(columns=places)
-    tables = [pd.DataFrame([(row.key, row.created, row.writer) for row in read(path)], columns=places)
+    tables = [pd.DataFrame([(row.key, row.created, row.writer) for row in read_all_rows(path)], columns=places)
               if path.suffix == ".journal" else
               pd.concat([batch.to_pandas()[places] for batch in _batches(path, places)] or [empty]) for path in paths]
     whole = pd.concat(tables or [empty], ignore_index=True)
@@ -123,10 +123,10 @@ def verify(folder: Path, idle: float) -> tuple[list[str], list[str]]:
     same = different = 0
     for path in files(folder):
         try:
-            rows = _lines(path) if path.suffix == ".journal" else read(path)
+            rows = _lines(path) if path.suffix == ".journal" else read_all_rows(path)
             for number, row in enumerate(rows, 1):
                 if row is None:
-                    if number == len(rows) and lives(path, idle):
+                    if number == len(rows) and writer_is_alive(path, idle):
                         notes.append(f"{path} row {number}: being written")
                     else:
                         damage.append(f"{path} row {number}: torn or altered; `store seal` drops it")
@@ -169,11 +169,11 @@ def seal_dead(folder: Path, idle: float) -> tuple[list[str], list[str]]:
     """
     sealed, left = [], []
     for journal in sorted(folder.glob("*.journal")):
-        if lives(journal, idle):
+        if writer_is_alive(journal, idle):
             left.append(f"{journal}: its writer is at work, or was {idle:g} minutes ago")
             continue
         with suppress(FileNotFoundError):  # another process was faster
-            shard, torn = seal(journal)
+            shard, torn = seal_journal(journal)
             rows = pq.read_metadata(shard).num_rows
             sealed.append(f"{journal.name}: {rows} rows" + (f", {torn} torn lines dropped" if torn else ""))
     return sealed, left
@@ -231,7 +231,7 @@ def merge(source: Path, into: Path) -> int:
             write_shard(new, into / f"merged-{secrets.token_hex(8)}.parquet")
         return len(new)
 
-    for row in distinct(source):
+    for row in iter_unique_rows(source):
         rows.append(row)
         if len(rows) == SEAL_AT:
             added += write()
@@ -239,9 +239,9 @@ def merge(source: Path, into: Path) -> int:
     return added + write()
 
 
-def one_file(folder: Path, path: Path) -> pa.Table:
+def write_single_file(folder: Path, path: Path) -> pa.Table:
     """Write every generation into one Parquet, by date, with writers numbered since their names hold host names."""
-    rows = sorted(distinct(folder), key=lambda row: (row.created, row.key))
+    rows = sorted(iter_unique_rows(folder), key=lambda row: (row.created, row.key))
     # As many digits as are needed keep the alphabetical order, which decides between rows of one date.
     writers = sorted({row.writer for row in rows})
     names = {name: f"writer-{number:0{len(str(len(writers)))}d}" for number, name in enumerate(writers, 1)}

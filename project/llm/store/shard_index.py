@@ -25,7 +25,7 @@ _HEX = 64
 """Length of a key: sha256 in hex."""
 
 
-class Sealed:
+class ShardIndex:
     """Look-ups in any number of Parquet shards; of rows with one key the earliest (created, writer) is found."""
 
     def __init__(self):

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from ...errors import UserError
 from ..protocol import Completion, Request
-from .shard_index import Sealed
+from .shard_index import ShardIndex
 
 SEAL_AT = 50_000
 """Rows of a journal that are sealed into one shard."""
@@ -80,7 +80,7 @@ class Store:
         self.path = Path(path)
         self.folders = [self.path, *map(Path, recorded)]
         self.writer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._sealed = Sealed()
+        self._sealed = ShardIndex()
         # What stands in journals, each row with the journal that it was read from.
         self._live: dict[str, tuple[Row, Path]] = {}
         self._offsets: dict[Path, int] = {}
@@ -208,7 +208,7 @@ class Store:
         try:
             self._open()
             journal = Path(self._journal.name)
-            self._take_in([seal(journal)[0]])
+            self._take_in([seal_journal(journal)[0]])
         except OSError as error:
             raise UserError(f"cannot seal {self._journal.name}: {error.strerror}; it keeps every text. Make room, then "
                             f"run: python -m project store seal {self.path}") from error
@@ -238,7 +238,7 @@ def _append(file, data: bytes) -> None:
         raise
 
 
-def seal(journal: Path) -> tuple[Path, int]:
+def seal_journal(journal: Path) -> tuple[Path, int]:
     """Turn a journal into a Parquet shard beside it, then delete the journal.
 
     Returns the shard and how many torn or altered lines were left out.

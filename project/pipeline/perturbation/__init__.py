@@ -5,14 +5,14 @@ Nothing here sees a row's target, nor what the model answers: freelb, which does
 
 from collections.abc import Sequence
 
-from ...config.schema import Perturbation
+from ...config.schema import PerturbationConfig
 from ...llm.client import LanguageModel
 from ..alignment import Parts
 from .instructions import rewrite
 from .rules import apply_rules
 
 
-def perturb(ids: Sequence[str], texts: Sequence[Parts], round: int, config: Perturbation, llm: LanguageModel | None,
+def perturb(ids: Sequence[str], texts: Sequence[Parts], round: int, config: PerturbationConfig, llm: LanguageModel | None,
             classes: tuple[str, ...]) -> list[Parts]:
     """The texts of the records `ids` as round `round` rewrites them; none and freelb give them back unchanged.
 

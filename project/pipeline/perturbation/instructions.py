@@ -6,27 +6,27 @@ Random perturbation is the set `paraphrase`; instruction-based perturbation draw
 from collections.abc import Sequence
 
 from ...config.prompts import as_data, instructions, prompt
-from ...config.schema import Perturbation
+from ...config.schema import PerturbationConfig
 from ...data.record import seeded
 from ...errors import UserError
-from ...llm.client import LanguageModel, Question
+from ...llm.client import GenerationTask, LanguageModel
 from ...llm.protocol import Request
 from ...llm.quality_gate import Gate
-from ..alignment import Parts, joined
+from ..alignment import Parts, join_parts
 from .rules import apply_rules
 
-KINDS = {"paraphrase": ("paraphrase",), "instructions": ("noise", "drop", "permute"),
+INSTRUCTION_KINDS = {"paraphrase": ("paraphrase",), "instructions": ("noise", "drop", "permute"),
          "all": ("paraphrase", "noise", "drop", "permute")}
 """The sets of instructions that a kind of perturbation draws from."""
 
 
-def sets_of(config: Perturbation) -> dict[str, list[str]]:
+def instruction_sets(config: PerturbationConfig) -> dict[str, list[str]]:
     """The sets that the configured kind draws from, by name; none where it asks no language model.
 
     Raises UserError where a set has fewer instructions than are wanted.
     """
     sets = {}
-    for name in KINDS.get(config.kind, ()):
+    for name in INSTRUCTION_KINDS.get(config.kind, ()):
         path = name if config.wording == "full" else f"{config.wording}/{name}"
         there = instructions(path)
         if len(there) < config.prompts:
@@ -43,14 +43,14 @@ def drawn(id: str, part: str, round: int, sets: dict[str, list[str]]) -> tuple[s
     return name, str(rng.choice(sets[name]))
 
 
-def rewrite(ids: Sequence[str], texts: Sequence[Parts], round: int, config: Perturbation, llm: LanguageModel,
+def rewrite(ids: Sequence[str], texts: Sequence[Parts], round: int, config: PerturbationConfig, llm: LanguageModel,
             classes: tuple[str, ...]) -> list[Parts]:
     """Each record's text as the language model rewrote it.
 
     Aligned texts are rewritten as one passage, named perturbed. Descriptions are rewritten one by one and keep their
     names, since alignment reads them next. Where every draw fails the checks, the rules perturb the text instead.
     """
-    sets = sets_of(config)
+    sets = instruction_sets(config)
     rewritten = [units(parts, config) for parts in texts]
     questions = [
         _question(id, name, text, round, config, sets, classes)
@@ -60,18 +60,18 @@ def rewrite(ids: Sequence[str], texts: Sequence[Parts], round: int, config: Pert
     return [tuple((name, next(answers).text) for name, _ in parts) for parts in rewritten]
 
 
-def units(parts: Parts, config: Perturbation) -> Parts:
+def units(parts: Parts, config: PerturbationConfig) -> Parts:
     """What of a text is rewritten, each piece by a request of its own."""
-    return parts if config.place == "described" else ((("perturbed", joined(parts)),) if parts else ())
+    return parts if config.place == "described" else ((("perturbed", join_parts(parts)),) if parts else ())
 
 
-def fallback(id: str, part: str, text: str, round: int, config: Perturbation) -> str:
+def fallback(id: str, part: str, text: str, round: int, config: PerturbationConfig) -> str:
     """What stands in for the rewriting of a piece where every draw fails: what the rules make of it."""
-    return joined(apply_rules(((part, text),), config.level, id, round)) or text
+    return join_parts(apply_rules(((part, text),), config.level, id, round)) or text
 
 
-def _question(id: str, part: str, text: str, round: int, config: Perturbation, sets: dict[str, list[str]],
-              classes: tuple[str, ...]) -> Question:
+def _question(id: str, part: str, text: str, round: int, config: PerturbationConfig, sets: dict[str, list[str]],
+              classes: tuple[str, ...]) -> GenerationTask:
     name, instruction = drawn(id, part, round, sets)
     # Dropping is what some instructions ask for, so a short answer is no fault there.
     gate = Gate(shortest=0.3 if name in ("paraphrase", "permute") else 0.1, longest=1.6, changed=True, classes=classes)
@@ -80,4 +80,4 @@ def _question(id: str, part: str, text: str, round: int, config: Perturbation, s
     # A multiple of 32, so that texts of nearly equal length share the parameters that stand in the key.
     tokens = -(-(2 * len(text.split()) + 30) // 32) * 32
     request = Request("perturb", messages, config.temperature, tokens, round=round)
-    return Question(request, lambda out, end: gate.flags(out, text, end), fallback(id, part, text, round, config))
+    return GenerationTask(request, lambda out, end: gate.flags(out, text, end), fallback(id, part, text, round, config))

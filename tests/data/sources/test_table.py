@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from project.config.schema import TableData
+from project.config.schema import TableConfig
 from project.data.sources.table import read_table
-from project.data.tabular_io import SHOWN
+from project.data.tabular_io import MAX_SHOWN
 from project.errors import UserError
 
 CSV = """id,photo,title,body,price,rooms,new,target
@@ -32,7 +32,7 @@ def folder(tmp_path):
 
 def config(folder, name="rows.csv", **values):
     columns = dict(image="photo", text=["title", "body"], table=["price", "rooms", "new"], target="target", id="id")
-    return TableData(path=str(folder / name), **(columns | values))
+    return TableConfig(path=str(folder / name), **(columns | values))
 
 
 def read(folder, content, name="rows.csv", **values):
@@ -46,7 +46,7 @@ def problems(folder, content, name="rows.csv", **values):
     with pytest.raises(UserError) as error:
         read(folder, content, name, **values)
     lines = str(error.value).split("\n")
-    assert all(str(folder / name) in line for line in lines[:SHOWN])
+    assert all(str(folder / name) in line for line in lines[:MAX_SHOWN])
     return lines
 
 

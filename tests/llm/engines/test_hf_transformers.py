@@ -12,7 +12,7 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from project.config.schema import Transformers
+from project.config.schema import HFTransformersConfig
 from project.errors import UserError
 from project.llm.engines.hf_transformers import TransformersEngine
 from project.llm.protocol import IMAGE, Request
@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
 
 
 def engine_of(folder, **values):
-    return TransformersEngine(Transformers(**{"model": "tiny", "path": folder, "dtype": "float32", "device_map": "cpu",
+    return TransformersEngine(HFTransformersConfig(**{"model": "tiny", "path": folder, "dtype": "float32", "device_map": "cpu",
                                               "batch_size": 4} | values))
 
 
@@ -241,7 +241,7 @@ class TestImages:
         assert without.prompt_tokens < one.prompt_tokens < two.prompt_tokens
 
     def test_half_precision_works_as_it_is_the_default(self, seeing):
-        assert len(texts(engine_of(seeing, dtype=Transformers().dtype), [self.shown(0), self.shown(1)])) == 2
+        assert len(texts(engine_of(seeing, dtype=HFTransformersConfig().dtype), [self.shown(0), self.shown(1)])) == 2
 
     def test_a_model_without_eyes_says_so(self, folder):
         with pytest.raises(UserError, match="reads no images; take a vision-language model"):

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from project.config.compose import load_config
-from project.config.schema import LlamaCpp
+from project.config.schema import LlamaCppConfig
 from project.errors import UserError
-from project.llm.client import canonical, parsed
+from project.llm.client import canonical, extract_json
 from project.llm.engines import llamacpp
 from project.llm.engines import llamacpp_autotune as llamacpp_speed
 from project.llm.engines.llamacpp import LlamaCppEngine, model_file
@@ -47,7 +47,7 @@ def packages(tmp_path, monkeypatch):
 
 
 def config_of(*names, **values):
-    return LlamaCpp(model="joined", packages=list(names), install="run: pip install the-parts", **values)
+    return LlamaCppConfig(model="joined", packages=list(names), install="run: pip install the-parts", **values)
 
 
 def failure(config):
@@ -152,7 +152,7 @@ def test_a_path_is_taken_before_packages_and_must_exist(tmp_path):
 
 
 def test_neither_path_nor_packages_is_an_error_that_names_the_key():
-    assert "llm.path=" in failure(LlamaCpp(model="nothing"))
+    assert "llm.path=" in failure(LlamaCppConfig(model="nothing"))
 
 
 def test_a_missing_library_is_named_with_what_to_run(tmp_path, monkeypatch):
@@ -178,7 +178,7 @@ class TestSpeed:
                 asked.append((threads, slots))
                 return rates.get((threads, slots), 0.0)
 
-            return fastest(path, LlamaCpp(model="m", **given), rate), asked
+            return fastest(path, LlamaCppConfig(model="m", **given), rate), asked
 
         return run
 
@@ -243,7 +243,7 @@ def test_several_slots_answer_every_request_under_its_index():
               for index in range(4)}
     requests = [Request("reasoning", (("user", "Answer."),), 0.0, 24, schema=schema[index]) for index in range(4)]
     got = dict(engine.generate(requests, range(4)))
-    assert {index: parsed(completion.text) for index, completion in got.items()} == {
+    assert {index: extract_json(completion.text) for index, completion in got.items()} == {
         index: {"n": f"number {index}"} for index in range(4)}
     with closing(engine.generate(requests, range(4))) as answers:
         next(answers)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from project.config.compose import load_config
-from project.config.schema import OpenAI
+from project.config.schema import OpenAIConfig
 from project.errors import UserError
 from project.llm.engines.llamacpp import model_file
 from project.llm.engines.openai_server import OpenAIEngine
@@ -117,7 +117,7 @@ def engine(server, monkeypatch):
     monkeypatch.setattr("project.llm.engines.openai_server.asyncio.sleep", quick(__import__("asyncio").sleep))
 
     def make(**values):
-        return OpenAIEngine(OpenAI(**{"model": "m", "base_url": server.url, "timeout": 2.0, "retries": 3,
+        return OpenAIEngine(OpenAIConfig(**{"model": "m", "base_url": server.url, "timeout": 2.0, "retries": 3,
                                       "concurrency": 4} | values))
 
     return make
@@ -326,7 +326,7 @@ def llama():
 
 
 def test_a_real_server_answers_with_and_without_a_schema(llama):
-    engine = OpenAIEngine(OpenAI(model="smollm2", base_url=f"{llama.listening_address}/v1", concurrency=2))
+    engine = OpenAIEngine(OpenAIConfig(model="smollm2", base_url=f"{llama.listening_address}/v1", concurrency=2))
     schema = json.dumps({"type": "object", "additionalProperties": False, "required": ["prediction"],
                          "properties": {"prediction": {"type": "string", "enum": ["Fruit", "Tool"]}}})
     got = dict(engine.generate([request_of("What is an apple?", max_tokens=12),

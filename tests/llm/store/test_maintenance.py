@@ -44,7 +44,7 @@ def left_behind(folder, numbers, torn=b"", writer=DEAD):
     """A journal as a killed process leaves it."""
     with Store(folder / "made") as store:
         rows = [put(store, number) for number in numbers]
-    full = [row for row in upkeep.distinct(folder / "made")]
+    full = [row for row in upkeep.iter_unique_rows(folder / "made")]
     assert {row.key for row in full} == {row.key for row in rows}
     journal = folder / f"{writer}-00000001.journal"
     journal.write_bytes(b"".join(map(line_of, full)) + torn)
@@ -77,7 +77,7 @@ class TestSeal:
     def test_a_writer_whose_journal_was_sealed_goes_on_and_loses_nothing(self, tmp_path):
         store = Store(tmp_path)
         put(store, 1)
-        module.seal(next(tmp_path.glob("*.journal")))
+        module.seal_journal(next(tmp_path.glob("*.journal")))
         put(store, 2)
         assert len(texts(tmp_path)) == 2
         store.close()

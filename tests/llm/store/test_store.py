@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from project.errors import UserError
 from project.llm.protocol import Completion, Request
 from project.llm.store import store as module
-from project.llm.store.maintenance import read
-from project.llm.store.store import Row, Store, row_of, seal, write_shard
+from project.llm.store.maintenance import read_all_rows
+from project.llm.store.store import Row, Store, row_of, seal_journal, write_shard
 
 MODEL = "model"
 
@@ -124,7 +124,7 @@ def test_a_row_comes_back_as_it_was_put_from_journal_and_shard(tmp_path):
         assert row.flags == "loop,empty" and row.writer == store.writer
         assert row.prompt == ""  # a look-up leaves it out
         journal, = tmp_path.glob("*.journal")
-        (whole,) = read(journal)
+        (whole,) = read_all_rows(journal)
         assert json.loads(whole.prompt) == {
             "messages": [["system", "Be brief."], ["user", "number 1"]], "temperature": 0.0, "max_tokens": 16,
             "schema": None, "round": 0, "attempt": 0}
@@ -132,7 +132,7 @@ def test_a_row_comes_back_as_it_was_put_from_journal_and_shard(tmp_path):
     assert files(tmp_path, "*.journal") == []
     assert Store(tmp_path).get(row.key) == row
     shard, = tmp_path.glob("*.parquet")
-    assert list(read(shard)) == [whole]
+    assert list(read_all_rows(shard)) == [whole]
     assert Store(tmp_path).get(key_of(2)) is None
 
 
@@ -144,7 +144,7 @@ def test_a_torn_last_line_loses_that_line_alone(tmp_path, cut):
     journal, = tmp_path.glob("*.journal")
     journal.write_bytes(journal.read_bytes()[:-cut])
     assert set(texts(Store(tmp_path))) == {key_of(0), key_of(1)}
-    shard, torn = seal(journal)
+    shard, torn = seal_journal(journal)
     assert torn == 1
     assert [row["key"] for row in pq.read_table(shard).to_pylist()] == [key_of(0), key_of(1)]
 
@@ -177,7 +177,7 @@ def test_an_altered_line_is_ignored_and_the_others_are_not(place, change):
         altered[int(place * (len(altered) - 1))] ^= change
         journal.write_bytes(lines[0] + altered.replace(b"\n", b"\t")[:-1] + b"\n" + lines[2])
         assert set(texts(Store(folder))) == {key_of(0), key_of(2)}
-        assert pq.read_table(seal(journal)[0]).num_rows == 2
+        assert pq.read_table(seal_journal(journal)[0]).num_rows == 2
 
 
 def test_two_writers_see_each_other_after_a_refresh(tmp_path):
