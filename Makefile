@@ -51,6 +51,7 @@ notebooks: .venv/installed
 
 lint: .venv/installed
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check -q project tests benchmarks
 
 test: lint
 	$(BIN)/python -m pytest -n 2 -m "not slow and not slurm and not gpu"

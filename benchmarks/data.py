@@ -34,8 +34,10 @@ from project.data.rows import read_rows
 BARS = {"table_seconds": 10.0, "memory_ratio": 1.2, "decodings_per_file": 1.0, "looks_per_content": 1.0}
 CAPS = SplitConfig(max_train=1000, max_val=200, max_test=300)
 FILES, CONTENTS = 24, 8
-AVITO = ("item_id,user_id,region,city,parent_category_name,category_name,param_1,param_2,param_3,title,description,"
-         "price,item_seq_number,activation_date,user_type,image,image_top_1,deal_probability").split(",")
+AVITO = (
+    "item_id,user_id,region,city,parent_category_name,category_name,param_1,param_2,param_3,title,description,"
+    "price,item_seq_number,activation_date,user_type,image,image_top_1,deal_probability"
+).split(",")
 
 
 def vocabulary(draw: random.Random, letters: str) -> list[str]:
@@ -47,12 +49,19 @@ def write_table(path: Path, rows: int) -> None:
     """Two text columns, ten table columns with missing cells, three classes."""
     draw = random.Random(0)
     words = vocabulary(draw, "abcdefghijklmnopqrstuvwxyz")
-    pd.DataFrame([{
-        "title": " ".join(draw.choices(words, k=6)), "body": " ".join(draw.choices(words, k=60)),
-        **{f"number {column}": draw.choice([None, draw.randint(0, 99), draw.random()]) for column in range(5)},
-        **{f"word {column}": draw.choice([None, *words[:20]]) for column in range(5)},
-        "kind": draw.choice("abc"), "seller": f"s{draw.randrange(rows)}",
-    } for _ in range(rows)]).to_csv(path, index=False)
+    pd.DataFrame(
+        [
+            {
+                "title": " ".join(draw.choices(words, k=6)),
+                "body": " ".join(draw.choices(words, k=60)),
+                **{f"number {column}": draw.choice([None, draw.randint(0, 99), draw.random()]) for column in range(5)},
+                **{f"word {column}": draw.choice([None, *words[:20]]) for column in range(5)},
+                "kind": draw.choice("abc"),
+                "seller": f"s{draw.randrange(rows)}",
+            }
+            for _ in range(rows)
+        ]
+    ).to_csv(path, index=False)
 
 
 def write_avito(folder: Path, rows: int) -> None:
@@ -64,18 +73,33 @@ def write_avito(folder: Path, rows: int) -> None:
         writer.writerow(AVITO)
         for row in range(rows):
             text = draw.choices(words, k=draw.randint(5, 60))
-            writer.writerow([
-                f"{row:012x}", f"{draw.randrange(rows):012x}", words[draw.randrange(30)], words[draw.randrange(300)],
-                words[draw.randrange(9)], words[draw.randrange(47)], draw.choice(["", words[draw.randrange(99)]]), "",
-                "", " ".join(text[:4]).title(), "\n".join([" ".join(text), '"'.join(text[:3])]),
-                draw.choice(["", f"{draw.randrange(10**6)}.0"]), draw.randrange(1, 999),
-                f"2017-03-{draw.randint(15, 28)}", draw.choice(["Private", "Company", "Shop"]), "", "",
-                round(draw.random(), 5)])
+            writer.writerow(
+                [
+                    f"{row:012x}",
+                    f"{draw.randrange(rows):012x}",
+                    words[draw.randrange(30)],
+                    words[draw.randrange(300)],
+                    words[draw.randrange(9)],
+                    words[draw.randrange(47)],
+                    draw.choice(["", words[draw.randrange(99)]]),
+                    "",
+                    "",
+                    " ".join(text[:4]).title(),
+                    "\n".join([" ".join(text), '"'.join(text[:3])]),
+                    draw.choice(["", f"{draw.randrange(10**6)}.0"]),
+                    draw.randrange(1, 999),
+                    f"2017-03-{draw.randint(15, 28)}",
+                    draw.choice(["Private", "Company", "Shop"]),
+                    "",
+                    "",
+                    round(draw.random(), 5),
+                ]
+            )
 
 
 def peak_mb() -> int:
     """The most memory that this process ever held; getrusage would count its parent's too."""
-    line, = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return round(int(line.split()[1]) / 1024)
 
 
@@ -84,15 +108,27 @@ def read_avito(folder: Path, rival: bool) -> dict:
     base, start = peak_mb(), time.perf_counter()
     if rival:
         frame = pd.read_csv(folder / "train.csv")
-        records = [Record(row["item_id"], row["user_id"], None, f"{row['title']}\n{row['description']}",
-                          {name: row[name] for name in AVITO[2:9]}, row["deal_probability"])
-                   for row in frame.to_dict("records")]
+        records = [
+            Record(
+                row["item_id"],
+                row["user_id"],
+                None,
+                f"{row['title']}\n{row['description']}",
+                {name: row[name] for name in AVITO[2:9]},
+                row["deal_probability"],
+            )
+            for row in frame.to_dict("records")
+        ]
         kept = len(records)
     else:
         rows = read_rows(AvitoConfig(name="avito", question="?", path=str(folder), images=False, split=CAPS))
         kept = len(rows.train) + len(rows.val) + len(rows.test)
-    return {"memory_mb": peak_mb(), "of_which_imports_mb": base, "rows_kept": kept,
-            "seconds": round(time.perf_counter() - start, 2)}
+    return {
+        "memory_mb": peak_mb(),
+        "of_which_imports_mb": base,
+        "rows_kept": kept,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
 
 
 def table(folder: Path, rows: int) -> dict:
@@ -103,19 +139,26 @@ def table(folder: Path, rows: int) -> dict:
     path = folder / "rows.csv"
     write_table(path, rows)
     columns = [f"{kind} {column}" for kind in ("number", "word") for column in range(5)]
-    config = TableConfig(name="made", question="?", path=str(path), text=["title", "body"], table=columns, target="kind",
-                       group="seller")
+    config = TableConfig(
+        name="made", question="?", path=str(path), text=["title", "body"], table=columns, target="kind", group="seller"
+    )
     start = time.perf_counter()
     split = read_rows(config)
     texts = describe([*split.train, *split.val, *split.test], ExpertsConfig(), Store(folder / "store"))
     seconds = time.perf_counter() - start
     assert len(texts) == rows and all(texts)
     start = time.perf_counter()
-    least = [f"{row['title']} {row['body']} " + " ".join(f"The {name} is {row[name]}." for name in columns)
-             for row in pd.read_csv(path).to_dict("records")]
+    least = [
+        f"{row['title']} {row['body']} " + " ".join(f"The {name} is {row[name]}." for name in columns)
+        for row in pd.read_csv(path).to_dict("records")
+    ]
     rival = time.perf_counter() - start
-    return {"rows": len(least), "seconds": round(seconds, 3), "read_csv_and_format_seconds": round(rival, 3),
-            "ratio": round(seconds / rival, 2)}
+    return {
+        "rows": len(least),
+        "seconds": round(seconds, 3),
+        "read_csv_and_format_seconds": round(rival, 3),
+        "ratio": round(seconds / rival, 2),
+    }
 
 
 def images(folder: Path) -> dict:
@@ -128,10 +171,15 @@ def images(folder: Path) -> dict:
     for number in range(FILES):
         noise = np.random.default_rng(number % CONTENTS).integers(0, 255, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{number}.png")
-    records = [Record(str(number), str(number), folder / f"{number}.png", "some words here", {"a": "1", "b": "2"}, "x")
-               for number in range(FILES)]
-    conditions = [condition for condition in evaluation_conditions(RobustnessConfig())
-                  if condition.kind in ("clean", "order") or "image" not in condition.modalities]
+    records = [
+        Record(str(number), str(number), folder / f"{number}.png", "some words here", {"a": "1", "b": "2"}, "x")
+        for number in range(FILES)
+    ]
+    conditions = [
+        condition
+        for condition in evaluation_conditions(RobustnessConfig())
+        if condition.kind in ("clean", "order") or "image" not in condition.modalities
+    ]
     opened, decoded = Image.open, []
 
     def counting(source, *args, **options):
@@ -146,10 +194,14 @@ def images(folder: Path) -> dict:
     finally:
         Image.open = opened
     store.close()
-    return {"files": FILES, "contents": CONTENTS, "conditions": len(conditions),
-            "decodings_per_file": round(len(decoded) / FILES, 3),
-            "looks_per_content": round(len(store.keys()) / CONTENTS, 3),
-            "ratio_to_a_decoding_a_condition": round(len(decoded) / FILES / len(conditions), 4)}
+    return {
+        "files": FILES,
+        "contents": CONTENTS,
+        "conditions": len(conditions),
+        "decodings_per_file": round(len(decoded) / FILES, 3),
+        "looks_per_content": round(len(store.keys()) / CONTENTS, 3),
+        "ratio_to_a_decoding_a_condition": round(len(decoded) / FILES / len(conditions), 4),
+    }
 
 
 def main(arguments: list[str]) -> int:
@@ -163,16 +215,29 @@ def main(arguments: list[str]) -> int:
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             write_avito(Path(folder), size)
-            memory[size] = {who: json.loads(subprocess.run(
-                [sys.executable, __file__, "avito", folder, who], check=True, stdout=subprocess.PIPE, text=True).stdout)
-                for who in ("source", "rival")}
-    ratio = {who: round(memory[sizes[-1]][who]["memory_mb"] / memory[sizes[0]][who]["memory_mb"], 3)
-             for who in ("source", "rival")}
+            memory[size] = {
+                who: json.loads(
+                    subprocess.run(
+                        [sys.executable, __file__, "avito", folder, who], check=True, stdout=subprocess.PIPE, text=True
+                    ).stdout
+                )
+                for who in ("source", "rival")
+            }
+    ratio = {
+        who: round(memory[sizes[-1]][who]["memory_mb"] / memory[sizes[0]][who]["memory_mb"], 3)
+        for who in ("source", "rival")
+    }
     with tempfile.TemporaryDirectory() as folder:
-        report = {"table": table(Path(folder), int(given.get("rows", 10_000))),
-                  "memory": {"rows": memory, "ratio": ratio}, "images": images(Path(folder))}
-    figures = {"table_seconds": report["table"]["seconds"], "memory_ratio": ratio["source"],
-               **{name: report["images"][name] for name in ("decodings_per_file", "looks_per_content")}}
+        report = {
+            "table": table(Path(folder), int(given.get("rows", 10_000))),
+            "memory": {"rows": memory, "ratio": ratio},
+            "images": images(Path(folder)),
+        }
+    figures = {
+        "table_seconds": report["table"]["seconds"],
+        "memory_ratio": ratio["source"],
+        **{name: report["images"][name] for name in ("decodings_per_file", "looks_per_content")},
+    }
     missed = [f"{name} {figures[name]}, bar {bar}" for name, bar in BARS.items() if figures[name] > bar]
     print(json.dumps({**report, "bars": BARS, "missed": missed}, indent=2))
     return int("--check" in arguments and bool(missed))

@@ -56,9 +56,18 @@ def epochs(arguments: list[str], count: int) -> list[float]:
         L.seed_everything(0, verbose=False)
         module = RobustModule(config, rows.target, data.steps_per_epoch * count)
         clock = Clock()
-        trainer = L.Trainer(max_epochs=count, accelerator="cpu", devices=1, callbacks=[clock], logger=False,
-                            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-                            limit_val_batches=0, reload_dataloaders_every_n_epochs=1)
+        trainer = L.Trainer(
+            max_epochs=count,
+            accelerator="cpu",
+            devices=1,
+            callbacks=[clock],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            reload_dataloaders_every_n_epochs=1,
+        )
         trainer.fit(module, data)
         data.stop_ahead()
     return [later - earlier for earlier, later in zip(clock.ends, clock.ends[1:], strict=False)]
@@ -70,8 +79,10 @@ def full_store() -> dict:
     pairs = []
     for index in range(PAIRS):
         # The order is turned in every pair, so that neither always finds the warmer machine.
-        seconds = {method: epochs([*demo, f"method={method}"], 2)[0]
-                   for method in (("ours", "tamml") if index % 2 else ("tamml", "ours"))}
+        seconds = {
+            method: epochs([*demo, f"method={method}"], 2)[0]
+            for method in (("ours", "tamml") if index % 2 else ("tamml", "ours"))
+        }
         pairs.append(seconds["ours"] / seconds["tamml"])
     return {"ratio": round(statistics.median(pairs), 3), "pairs": [round(pair, 3) for pair in pairs]}
 
@@ -80,14 +91,33 @@ def ahead() -> dict:
     """Epochs that generate the next round behind them, against the larger of the two alone."""
     with tempfile.TemporaryDirectory() as folder, sleeping_server(LATENCY) as url:
         names = ["apple", "plum", "pear", "fig"]
-        rows = [{"title": f"the {names[index % 4]} number {index} is a round and sweet fruit of the garden",
-                 "kind": names[index % 4]} for index in range(240)]
+        rows = [
+            {
+                "title": f"the {names[index % 4]} number {index} is a round and sweet fruit of the garden",
+                "kind": names[index % 4],
+            }
+            for index in range(240)
+        ]
         pd.DataFrame(rows).to_csv(Path(folder) / "rows.csv", index=False)
-        arguments = ["data=table", f"data.path={folder}/rows.csv", "data.text=[title]", "data.target=kind",
-                     "method=ours", "alignment.style=false", "alignment.summary=false", "alignment.reasoning=false",
-                     f"perturbation.rounds={AHEAD_EPOCHS}", "perturbation.attempts=1", "trainer=cpu", "llm=openai",
-                     "llm.model=sleeping", f"llm.base_url={url}", "llm.concurrency=16", "wandb.mode=disabled",
-                     "model=minilm"]
+        arguments = [
+            "data=table",
+            f"data.path={folder}/rows.csv",
+            "data.text=[title]",
+            "data.target=kind",
+            "method=ours",
+            "alignment.style=false",
+            "alignment.summary=false",
+            "alignment.reasoning=false",
+            f"perturbation.rounds={AHEAD_EPOCHS}",
+            "perturbation.attempts=1",
+            "trainer=cpu",
+            "llm=openai",
+            "llm.model=sleeping",
+            f"llm.base_url={url}",
+            "llm.concurrency=16",
+            "wandb.mode=disabled",
+            "model=minilm",
+        ]
         config = load_config([*arguments, f"store.path={folder}/alone"])
         rows, llm = read_rows(config.data), open_llm(config)
         pipeline = open_pipeline(config, rows, llm)
@@ -98,16 +128,23 @@ def ahead() -> dict:
         generate = time.perf_counter() - start
         both = statistics.mean(epochs([*arguments, f"store.path={folder}/both"], AHEAD_EPOCHS))
         train = statistics.mean(epochs([*arguments, f"store.path={folder}/both"], AHEAD_EPOCHS))
-    return {"ratio": round(both / max(train, generate), 3), "seconds": {
-        "epoch": round(both, 2), "train_alone": round(train, 2), "generate_alone": round(generate, 2),
-        "one_after_the_other": round(train + generate, 2)}}
+    return {
+        "ratio": round(both / max(train, generate), 3),
+        "seconds": {
+            "epoch": round(both, 2),
+            "train_alone": round(train, 2),
+            "generate_alone": round(generate, 2),
+            "one_after_the_other": round(train + generate, 2),
+        },
+    }
 
 
 def main(arguments: list[str]) -> int:
     """Measure both; 1 where --check finds a missed bar."""
     report = {"full_store": full_store(), "ahead": ahead()}
-    missed = [f"{name}: {report[name]['ratio']}, bar {bar}" for name, bar in BARS.items()
-              if report[name]["ratio"] > bar]
+    missed = [
+        f"{name}: {report[name]['ratio']}, bar {bar}" for name, bar in BARS.items() if report[name]["ratio"] > bar
+    ]
     print(json.dumps({**report, "bars": BARS, "missed": missed}, indent=2))
     return int("--check" in arguments and bool(missed))
 

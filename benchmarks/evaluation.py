@@ -105,11 +105,16 @@ def rival(configs: list[Config], rows: Rows, folder: Path) -> Bill:
             start = time.perf_counter()
             with torch.inference_mode():
                 encodings = encode([compose(row.parts) for row in aligned], tokenizer, config.model.max_tokens)
-                logits = torch.cat([model(**pad(encodings[first : first + size], tokenizer)).logits
-                                    for first in range(0, len(encodings), size)])
+                logits = torch.cat(
+                    [
+                        model(**pad(encodings[first : first + size], tokenizer)).logits
+                        for first in range(0, len(encodings), size)
+                    ]
+                )
             how = rows.target, config.model.head
-            bill.predictions[config.seed, str(condition)] = Prediction(head.answers(logits, *how),
-                                                                       head.probabilities(logits, *how))
+            bill.predictions[config.seed, str(condition)] = Prediction(
+                head.answers(logits, *how), head.probabilities(logits, *how)
+            )
             bill.computation += time.perf_counter() - start
     return bill
 
@@ -121,9 +126,19 @@ def measured(count: int, seeds: int) -> dict:
         (folder / "recorded").mkdir()
         recorded = pq.read_table(DEMO)  # without what the image expert said: both have to look at the pictures
         pq.write_table(recorded.filter(pc.not_equal(recorded["stage"], "image")), folder / "recorded/texts.parquet")
-        configs = [load_config(["experiment=demo", "method=ours", f"seed={seed}", "store.engine=false",
-                                f"store.path={folder / 'store'}", f"store.recorded={folder / 'recorded'}"])
-                   for seed in range(seeds)]
+        configs = [
+            load_config(
+                [
+                    "experiment=demo",
+                    "method=ours",
+                    f"seed={seed}",
+                    "store.engine=false",
+                    f"store.path={folder / 'store'}",
+                    f"store.recorded={folder / 'recorded'}",
+                ]
+            )
+            for seed in range(seeds)
+        ]
         rows = read_rows(configs[0].data)
         rows = replace(rows, test=rows.test[:count])
         for config in configs:
@@ -134,18 +149,28 @@ def measured(count: int, seeds: int) -> dict:
         ours = project(configs, rows, folder)
     pairs = [(ours.predictions[key], there) for key, there in theirs.predictions.items()]
     sides = {"project": ours, "rival": theirs}
-    seconds = {side: {"language_model": round(bill.language_model, 1), "computation": round(bill.computation, 1),
-                      "together": round(bill.language_model + bill.computation, 1)} for side, bill in sides.items()}
+    seconds = {
+        side: {
+            "language_model": round(bill.language_model, 1),
+            "computation": round(bill.computation, 1),
+            "together": round(bill.language_model + bill.computation, 1),
+        }
+        for side, bill in sides.items()
+    }
     ratios = {part: round(seconds["project"][part] / seconds["rival"][part], 3) for part in seconds["rival"]}
     return {
-        "rows": len(rows.test), "seeds": seeds, "conditions": len(pairs) // seeds, "seconds": seconds,
+        "rows": len(rows.test),
+        "seeds": seeds,
+        "conditions": len(pairs) // seeds,
+        "seconds": seconds,
         "ratio": ratios,
         "answers": {
             "compared": sum(len(there.answers) for _, there in pairs),
             "distinct": len({answer for _, there in pairs for answer in there.answers}),
             "equal": all(here.answers == there.answers for here, there in pairs),
             "largest_difference_of_a_probability": max(
-                float(np.abs(here.probabilities - there.probabilities).max()) for here, there in pairs),
+                float(np.abs(here.probabilities - there.probabilities).max()) for here, there in pairs
+            ),
         },
     }
 

@@ -67,9 +67,12 @@ def compared(engine, best: Callable[[list[Request]], None], asked: list[Request]
             way()
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
-    return {"requests": len(asked), "seconds": {name: round(value, 2) for name, value in medians.items()},
-            "best/stage": round(medians["best"] / medians["stage"], 3),
-            "one_by_one/stage": round(medians["one_by_one"] / medians["stage"], 2)}
+    return {
+        "requests": len(asked),
+        "seconds": {name: round(value, 2) for name, value in medians.items()},
+        "best/stage": round(medians["best"] / medians["stage"], 3),
+        "one_by_one/stage": round(medians["one_by_one"] / medians["stage"], 2),
+    }
 
 
 def openai() -> dict:
@@ -88,8 +91,11 @@ def openai() -> dict:
                 async def one(request: Request) -> None:
                     async with free:
                         await client.chat.completions.create(
-                            model="sleeping", temperature=request.temperature, max_tokens=request.max_tokens,
-                            messages=[{"role": role, "content": content} for role, content in request.messages])
+                            model="sleeping",
+                            temperature=request.temperature,
+                            max_tokens=request.max_tokens,
+                            messages=[{"role": role, "content": content} for role, content in request.messages],
+                        )
 
                 await asyncio.gather(*map(one, asked))
 
@@ -104,9 +110,19 @@ def llamacpp() -> dict:
 
     def best(asked: list[Request]) -> None:
         with ThreadPoolExecutor(engine.slots) as pool:
-            list(pool.map(lambda request: engine._server.handle_chat_completions({
-                "messages": [{"role": role, "content": content} for role, content in request.messages],
-                "temperature": request.temperature, "max_tokens": request.max_tokens, "cache_prompt": True}), asked))
+            list(
+                pool.map(
+                    lambda request: engine._server.handle_chat_completions(
+                        {
+                            "messages": [{"role": role, "content": content} for role, content in request.messages],
+                            "temperature": request.temperature,
+                            "max_tokens": request.max_tokens,
+                            "cache_prompt": True,
+                        }
+                    ),
+                    asked,
+                )
+            )
 
     return compared(engine, best, requests(48, 32))
 
@@ -125,26 +141,46 @@ def transformers() -> dict:
         table = {word: index for index, word in enumerate(["<pad>", "<eos>", "<unk>", *words])}
         inner = Tokenizer(models.WordLevel(table, unk_token="<unk>"))
         inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>",
-                                            unk_token="<unk>", padding_side="left")
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
+        )
         tokenizer.chat_template = "{% for message in messages %}{{ message.content }} {% endfor %}"
         tokenizer.save_pretrained(folder)
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(Qwen2Config(
-            vocab_size=len(table), hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
-            num_key_value_heads=2, eos_token_id=1, pad_token_id=0))
+        model = AutoModelForCausalLM.from_config(
+            Qwen2Config(
+                vocab_size=len(table),
+                hidden_size=256,
+                intermediate_size=512,
+                num_hidden_layers=4,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                eos_token_id=1,
+                pad_token_id=0,
+            )
+        )
         model.save_pretrained(folder)
-        engine = TransformersEngine(HFTransformersConfig(model="random", path=folder, dtype="float32", device_map="cpu",
-                                                 batch_size=16))
+        engine = TransformersEngine(
+            HFTransformersConfig(model="random", path=folder, dtype="float32", device_map="cpu", batch_size=16)
+        )
 
         @torch.inference_mode()
         def best(asked: list[Request]) -> None:
-            texts = [tokenizer.apply_chat_template([{"role": role, "content": content} for role, content in
-                                                    request.messages], tokenize=False) for request in asked]
+            texts = [
+                tokenizer.apply_chat_template(
+                    [{"role": role, "content": content} for role, content in request.messages], tokenize=False
+                )
+                for request in asked
+            ]
             texts.sort(key=len)
             for start in range(0, len(texts), 16):
-                batch = tokenizer(texts[start : start + 16], return_tensors="pt", padding=True,
-                                  add_special_tokens=False, return_token_type_ids=False)
+                batch = tokenizer(
+                    texts[start : start + 16],
+                    return_tensors="pt",
+                    padding=True,
+                    add_special_tokens=False,
+                    return_token_type_ids=False,
+                )
                 tokenizer.batch_decode(model.eval().generate(**batch, max_new_tokens=32, do_sample=False))
 
         return compared(engine, best, asked)
@@ -155,8 +191,11 @@ def main(arguments: list[str]) -> int:
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     known = {"openai": openai, "llamacpp": llamacpp, "transformers": transformers}
     report = {name: known[name]() for name in given.get("engines", ",".join(known)).split(",")}
-    missed = [f"{name}: best/stage {figures['best/stage']}, bar {BAR}" for name, figures in report.items()
-              if figures["best/stage"] < BAR]
+    missed = [
+        f"{name}: best/stage {figures['best/stage']}, bar {BAR}"
+        for name, figures in report.items()
+        if figures["best/stage"] < BAR
+    ]
     print(json.dumps({"engines": report, "bar": BAR, "missed": missed}, indent=2))
     return int("--check" in arguments and bool(missed))
 

@@ -45,29 +45,47 @@ def pilot(arguments: list[str], count: int) -> dict:
     with llm.store:
         pipeline = open_pipeline(config, rows, llm)
         traces = pipeline.clean(rows.train[:count])
-        styled = replace(pipeline, config=replace(config, alignment=replace(
-            config.alignment, style=True, summary=False, reasoning=False))).clean(rows.train[:count])
+        styled = replace(
+            pipeline,
+            config=replace(config, alignment=replace(config.alignment, style=True, summary=False, reasoning=False)),
+        ).clean(rows.train[:count])
     targets = [trace.record.target for trace in traces]
     sources = [join_parts(trace.described) for trace in traces]
     summaries = [trace.aligned.answers["summary"] for trace in traces]
     first = _first_draws(llm, config, traces, pipeline.exemplar)
     folds = RepeatedKFold(n_splits=5, n_repeats=10, random_state=0)
-    modalities = [(name, text, after, index) for index, trace in enumerate(styled)
-                  for (name, text), (_, after) in zip(trace.described, trace.aligned.styled, strict=True)]
+    modalities = [
+        (name, text, after, index)
+        for index, trace in enumerate(styled)
+        for (name, text), (_, after) in zip(trace.described, trace.aligned.styled, strict=True)
+    ]
     names, before, after, groups = zip(*modalities, strict=True)
     usage = llm.usage
     return {
-        "llm": config.llm.model, "rows": len(traces),
+        "llm": config.llm.model,
+        "rows": len(traces),
         "facts_kept": {
             "first_draw": round(float(np.mean([facts_kept(*pair) for pair in zip(sources, first, strict=True)])), 3),
-            "used": round(float(np.mean([facts_kept(source, answer.text)
-                                         for source, answer in zip(sources, summaries, strict=True)])), 3)},
+            "used": round(
+                float(
+                    np.mean(
+                        [facts_kept(source, answer.text) for source, answer in zip(sources, summaries, strict=True)]
+                    )
+                ),
+                3,
+            ),
+        },
         "fallbacks": {stage: round(usage.fallbacks[stage] / usage.texts[stage], 3) for stage in sorted(usage.texts)},
-        "flags": dict(usage.flags), "loops": round(usage.flags["loop"] / usage.texts.total(), 3),
-        "class_probe": {"descriptions": probe(sources, targets, folds),
-                        "summary": probe([answer.text for answer in summaries], targets, folds)},
-        "modality_probe": {"before": probe(before, names, GroupKFold(5), groups),
-                           "after": probe(after, names, GroupKFold(5), groups)},
+        "flags": dict(usage.flags),
+        "loops": round(usage.flags["loop"] / usage.texts.total(), 3),
+        "class_probe": {
+            "descriptions": probe(sources, targets, folds),
+            "summary": probe([answer.text for answer in summaries], targets, folds),
+        },
+        "modality_probe": {
+            "before": probe(before, names, GroupKFold(5), groups),
+            "after": probe(after, names, GroupKFold(5), groups),
+        },
         "llm_accuracy": round(float(np.mean([trace.aligned.prediction == trace.record.target for trace in traces])), 3),
         "seconds_per_call": round(usage.seconds / max(len(usage.seen), 1), 2),
     }

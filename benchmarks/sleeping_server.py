@@ -27,9 +27,18 @@ def handler(seconds: float) -> type[BaseHTTPRequestHandler]:
             time.sleep(seconds)
             text = asked["messages"][-1]["content"].partition("<data>\n")[2].partition("\n</data>")[0]
             words = " ".join(reversed(text.split()))
-            body = json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "sleeping", "choices": [
-                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": words}}],
-                "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}}).encode()
+            body = json.dumps(
+                {
+                    "id": "1",
+                    "object": "chat.completion",
+                    "created": 0,
+                    "model": "sleeping",
+                    "choices": [
+                        {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": words}}
+                    ],
+                    "usage": {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150},
+                }
+            ).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -45,8 +54,9 @@ def handler(seconds: float) -> type[BaseHTTPRequestHandler]:
 @contextmanager
 def sleeping_server(seconds: float) -> Iterator[str]:
     """The base URL of such a server in a process of its own, which ends with the block."""
-    with subprocess.Popen([sys.executable, __file__, str(seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, __file__, str(seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
         yield server.stdout.readline().strip()
         server.stdin.close()
 

@@ -38,15 +38,31 @@ def write(folder: Path, rows: int) -> None:
     draw = random.Random(0)
     words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 9))) for _ in range(5000)]
     for start in range(0, rows, SEAL_AT):
-        write_shard((Row(key_of(number), "summary", " ".join(draw.choices(words, k=150)),
-                         " ".join(draw.choices(words, k=40)), "stop", 200, 60, 1.5, "model", "", float(number),
-                         f"host-{start}")
-                     for number in range(start, min(start + SEAL_AT, rows))), folder / f"shard-{start}.parquet")
+        write_shard(
+            (
+                Row(
+                    key_of(number),
+                    "summary",
+                    " ".join(draw.choices(words, k=150)),
+                    " ".join(draw.choices(words, k=40)),
+                    "stop",
+                    200,
+                    60,
+                    1.5,
+                    "model",
+                    "",
+                    float(number),
+                    f"host-{start}",
+                )
+                for number in range(start, min(start + SEAL_AT, rows))
+            ),
+            folder / f"shard-{start}.parquet",
+        )
 
 
 def peak_mb() -> int:
     """The most memory that this process ever held; getrusage would count its parent's too."""
-    line, = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return round(int(line.split()[1]) / 1024)
 
 
@@ -67,8 +83,12 @@ def measured(folder: Path, rows: int, rival: bool) -> dict:
     start = time.perf_counter()
     assert all(row is not None for batch in batches for row in find(batch))
     seconds = time.perf_counter() - start
-    return {"open_seconds": round(opened, 3), "keys_per_second": round(BATCH * BATCHES / seconds),
-            "memory_mb": peak_mb(), "of_which_imports_mb": base}
+    return {
+        "open_seconds": round(opened, 3),
+        "keys_per_second": round(BATCH * BATCHES / seconds),
+        "memory_mb": peak_mb(),
+        "of_which_imports_mb": base,
+    }
 
 
 def main(arguments: list[str]) -> int:
@@ -81,12 +101,25 @@ def main(arguments: list[str]) -> int:
     for rows in map(int, given.get("rows", "10000,100000,1000000").split(",")):
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder), rows)
-            store, rival = (json.loads(subprocess.run(
-                [sys.executable, __file__, "measure", folder, str(rows), who], check=True, capture_output=True,
-                text=True).stdout) for who in ("store", "rival"))
-        report[rows] = {"store": store, "dict_of_all_rows": rival, "ratio": {
-            "open": round(store["open_seconds"] / rival["open_seconds"], 3),
-            "memory": round(store["memory_mb"] / rival["memory_mb"], 3)}}
+            store, rival = (
+                json.loads(
+                    subprocess.run(
+                        [sys.executable, __file__, "measure", folder, str(rows), who],
+                        check=True,
+                        capture_output=True,
+                        text=True,
+                    ).stdout
+                )
+                for who in ("store", "rival")
+            )
+        report[rows] = {
+            "store": store,
+            "dict_of_all_rows": rival,
+            "ratio": {
+                "open": round(store["open_seconds"] / rival["open_seconds"], 3),
+                "memory": round(store["memory_mb"] / rival["memory_mb"], 3),
+            },
+        }
         for name, bar in BARS.items():
             good = store[name] >= bar if name == "keys_per_second" else store[name] <= bar
             if not good:

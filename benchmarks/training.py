@@ -31,8 +31,10 @@ import pandas as pd
 BARS = {"speed_default": 1.5, "speed_grouped": 1.0, "memory": 1.0, "resume": 1.2}
 LENGTHS = {0: 2, 5: 6, 25: 28, 50: 62, 75: 92, 90: 154, 95: 195, 99: 332, 100: 450}
 """Percentiles of the descriptions' lengths, in tokens without the two special ones."""
-WORDS = ("dog cat puppy kitten home love good play find food house cute white black brown small friendly young old "
-         "active please call owner adopt rescued street mother month vaccinated healthy toilet trained").split()
+WORDS = (
+    "dog cat puppy kitten home love good play find food house cute white black brown small friendly young old "
+    "active please call owner adopt rescued street mother month vaccinated healthy toilet trained"
+).split()
 BATCH, MAX_TOKENS = 16, 256
 
 
@@ -48,10 +50,26 @@ def made_rows(folder: Path, count: int) -> Path:
 
 def arguments(path: Path, *more: str) -> list[str]:
     """Ours, on the plain texts alone: one view, no language model."""
-    return ["data=table", f"data.path={path}", "data.text=[text]", "data.target=kind", "method=plain", "model=minilm",
-            "perturbation.weight=0", f"model.max_tokens={MAX_TOKENS}", "experts.max_words=1000", "data.split.val=0.05",
-            "data.split.test=0.05", "trainer=cpu", f"trainer.batch_size={BATCH}", "trainer.epochs=1",
-            "wandb.mode=disabled", f"store.path={path.parent / 'store'}", f"output={path.parent / 'outputs'}", *more]
+    return [
+        "data=table",
+        f"data.path={path}",
+        "data.text=[text]",
+        "data.target=kind",
+        "method=plain",
+        "model=minilm",
+        "perturbation.weight=0",
+        f"model.max_tokens={MAX_TOKENS}",
+        "experts.max_words=1000",
+        "data.split.val=0.05",
+        "data.split.test=0.05",
+        "trainer=cpu",
+        f"trainer.batch_size={BATCH}",
+        "trainer.epochs=1",
+        "wandb.mode=disabled",
+        f"store.path={path.parent / 'store'}",
+        f"output={path.parent / 'outputs'}",
+        *more,
+    ]
 
 
 def opened(path: Path, *more: str):
@@ -85,9 +103,19 @@ def ours(path: Path, *more: str) -> dict:
     data, clock = TextDataModule(pipeline, rows, load_tokenizer(config.model)), Clock()
     L.seed_everything(0, verbose=False)
     trainer = L.Trainer(
-        max_epochs=1, accelerator="cpu", devices=config.trainer.devices, strategy=config.trainer.strategy,
-        gradient_clip_val=config.trainer.clip, callbacks=[clock], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, use_distributed_sampler=False)
+        max_epochs=1,
+        accelerator="cpu",
+        devices=config.trainer.devices,
+        strategy=config.trainer.strategy,
+        gradient_clip_val=config.trainer.clip,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+    )
     trainer.fit(RobustModule(config, rows.target, data.steps_per_epoch), data)
     return {"seconds": clock.seconds, "samples": len(rows.train), "steps": trainer.global_step}
 
@@ -99,16 +127,32 @@ def rival(path: Path, sampling: str) -> dict:
     from project.training.module import base_model, load_tokenizer, lora_classifier
 
     config, rows, _ = opened(path)
-    tokenizer, model = load_tokenizer(config.model), lora_classifier(base_model(config.model, rows.target, 0), config.model)
+    tokenizer, model = (
+        load_tokenizer(config.model),
+        lora_classifier(base_model(config.model, rows.target, 0), config.model),
+    )
     options = TrainingArguments(
-        output_dir=str(path.parent / "trainer"), num_train_epochs=1, per_device_train_batch_size=BATCH, use_cpu=True,
-        learning_rate=config.trainer.lr, weight_decay=config.trainer.weight_decay, warmup_steps=config.trainer.warmup,
-        max_grad_norm=config.trainer.clip, train_sampling_strategy=sampling, logging_strategy="no", save_strategy="no",
-        report_to=[], disable_tqdm=True, seed=0)
+        output_dir=str(path.parent / "trainer"),
+        num_train_epochs=1,
+        per_device_train_batch_size=BATCH,
+        use_cpu=True,
+        learning_rate=config.trainer.lr,
+        weight_decay=config.trainer.weight_decay,
+        warmup_steps=config.trainer.warmup,
+        max_grad_norm=config.trainer.clip,
+        train_sampling_strategy=sampling,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        seed=0,
+    )
     start = time.perf_counter()
     encoded = tokenizer([record.text for record in rows.train], truncation=True, max_length=MAX_TOKENS)
-    texts = [{"input_ids": ids, "attention_mask": mask, "labels": rows.target.label(record.target)}
-             for ids, mask, record in zip(encoded["input_ids"], encoded["attention_mask"], rows.train, strict=True)]
+    texts = [
+        {"input_ids": ids, "attention_mask": mask, "labels": rows.target.label(record.target)}
+        for ids, mask, record in zip(encoded["input_ids"], encoded["attention_mask"], rows.train, strict=True)
+    ]
     trainer = Trainer(model=model, args=options, train_dataset=texts, data_collator=DataCollatorWithPadding(tokenizer))
     trainer.train()
     return {"seconds": time.perf_counter() - start, "samples": len(texts), "steps": trainer.state.global_step}
@@ -149,8 +193,12 @@ CHILDREN = {
 
 def child(kind: str, path: Path, *more: str, **settings: str) -> dict:
     """What a process of its own measures, with its highest resident set in MB."""
-    done = subprocess.run([sys.executable, __file__, "child", kind, str(path), *more], capture_output=True, text=True,
-                          env=os.environ | settings)
+    done = subprocess.run(
+        [sys.executable, __file__, "child", kind, str(path), *more],
+        capture_output=True,
+        text=True,
+        env=os.environ | settings,
+    )
     if done.returncode:
         raise RuntimeError(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
@@ -159,21 +207,30 @@ def child(kind: str, path: Path, *more: str, **settings: str) -> dict:
 def speed_and_memory(path: Path, rounds: int) -> dict:
     """The three sides, alternated; medians."""
     sides = ["ours", "default", "grouped"]
-    seen = [{side: child(side, path) for side in sides[turn % 3:] + sides[: turn % 3]} for turn in range(rounds)]
+    seen = [{side: child(side, path) for side in sides[turn % 3 :] + sides[: turn % 3]} for turn in range(rounds)]
     speeds = {side: [one[side]["samples"] / one[side]["seconds"] for one in seen] for side in sides}
-    median = {side: {"samples_per_second": statistics.median(speeds[side]), "steps": seen[0][side]["steps"],
-                     "memory": child(side, path, MALLOC_MMAP_THRESHOLD_="65536")["memory"]} for side in sides}
+    median = {
+        side: {
+            "samples_per_second": statistics.median(speeds[side]),
+            "steps": seen[0][side]["steps"],
+            "memory": child(side, path, MALLOC_MMAP_THRESHOLD_="65536")["memory"],
+        }
+        for side in sides
+    }
     return {side: {name: round(value, 1) for name, value in told.items()} for side, told in median.items()} | {
         "speed_default": round(median["ours"]["samples_per_second"] / median["default"]["samples_per_second"], 2),
         "speed_grouped": round(median["ours"]["samples_per_second"] / median["grouped"]["samples_per_second"], 2),
-        "memory": round(median["ours"]["memory"] / min(median[side]["memory"] for side in sides[1:]), 3)}
+        "memory": round(median["ours"]["memory"] / min(median[side]["memory"] for side in sides[1:]), 3),
+    }
 
 
 def processes(path: Path, rounds: int) -> dict:
     """Two processes over one, a thread each."""
     pairs = [[child(kind, path, OMP_NUM_THREADS="1")["seconds"] for kind in ("one", "two")] for _ in range(rounds)]
-    return {"efficiency": round(statistics.median(one / (2 * two) for one, two in pairs), 2),
-            "seconds": [[round(value, 1) for value in pair] for pair in pairs]}
+    return {
+        "efficiency": round(statistics.median(one / (2 * two) for one, two in pairs), 2),
+        "seconds": [[round(value, 1) for value in pair] for pair in pairs],
+    }
 
 
 def resume(path: Path, rounds: int) -> dict:
@@ -186,8 +243,10 @@ def resume(path: Path, rounds: int) -> dict:
         steps = -(-len(pd.read_csv(path)) // BATCH)
         fresh.append(child("start", folder / path.name, str(time.time()), str(3 * steps // 2))["seconds"])
         again.append(child("start", folder / path.name, str(time.time()), "")["seconds"])
-    return {"ratio": round(statistics.median(again) / statistics.median(fresh), 2),
-            "seconds": {"fresh": round(statistics.median(fresh), 1), "resumed": round(statistics.median(again), 1)}}
+    return {
+        "ratio": round(statistics.median(again) / statistics.median(fresh), 2),
+        "seconds": {"fresh": round(statistics.median(fresh), 1), "resumed": round(statistics.median(again), 1)},
+    }
 
 
 def main(arguments: list[str]) -> int:
@@ -202,12 +261,20 @@ def main(arguments: list[str]) -> int:
     rounds = int(given.get("rounds", 3))
     with tempfile.TemporaryDirectory() as folder:
         path = made_rows(Path(folder), int(given.get("rows", 800)))
-        report = {"training": speed_and_memory(path, rounds), "processes": processes(path, rounds),
-                  "resume": resume(path, rounds)}
-    found = {**{name: report["training"][name] for name in ("speed_default", "speed_grouped", "memory")},
-             "resume": report["resume"]["ratio"]}
-    missed = [f"{name}: {found[name]}, bar {bar}" for name, bar in BARS.items()
-              if (found[name] < bar if name.startswith("speed") else found[name] > bar)]
+        report = {
+            "training": speed_and_memory(path, rounds),
+            "processes": processes(path, rounds),
+            "resume": resume(path, rounds),
+        }
+    found = {
+        **{name: report["training"][name] for name in ("speed_default", "speed_grouped", "memory")},
+        "resume": report["resume"]["ratio"],
+    }
+    missed = [
+        f"{name}: {found[name]}, bar {bar}"
+        for name, bar in BARS.items()
+        if (found[name] < bar if name.startswith("speed") else found[name] > bar)
+    ]
     print(json.dumps({**report, "bars": BARS, "missed": missed}, indent=2))
     return int("--check" in arguments and bool(missed))
 

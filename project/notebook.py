@@ -41,8 +41,11 @@ def open_runs(pattern: str | None = None) -> Comparison:
 def measure_texts(comparison: Comparison) -> None:
     """What the verb `analyse` does, for the first run of each method that has kept texts and has not measured them."""
     first = [runs[0].folder for runs in comparison.runs.values()]
-    new = [str(folder) for folder in first if (folder / FILE).is_file() and not _newer(folder / "collapse.parquet",
-                                                                                      folder / FILE)]
+    new = [
+        str(folder)
+        for folder in first
+        if (folder / FILE).is_file() and not _newer(folder / "collapse.parquet", folder / FILE)
+    ]
     if new:
         analyse.run(load_config(["experiment=demo"]), {"words": new})  # of which it reads how texts are embedded
 
@@ -66,23 +69,34 @@ def measured(comparison: Comparison, table: str) -> pd.DataFrame:
 
 def estimates(table: pd.DataFrame, *by: str) -> dict[str, Estimate]:
     """The rows of a table with value, low and high as estimates, by what the columns `by` say of them."""
-    return {", ".join(str(row[name]) for name in by): Estimate(row["value"], row["low"], row["high"])
-            for row in table.to_dict("records")}
+    return {
+        ", ".join(str(row[name]) for name in by): Estimate(row["value"], row["low"], row["high"])
+        for row in table.to_dict("records")
+    }
 
 
 def example_table(folder: Path, rows: int = 240) -> Path:
     """A CSV of made adverts in three categories, with gaps, as a user's own might be; equal on every machine."""
-    things = {"tools": ("hammer", "saw", "drill", "wrench"), "garden": ("spade", "rake", "hose", "seeds"),
-              "kitchen": ("pan", "knife", "kettle", "bowl")}
+    things = {
+        "tools": ("hammer", "saw", "drill", "wrench"),
+        "garden": ("spade", "rake", "hose", "seeds"),
+        "kitchen": ("pan", "knife", "kettle", "bowl"),
+    }
     draw, found = random.Random(0), []
     for index in range(rows):
         category = draw.choice(list(things))
         thing, state = draw.choice(things[category]), draw.choice(["new", "used", "old"])
         place, order = draw.choice(["home", category]), draw.choice(["hardly used", "in good order", "as seen"])
-        found.append({"title": f"{state} {thing}",
-                      "description": f"a {thing} for the {place}, {order}" if draw.random() > 0.1 else None,
-                      "price": draw.randint(5, 80), "city": draw.choice(["Bergen", "Porto", "Turin"]),
-                      "category": category, "seller": f"s{index % 60}"})
+        found.append(
+            {
+                "title": f"{state} {thing}",
+                "description": f"a {thing} for the {place}, {order}" if draw.random() > 0.1 else None,
+                "price": draw.randint(5, 80),
+                "city": draw.choice(["Bergen", "Porto", "Turin"]),
+                "category": category,
+                "seller": f"s{index % 60}",
+            }
+        )
     pd.DataFrame(found).to_csv(folder / "adverts.csv", index=False)
     return folder / "adverts.csv"
 
@@ -93,8 +107,9 @@ def cards_html(cards: list[dict]) -> str:
     for card in cards:
         head = f"{card['record']}, target {card['target']}"
         head += f"; instruction: {card['instruction']}" if card.get("instruction") else ""
-        columns = "".join(f"<td style='{CELL}'><b>{escape(name)}</b><br>{_pieces(pieces)}</td>"
-                          for name, pieces in card["columns"])
+        columns = "".join(
+            f"<td style='{CELL}'><b>{escape(name)}</b><br>{_pieces(pieces)}</td>" for name, pieces in card["columns"]
+        )
         found.append(f"<h4>{escape(head)}</h4><table><tr>{columns}</tr></table>")
     return "".join(found)
 

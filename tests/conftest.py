@@ -156,8 +156,14 @@ def tiny_encoder(tmp_path_factory):
     trained.save_model(str(folder))
     tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64)
     tokenizer.save_pretrained(folder)
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                        intermediate_size=64, max_position_embeddings=64)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)  # the same encoder in every session
         BertModel(config).save_pretrained(folder)
@@ -175,8 +181,16 @@ def table_file(tmp_path_factory):
         noise = np.random.default_rng(index).integers(0, 60, (16, 16, 3), dtype=np.uint8)
         noise[4:12, 4:12] = {"red": (230, 20, 20), "blue": (20, 20, 230), "green": (20, 200, 20)}[colour]
         Image.fromarray(noise).save(folder / f"{index}.png")
-        rows.append({"photo": f"{index}.png", "title": f"a {colour} thing, round and {draw.choice(['sweet', 'sour'])}",
-                     "price": draw.randint(1, 9), "city": draw.choice("AB"), "kind": name, "seller": f"s{index % 24}"})
+        rows.append(
+            {
+                "photo": f"{index}.png",
+                "title": f"a {colour} thing, round and {draw.choice(['sweet', 'sour'])}",
+                "price": draw.randint(1, 9),
+                "city": draw.choice("AB"),
+                "kind": name,
+                "seller": f"s{index % 24}",
+            }
+        )
     pd.DataFrame(rows).to_csv(folder / "rows.csv", index=False)
     return folder / "rows.csv"
 
@@ -184,9 +198,25 @@ def table_file(tmp_path_factory):
 @pytest.fixture
 def tiny_args(tiny_encoder, table_file, tmp_path):
     """Arguments of a whole run that takes seconds: the table above, the tiny encoder, no language model, no W&B."""
-    return ["data=table", f"data.path={table_file}", "data.image=photo", "data.text=[title]",
-            "data.table=[price,city]", "data.target=kind", "data.group=seller", "experts.classifier=false",
-            f"model.encoder={tiny_encoder}", "model.max_tokens=48", "trainer=cpu", "trainer.epochs=3",
-            "trainer.batch_size=8", f"output={tmp_path / 'outputs'}", f"store.path={tmp_path / 'store'}",
-            "wandb.mode=disabled", "robustness.levels=[0.5]", "robustness.missing=single", "robustness.orders=1",
-            "robustness.resamples=50"]
+    return [
+        "data=table",
+        f"data.path={table_file}",
+        "data.image=photo",
+        "data.text=[title]",
+        "data.table=[price,city]",
+        "data.target=kind",
+        "data.group=seller",
+        "experts.classifier=false",
+        f"model.encoder={tiny_encoder}",
+        "model.max_tokens=48",
+        "trainer=cpu",
+        "trainer.epochs=3",
+        "trainer.batch_size=8",
+        f"output={tmp_path / 'outputs'}",
+        f"store.path={tmp_path / 'store'}",
+        "wandb.mode=disabled",
+        "robustness.levels=[0.5]",
+        "robustness.missing=single",
+        "robustness.orders=1",
+        "robustness.resamples=50",
+    ]

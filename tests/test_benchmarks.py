@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent.parent / "benchmarks"
 
 def ran(script, *args):
     done = subprocess.run([sys.executable, FOLDER / script, *args], capture_output=True, text=True)
-    return done.returncode, json.loads(done.stdout[done.stdout.index("{"):])
+    return done.returncode, json.loads(done.stdout[done.stdout.index("{") :])
 
 
 def test_the_store_benchmark_compares_with_a_dict_of_all_rows():

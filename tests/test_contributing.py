@@ -19,8 +19,12 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"^(New, |In )`([^`]+)`:$", re.MULTILINE)
 LISTS = ["tests/corruption/test_conditions.py"]
-LAWS = ["tests/config/test_compose.py", "tests/cli/test_main.py", "tests/corruption",
-        "tests/experts/test_serialization.py"]
+LAWS = [
+    "tests/config/test_compose.py",
+    "tests/cli/test_main.py",
+    "tests/corruption",
+    "tests/experts/test_serialization.py",
+]
 """The project's own tests that bear on what the examples add: fast ones, and those that draw many examples."""
 VERBS = """
 import json, sys
@@ -92,8 +96,13 @@ def test_every_part_has_an_example():
 
 def test_the_examples_work_together_through_the_ordinary_verbs(extended, tmp_path):
     mails(tmp_path / "mails")
-    pd.DataFrame({"text": ["About the tax and the total and the payment", "About the hotel and the sun"],
-                  "subject": ["hello", None], "priority": ["1", None]}).to_csv(tmp_path / "new.csv", index=False)
+    pd.DataFrame(
+        {
+            "text": ["About the tax and the total and the payment", "About the hotel and the sun"],
+            "subject": ["hello", None],
+            "priority": ["1", None],
+        }
+    ).to_csv(tmp_path / "new.csv", index=False)
     block = [text for kind, text in BLOCK.findall(PAGE) if kind == "bash"][-1]
     commands = [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
     assert all(words[:3] == ["python", "-m", "project"] for words in commands)

@@ -12,10 +12,22 @@ from project.llm import factory as engines
 from tests import made
 
 FILL = {"petfinder": made.made_petfinder, "airbnb": made.made_airbnb, "avito": made.made_avito}
-SMALL = ("experts.captioner=null", "experts.classifier=false", "trainer=cpu", "trainer.epochs=1",
-         "trainer.batch_size=8", "trainer.precision=32-true", "model.max_tokens=48", "perturbation.rounds=1",
-         "robustness.levels=[0.5]", "robustness.missing=single", "robustness.orders=1", "robustness.resamples=20",
-         "wandb.mode=disabled", "model.lora.targets=[query,value]")
+SMALL = (
+    "experts.captioner=null",
+    "experts.classifier=false",
+    "trainer=cpu",
+    "trainer.epochs=1",
+    "trainer.batch_size=8",
+    "trainer.precision=32-true",
+    "model.max_tokens=48",
+    "perturbation.rounds=1",
+    "robustness.levels=[0.5]",
+    "robustness.missing=single",
+    "robustness.orders=1",
+    "robustness.resamples=20",
+    "wandb.mode=disabled",
+    "model.lora.targets=[query,value]",
+)
 
 
 @pytest.mark.parametrize("paper", ["", "paper/"])

@@ -11,8 +11,10 @@ import torch
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 
-pytestmark = [pytest.mark.gpu,
-              pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs on this machine")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs on this machine"),
+]
 
 
 @pytest.fixture
@@ -20,8 +22,13 @@ def trained(tiny_args, tmp_path):
     """Trains by the command line into a folder of its own and returns the folder."""
 
     def run(where, *more):
-        args = [*(arg for arg in tiny_args if arg != "trainer=cpu"), "method=rules", "trainer.precision=32-true",
-                f"output={tmp_path / where}", *more]
+        args = [
+            *(arg for arg in tiny_args if arg != "trainer=cpu"),
+            "method=rules",
+            "trainer.precision=32-true",
+            f"output={tmp_path / where}",
+            *more,
+        ]
         done = subprocess.run([sys.executable, "-m", "project", "train", *args], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return run_folder(load_config(args))

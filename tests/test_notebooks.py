@@ -39,8 +39,20 @@ def demo_runs(tmp_path_factory):
     """Small runs of the demo on its recorded store."""
     folder = tmp_path_factory.mktemp("demo")
     for method in ("plain", "ours"):
-        assert main(["train", "experiment=demo", "debug=fast", f"method={method}", f"output={folder}",
-                     "wandb.mode=disabled", f"store.path={folder / 'store'}"]) == 0
+        assert (
+            main(
+                [
+                    "train",
+                    "experiment=demo",
+                    "debug=fast",
+                    f"method={method}",
+                    f"output={folder}",
+                    "wandb.mode=disabled",
+                    f"store.path={folder / 'store'}",
+                ]
+            )
+            == 0
+        )
     return f"{folder}/demo/*/seed-*"
 
 
@@ -48,8 +60,11 @@ def demo_runs(tmp_path_factory):
 def kernel(tmp_path_factory):
     """The kernel of `make notebooks`, registered in a folder of the test's own."""
     prefix = tmp_path_factory.mktemp("kernel")
-    subprocess.run([sys.executable, "-m", "ipykernel", "install", "--prefix", prefix, "--name", KERNEL], check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "ipykernel", "install", "--prefix", prefix, "--name", KERNEL],
+        check=True,
+        capture_output=True,
+    )
     return str(prefix / "share" / "jupyter")
 
 
@@ -62,8 +77,13 @@ def test_a_notebook_runs_from_top_to_bottom(path, demo_runs, kernel, monkeypatch
         monkeypatch.setenv(key, value)
     book = nbformat.read(path, as_version=4)
     NotebookClient(book, timeout=400, resources={"metadata": {"path": str(path.parent)}}).execute()
-    figures = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs
-               if "image/png" in output.get("data", {})]
+    figures = [
+        output
+        for cell in book.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
     assert figures
     if os.environ.get("TCR_KEEP_NOTEBOOKS"):
         nbformat.write(book, Path(os.environ["TCR_KEEP_NOTEBOOKS"]) / path.name)
@@ -84,8 +104,16 @@ def test_a_users_mistake_is_one_line_in_a_notebook_too(tmp_path, capsys):
 
 
 def test_cards_mark_what_changed_and_never_run_what_a_text_holds():
-    html = notebook.cards_html([{"record": "a<b", "target": "x", "instruction": "noise", "columns": [
-        ("perturbed", [("", [("kept", "a red"), ("gone", "<script>"), ("new", "blue & green")])])]}])
+    html = notebook.cards_html(
+        [
+            {
+                "record": "a<b",
+                "target": "x",
+                "instruction": "noise",
+                "columns": [("perturbed", [("", [("kept", "a red"), ("gone", "<script>"), ("new", "blue & green")])])],
+            }
+        ]
+    )
     assert "<script>" not in html and "&lt;script&gt;</del>" in html and "<ins><b>blue &amp; green</b></ins>" in html
     assert "a&lt;b, target x; instruction: noise" in html
 
@@ -97,6 +125,7 @@ def test_rows_of_a_table_become_estimates():
 
 def test_runs_of_wandb_come_into_run_folders_and_never_out_of_them(tmp_path, monkeypatch):
     """The API of W&B is stood in for: there is no server here."""
+
     class Artifact:
         type = "run"
 

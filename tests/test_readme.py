@@ -20,8 +20,9 @@ from project.experiments.sweep_file import read_sweep
 from tests.made import made_petfinder, picture
 
 ROOT = Path(__file__).parent.parent
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8")
-         for name in ("README.md", "docs/cluster.md", "data/demo/README.md")}
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/cluster.md", "data/demo/README.md")
+}
 OTHER_PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "docs/architecture.md")}
 """Pages whose commands are executed by test_contributing.py, or that have none."""
 FAST = ["debug=fast", "wandb.mode=disabled"]
@@ -97,7 +98,8 @@ def beginning(words):
     assert fitting, (
         f"`python -m project {line}` is on a page, and HOW in tests/test_readme.py does not say how it is treated. Add "
         "its beginning there: with a list of arguments to run it with, such as FAST or [], or with the reason in words "
-        "why it is only composed")
+        "why it is only composed"
+    )
     return max(fitting, key=len)
 
 
@@ -145,7 +147,8 @@ def test_what_is_called_beside_the_project_is_there(page, words):
             composed([verb, *words[words.index(scripts[0]) + 1 :]])
     else:
         assert words[0] == "make" or said.startswith(OTHERS), (
-            f"`{said}` is on {page}, and OTHERS in tests/test_readme.py does not know its program")
+            f"`{said}` is on {page}, and OTHERS in tests/test_readme.py does not know its program"
+        )
 
 
 def test_no_line_here_is_left_over_from_an_older_page():
@@ -164,8 +167,11 @@ def test_every_make_target_on_a_page_is_there():
 
 def test_every_set_of_packages_that_is_told_can_be_installed():
     extras = re.findall(r"^([\w-]+) =$", (ROOT / "setup.cfg").read_text().split("[options.extras_require]")[1], re.M)
-    sources = [path for folder, ending in (("project", "py"), ("conf", "yaml"))
-               for path in (ROOT / folder).rglob(f"*.{ending}")]
+    sources = [
+        path
+        for folder, ending in (("project", "py"), ("conf", "yaml"))
+        for path in (ROOT / folder).rglob(f"*.{ending}")
+    ]
     texts = [*PAGES.values(), *OTHER_PAGES.values(), *(path.read_text() for path in [ROOT / "Makefile", *sources])]
     told = {name for text in texts for names in re.findall(r"'\.\[([\w,-]+)\]'", text) for name in names.split(",")}
     assert {"demo", "local-llm"} <= told <= set(extras)

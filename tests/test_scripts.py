@@ -49,8 +49,13 @@ def test_the_check_is_content_where_nothing_is_missing(tmp_path):
         (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / "bin" / name).chmod(0o755)
     (tmp_path / "hub/models--owner--name").mkdir(parents=True)
-    done = checked(tmp_path, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin", TCR_PYTHON=str(tmp_path / "bin/python"),
-                   HF_HUB_CACHE=str(tmp_path / "hub"), WANDB_API_KEY="x")
+    done = checked(
+        tmp_path,
+        PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin",
+        TCR_PYTHON=str(tmp_path / "bin/python"),
+        HF_HUB_CACHE=str(tmp_path / "hub"),
+        WANDB_API_KEY="x",
+    )
     assert done.returncode == 0 and "nothing is missing" in done.stdout and "partitions with GPUs: main*" in done.stdout
 
 
@@ -60,6 +65,9 @@ def test_the_local_cluster_leaves_a_folder_that_is_not_its_own(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").touch()
     for verb in ("start", "stop"):
-        subprocess.run([FOLDER / "local_cluster.sh", verb], env={**os.environ, "TCR_SLURM": str(tmp_path / "mine")},
-                       capture_output=True)
+        subprocess.run(
+            [FOLDER / "local_cluster.sh", verb],
+            env={**os.environ, "TCR_SLURM": str(tmp_path / "mine")},
+            capture_output=True,
+        )
         assert (tmp_path / "mine/thesis.tex").exists()

@@ -70,8 +70,9 @@ class Transformations:
                 self._tables[key] = transformation_table(texts, read_rows(data), self.resamples)
             return self._tables[key]
         except UserError as error:
-            console.print(f"{folder}: what the experts' words keep is not measured: {error}", highlight=False,
-                          soft_wrap=True)
+            console.print(
+                f"{folder}: what the experts' words keep is not measured: {error}", highlight=False, soft_wrap=True
+            )
             return None
 
 
@@ -81,8 +82,10 @@ def resolve_run_folders(words: list[str]) -> list[Path]:
     for word in words:
         matches = sorted(Path(path) for path in glob.glob(word, recursive=True) if (Path(path) / FILE).is_file())
         if not matches:
-            raise UserError(f"analyse {word}: no run folder with {FILE} there; methods that read texts leave it: "
-                            "python -m project evaluate run=<folder> writes it for an older run")
+            raise UserError(
+                f"analyse {word}: no run folder with {FILE} there; methods that read texts leave it: "
+                "python -m project evaluate run=<folder> writes it for an older run"
+            )
         folders |= dict.fromkeys(matches)
     return list(folders)
 
@@ -95,6 +98,8 @@ def _of_experiment(config: Config) -> list[Path]:
         if (finished.folder / FILE).is_file():
             first.setdefault(finished.info["name"], finished.folder)
     if not first:
-        raise UserError(f"no run in {experiment} has {FILE}; methods that read texts leave it: "
-                        "python -m project evaluate run=<folder> writes it for an older run")
+        raise UserError(
+            f"no run in {experiment} has {FILE}; methods that read texts leave it: "
+            "python -m project evaluate run=<folder> writes it for an older run"
+        )
     return list(first.values())

@@ -78,14 +78,21 @@ class Embedder:
 def arrow_texts(texts: pd.DataFrame) -> pd.DataFrame:
     """texts.parquet with a row an arrow, and its `text`: described and aligned; of a round, perturbed alone."""
     said = texts["round"].isna()
-    arrows = [(name, texts[said].assign(text=[" ".join(json.loads(parts).values()) for parts in texts[said][name]]))
-              for name in ("described", "aligned")]
+    arrows = [
+        (name, texts[said].assign(text=[" ".join(json.loads(parts).values()) for parts in texts[said][name]]))
+        for name in ("described", "aligned")
+    ]
     arrows.append(("perturbed", texts[~said].assign(text=texts["read"][~said])))
     return pd.concat([rows.assign(arrow=name) for name, rows in arrows], ignore_index=True)
 
 
-def collapse_table(texts: pd.DataFrame, embed: Callable[[Sequence[str]], np.ndarray], metric: str, resamples: int,
-                   watch: Callable = lambda completed, total: None) -> pd.DataFrame:
+def collapse_table(
+    texts: pd.DataFrame,
+    embed: Callable[[Sequence[str]], np.ndarray],
+    metric: str,
+    resamples: int,
+    watch: Callable = lambda completed, total: None,
+) -> pd.DataFrame:
     """Every measure at every arrow, in the columns `COLUMNS`, from texts.parquet; `embed` gives vectors (texts, width).
 
     `effective_rank`, `mean_cosine` and `equal_texts` say how alike the records' texts are. `probe` is the score of a
@@ -109,8 +116,9 @@ def collapse_table(texts: pd.DataFrame, embed: Callable[[Sequence[str]], np.ndar
         measures["equal_texts"] = (equal_share(said), np.nan, np.nan, len(said))
 
         known = learned[learned["arrow"] == arrow] if split == "test" else learned[:0]
-        [values] = cross_val_row_scores(said, part["target"].tolist(), groups, [said], metric,
-                            (known["text"].tolist(), known["target"].tolist()))
+        [values] = cross_val_row_scores(
+            said, part["target"].tolist(), groups, [said], metric, (known["text"].tolist(), known["target"].tolist())
+        )
         weights = group_weights(groups, resamples, BOOTSTRAP_SEED)
         measures["probe"] = (*estimate_with_interval(values, weights, SCORES[metric].of_mean), len(said))
         probed[arrow, split, condition] = values

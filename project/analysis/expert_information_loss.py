@@ -55,16 +55,22 @@ def transformation_table(texts: pd.DataFrame, rows: Rows, resamples: int, device
         data = raw_values(seen, records, columns, any(has_pixels(record.image) for record in seen), device)
         said = [[json.loads(parts).get(modality, "") for parts in part["described"]] for part in (train, test)]
         known = train["target"].tolist()
-        [own] = cross_val_row_scores(tested, targets, groups, [tested], metric, (learned, known), numbers(data, columns.sizes))
+        [own] = cross_val_row_scores(
+            tested, targets, groups, [tested], metric, (learned, known), numbers(data, columns.sizes)
+        )
         [told] = cross_val_row_scores(said[1], targets, groups, [said[1]], metric, (said[0], known))
         for measure, values in (("raw", own), ("described", told)):
-            found.append((modality, measure, *estimate_with_interval(values, weights, SCORES[metric].of_mean), len(test)))
+            found.append(
+                (modality, measure, *estimate_with_interval(values, weights, SCORES[metric].of_mean), len(test))
+            )
         found.append((modality, "lost", *score_difference(own, told, weights, metric), len(test)))
     return pd.DataFrame(found, columns=COLUMNS)
 
 
 def numbers(data: Raw, sizes: Sequence[int]) -> Callable:
-    """A probe of raw records, as `held_out` fits one: (row indices into `data`, targets, metric) -> indices -> answers.
+    """Return a function that fits a probe to raw records, for the argument `fit` of `cross_val_row_scores`.
+
+    It maps (row indices into `data`, targets, metric) to a probe, which maps row indices to predictions.
     """
     return lambda indices, targets, metric: fit_probe(_Numbers(data, sizes), indices, targets, metric)
 
@@ -86,5 +92,9 @@ class _Numbers(TransformerMixin, BaseEstimator):
 
     def _taken(self, indices: Sequence[int]) -> Raw:
         rows, data = np.asarray(indices, int), self.data
-        return Raw(data.scores[rows], data.codes[rows], [data.texts[row] for row in rows],
-                   None if data.images is None else data.images[rows])
+        return Raw(
+            data.scores[rows],
+            data.codes[rows],
+            [data.texts[row] for row in rows],
+            None if data.images is None else data.images[rows],
+        )

@@ -66,8 +66,15 @@ def _measures(instruction: str, rows: pd.DataFrame, metric: str, resamples: int)
     before, after = rows["before"].tolist(), rows["read"].tolist()
     weights = group_weights(rows["group"], resamples, BOOTSTRAP_SEED)
     rounds = [part for _, part in rows.groupby("round")]
-    found = {f"{name}distinct_{size}": (np.mean([distinct_ngram_share(part[column], size) for part in rounds]), np.nan, np.nan)
-             for name, column in (("", "read"), ("clean_", "before")) for size in (1, 2)}
+    found = {
+        f"{name}distinct_{size}": (
+            np.mean([distinct_ngram_share(part[column], size) for part in rounds]),
+            np.nan,
+            np.nan,
+        )
+        for name, column in (("", "read"), ("clean_", "before"))
+        for size in (1, 2)
+    }
     pairs = list(zip(before, after, strict=True))
     found["unchanged"] = estimate_with_interval([tokens(old) == tokens(new) for old, new in pairs], weights)
     found["content_kept"] = estimate_with_interval([facts_kept(old, new) for old, new in pairs], weights)

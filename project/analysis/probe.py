@@ -25,8 +25,15 @@ def group_folds(groups: Sequence[str]) -> np.ndarray:
     return np.array([fold[name] for name in groups], int)
 
 
-def cross_val_row_scores(learned: Sequence, targets: Sequence, groups: Sequence[str], views: Sequence[Sequence], metric: str,
-             besides: tuple[Sequence, Sequence] = ((), ()), fit: Callable | None = None) -> list[np.ndarray]:
+def cross_val_row_scores(
+    learned: Sequence,
+    targets: Sequence,
+    groups: Sequence[str],
+    views: Sequence[Sequence],
+    metric: str,
+    besides: tuple[Sequence, Sequence] = ((), ()),
+    fit: Callable | None = None,
+) -> list[np.ndarray]:
     """What each row adds to the metric, in each view, when a probe reads it that learned from the other folds' texts.
 
     The views have the rows of `learned`: other texts of the same records. `besides` are texts and targets of further
@@ -47,7 +54,9 @@ def cross_val_row_scores(learned: Sequence, targets: Sequence, groups: Sequence[
     return values
 
 
-def score_difference(before: np.ndarray, after: np.ndarray, weights: np.ndarray, metric: str) -> tuple[float, float, float]:
+def score_difference(
+    before: np.ndarray, after: np.ndarray, weights: np.ndarray, metric: str
+) -> tuple[float, float, float]:
     """By how much the score of `after` is worse than that of `before`, on the same rows, and its paired interval.
 
     Both are from `held_out`, shape (rows,); `weights` is from `group_weights`.

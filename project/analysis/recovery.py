@@ -68,16 +68,20 @@ def removed_words(before: Tokens, after: Tokens) -> list[Tokens]:
     return [(word,) for word in sorted(telling(before) - set(after))]
 
 
-def removed_cells(cells: Mapping[str, Cell], left: Mapping[str, Cell], before: Tokens,
-                  after: Tokens) -> tuple[dict[str, Tokens], int]:
+def removed_cells(
+    cells: Mapping[str, Cell], left: Mapping[str, Cell], before: Tokens, after: Tokens
+) -> tuple[dict[str, Tokens], int]:
     """The removed cells that can be traced, column -> value, and how many cannot.
 
     A cell is removed where the description `before` told it and its value is another, or none, after the corruption.
     It cannot be traced where it holds function words alone, such as yes or no, or where the description `after` still
     states its value, as that of another column.
     """
-    gone = {column: tokens(value) for column, value in cells.items()
-            if value is not None and (left.get(column) is None or tokens(left[column]) != tokens(value))}
+    gone = {
+        column: tokens(value)
+        for column, value in cells.items()
+        if value is not None and (left.get(column) is None or tokens(left[column]) != tokens(value))
+    }
     told = {column: value for column, value in gone.items() if stated(value, before)}
     traced = {column: value for column, value in told.items() if telling(value) and not stated(value, after)}
     return traced, len(told) - len(traced)
@@ -92,16 +96,20 @@ class Vocabulary:
             for column, value in table.items():
                 if value is not None and telling(tokens(value)):
                     counts.setdefault(column, Counter())[tokens(value)] += 1
-        self.guess = {column: min(counter, key=lambda value: (-counter[value], value))
-                      for column, counter in counts.items()}
+        self.guess = {
+            column: min(counter, key=lambda value: (-counter[value], value)) for column, counter in counts.items()
+        }
         """The most frequent value of each column, the first of equally frequent ones."""
         self._values = {column: set(counter) for column, counter in counts.items()}
 
     def rivals(self, column: str, aligned: Tokens, told: Sequence[Tokens]) -> list[Tokens]:
         """The column's values that the aligned text states and none of the descriptions `told` does."""
         values = self._values.get(column, set())
-        found = {aligned[start : start + size] for size in {len(value) for value in values}
-                 for start in range(len(aligned) - size + 1)} & values
+        found = {
+            aligned[start : start + size]
+            for size in {len(value) for value in values}
+            for start in range(len(aligned) - size + 1)
+        } & values
         return sorted(value for value in found if not any(stated(value, text) for text in told))
 
 
@@ -122,11 +130,14 @@ def recovery_table(texts: pd.DataFrame, resamples: int) -> pd.DataFrame:
         items, untraceable = _items(list(rows.itertuples()), clean, vocabulary)
         for modality, part in items.groupby("modality", sort=False):
             weights = group_weights(part["group"], resamples, BOOTSTRAP_SEED)
-            fates = {name: (part["fate"] == name).to_numpy() for name in FATES
-                     if name != "wrong" or modality == "table"}
+            fates = {
+                name: (part["fate"] == name).to_numpy() for name in FATES if name != "wrong" or modality == "table"
+            }
             measures = {"right": fates["copied"] | fates["outside"], **fates, "guess": part["guess"].to_numpy()}
-            found += [(condition, modality, name, int(values.sum()), len(part), *estimate_with_interval(values, weights))
-                      for name, values in measures.items()]
+            found += [
+                (condition, modality, name, int(values.sum()), len(part), *estimate_with_interval(values, weights))
+                for name, values in measures.items()
+            ]
         if untraceable:
             found.append((condition, "table", "untraceable", untraceable, untraceable, np.nan, np.nan, np.nan))
     return pd.DataFrame(found, columns=COLUMNS)
@@ -137,10 +148,18 @@ def _items(rows: list, clean: dict, vocabulary: Vocabulary) -> tuple[pd.DataFram
     found, untraceable = [], 0
     said = [tokens(" ".join(json.loads(row.aligned).values())) for row in rows]
     for index, row in enumerate(rows):
-        before, after = ({name: tokens(text) for name, text in json.loads(which.described).items()}
-                         for which in (clean[row.record], row))
-        next_of_another = next((said[(index + step) % len(rows)] for step in range(1, len(rows))
-                                if rows[(index + step) % len(rows)].group != row.group), ())
+        before, after = (
+            {name: tokens(text) for name, text in json.loads(which.described).items()}
+            for which in (clean[row.record], row)
+        )
+        next_of_another = next(
+            (
+                said[(index + step) % len(rows)]
+                for step in range(1, len(rows))
+                if rows[(index + step) % len(rows)].group != row.group
+            ),
+            (),
+        )
         told = [*before.values(), *after.values()]
         for modality, description in before.items():
             left = after.get(modality, ())
@@ -149,10 +168,18 @@ def _items(rows: list, clean: dict, vocabulary: Vocabulary) -> tuple[pd.DataFram
                 tables = [json.loads(which.table) for which in (clean[row.record], row)]
                 traced, lacking = removed_cells(*tables, description, left)
                 untraceable += lacking
-                found += [(row.group, modality,
-                           fate(value, said[index], others, vocabulary.rivals(column, said[index], told)),
-                           vocabulary.guess.get(column) == value) for column, value in traced.items()]
+                found += [
+                    (
+                        row.group,
+                        modality,
+                        fate(value, said[index], others, vocabulary.rivals(column, said[index], told)),
+                        vocabulary.guess.get(column) == value,
+                    )
+                    for column, value in traced.items()
+                ]
             else:
-                found += [(row.group, modality, fate(word, said[index], others), stated(word, next_of_another))
-                          for word in removed_words(description, left)]
+                found += [
+                    (row.group, modality, fate(word, said[index], others), stated(word, next_of_another))
+                    for word in removed_words(description, left)
+                ]
     return pd.DataFrame(found, columns=["group", "modality", "fate", "guess"]), untraceable

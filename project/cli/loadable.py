@@ -54,8 +54,10 @@ def check_llm(config: Config) -> str | None:
 
             OpenAIEngine(config.llm)
             if not os.environ.get(config.llm.key_env):
-                return (f"the environment variable {config.llm.key_env} is unset; only servers that want no key will "
-                        f"answer at {config.llm.base_url}")
+                return (
+                    f"the environment variable {config.llm.key_env} is unset; only servers that want no key will "
+                    f"answer at {config.llm.base_url}"
+                )
         case "transformers":
             where = f"llm.path={config.llm.path}"
             _hub_model(config.llm.path, config.llm.revision, where)

@@ -34,8 +34,10 @@ class Verb:
 VERBS = {
     "validate": Verb(
         "check the configuration, the rows, the images, the models and the disk, without running anything",
-        {"models": "false leaves the language model, the encoder and the captioner unlooked-at",
-         "sweep": "a sweep file, which alone is then looked at"},
+        {
+            "models": "false leaves the language model, the encoder and the captioner unlooked-at",
+            "sweep": "a sweep file, which alone is then looked at",
+        },
     ),
     "prepare": Verb(
         "make and store every text that training and evaluation read",
@@ -50,8 +52,10 @@ VERBS = {
     ),
     "evaluate": Verb(
         "evaluate a trained run, or again, or on the texts of another language model",
-        {"run": f"{RUN}; robustness.<key> beside it tests otherwise than before; llm=<option> reads that model's "
-                "texts, and writes to a copy, <name>@<model>"},
+        {
+            "run": f"{RUN}; robustness.<key> beside it tests otherwise than before; llm=<option> reads that model's "
+            "texts, and writes to a copy, <name>@<model>"
+        },
     ),
     "predict": Verb(
         "answer for new rows with a trained run",

@@ -54,9 +54,11 @@ def find(rows: Rows, id: str | None) -> tuple[str, Record]:
 
 def condition_named(name: str, config: Config, rows: Rows) -> Condition:
     """The condition of the test or the validation panel with that name. Raises UserError where there is none."""
-    known = {str(condition): condition
-             for panel in (validation_conditions, evaluation_conditions)
-             for condition in panel(config.robustness, rows.modalities)}
+    known = {
+        str(condition): condition
+        for panel in (validation_conditions, evaluation_conditions)
+        for condition in panel(config.robustness, rows.modalities)
+    }
     if name not in known:
         raise UserError(f"condition={name}: there is no such condition; there are {', '.join(known)}")
     return known[name]
@@ -78,15 +80,23 @@ def steps(trace: Trace) -> list[tuple[str, str | None, str]]:
     aligned, described = trace.aligned, trace.described
     told = [("raw", None, format_record(trace.record))]
     if trace.corrupted is not trace.record:
-        told.append(("corrupted (pixels change unseen here)", format_record(trace.record), format_record(trace.corrupted)))
+        told.append(
+            ("corrupted (pixels change unseen here)", format_record(trace.record), format_record(trace.corrupted))
+        )
     told.append(("described", None, lines(described)))
     if aligned.styled != described:
         told.append(("styled", lines(described), lines(aligned.styled)))
     if aligned.parts != aligned.styled:
         told.append(("aligned", None, lines(aligned.parts)))
-        told += [(f"  {stage}: flags {', '.join(answer.flags) or 'none'}, {answer.attempts} draws"
-                  f"{', fallback' if answer.fallback else ''}", None, answer.text)
-                 for stage, answer in aligned.answers.items()]
+        told += [
+            (
+                f"  {stage}: flags {', '.join(answer.flags) or 'none'}, {answer.attempts} draws"
+                f"{', fallback' if answer.fallback else ''}",
+                None,
+                answer.text,
+            )
+            for stage, answer in aligned.answers.items()
+        ]
     if trace.perturbed is not None:
         told.append(("perturbed", join_parts(aligned.parts), join_parts(trace.perturbed)))
     told.append(("composed", None, " ".join(compose(trace.parts))))

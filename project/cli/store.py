@@ -57,8 +57,10 @@ def run(config: Config, args: dict) -> int:
             say(f"{folder}: {before} shards became {after}; {dropped} duplicate rows dropped")
         case "merge":
             if not folders or "into" not in args:
-                raise UserError("store merge: give the folders to join and where to, such as "
-                                "store merge jobs/0 jobs/1 into=outputs/store")
+                raise UserError(
+                    "store merge: give the folders to join and where to, such as "
+                    "store merge jobs/0 jobs/1 into=outputs/store"
+                )
             for source in folders:
                 files(Path(source))
             for source in folders:
@@ -86,6 +88,10 @@ def _shown(frame: pd.DataFrame) -> Table:
         number = pd.api.types.is_numeric_dtype(frame[name])
         table.add_column(name.replace("_", " "), justify="right" if number else "left", overflow="fold")
     for row in frame.itertuples(index=False):
-        table.add_row(*(f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int)
-                        else str(value) for value in row))
+        table.add_row(
+            *(
+                f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+                for value in row
+            )
+        )
     return table

@@ -85,8 +85,10 @@ def run(config: Config, args: dict[str, str]) -> int:
         told = found.of(column_roles, data)
         data = infer_columns(data) if told else None
         if data:
-            console.print(f"{'columns' if data is config.data else 'inferred columns'} of {Path(data.path).name}\n"
-                          f"{told}\n", soft_wrap=True)
+            console.print(
+                f"{'columns' if data is config.data else 'inferred columns'} of {Path(data.path).name}\n{told}\n",
+                soft_wrap=True,
+            )
     rows = found.of(select_rows, data) if data else None
     if rows:
         console.print(f"{data.name}: target {rows.target.kind}, scored by {rows.target.metric}")
@@ -107,10 +109,15 @@ def run(config: Config, args: dict[str, str]) -> int:
         lengths, warning = text_lengths(texts, most, tokenizer)
         console.print(lengths.title, _printed(lengths), "", sep="\n")
         found.warnings += warning
-        console.print(f"example, row {printable(records[0].id)}, by text and table alone: "
-                      f"{printable(texts[0]) or '(nothing)'}\n", soft_wrap=True)
-        console.print(f"at most {calls:,} calls of the language model, besides redraws and the one-shot example; "
-                      "prepare dry_run=true tells what the store lacks", soft_wrap=True)
+        console.print(
+            f"example, row {printable(records[0].id)}, by text and table alone: {printable(texts[0]) or '(nothing)'}\n",
+            soft_wrap=True,
+        )
+        console.print(
+            f"at most {calls:,} calls of the language model, besides redraws and the one-shot example; "
+            "prepare dry_run=true tells what the store lacks",
+            soft_wrap=True,
+        )
     found.warnings += check_disk(config, calls)
     for warning in found.warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
@@ -135,23 +142,34 @@ def check_rows(rows: Rows) -> list[str]:
         few = [name for name in rows.target.classes if counts[name] < FEW_OF_A_CLASS]
         if few:
             named = ", ".join(f"{printable(name)!r:.40} ({counts[name]})" for name in few[:10])
-            warnings.append(f"{len(few)} of {len(rows.target.classes)} classes have fewer than {FEW_OF_A_CLASS} "
-                            f"training rows: {named}{', ...' if len(few) > 10 else ''}; merge them, or add rows")
+            warnings.append(
+                f"{len(few)} of {len(rows.target.classes)} classes have fewer than {FEW_OF_A_CLASS} "
+                f"training rows: {named}{', ...' if len(few) > 10 else ''}; merge them, or add rows"
+            )
     copies = near_copies(rows)
     if copies.pairs:
         first = copies.pairs[0]
-        warnings.append(f"{copies}, such as {first.split} row {printable(first.row)} and {printable(first.train)}; "
-                        "scores flatter where they are copies: drop them, or let one group hold them")
+        warnings.append(
+            f"{copies}, such as {first.split} row {printable(first.row)} and {printable(first.train)}; "
+            "scores flatter where they are copies: drop them, or let one group hold them"
+        )
     return warnings
 
 
 def check_images(rows: Rows, config: DataConfig, found: Findings) -> None:
     """Whether each file is there, and whether an even sample of at most DECODED can be decoded."""
-    shown = [(record.id, picture) for name in SPLITS for record in getattr(rows, name) if record.image is not None
-             for picture in pictures(record.image)]
+    shown = [
+        (record.id, picture)
+        for name in SPLITS
+        for record in getattr(rows, name)
+        if record.image is not None
+        for picture in pictures(record.image)
+    ]
     if asks_for_images(config) and not any(not isinstance(picture, str) for _, picture in shown):
-        found.warnings.append("images are asked for, and no row has a photo: the image modality is "
-                              + ("descriptions that came with the data" if shown else "missing everywhere"))
+        found.warnings.append(
+            "images are asked for, and no row has a photo: the image modality is "
+            + ("descriptions that came with the data" if shown else "missing everywhere")
+        )
     if config.kind == "airbnb" and config.images is None:
         found.warnings.append("data.images names no folder: every listing goes without a picture")
     files = [(row, picture) for row, picture in shown if not isinstance(picture, str | Image.Image)]
@@ -166,8 +184,10 @@ def check_images(rows: Rows, config: DataConfig, found: Findings) -> None:
         try:
             pixels(picture)
         except Exception as error:  # Pillow's readers raise exceptions of many kinds on damaged files
-            found.problems.append(f"row {printable(row)}: the image {printable(str(picture))} cannot be decoded "
-                                  f"({printable(str(error)):.100}); replace it or take it out")
+            found.problems.append(
+                f"row {printable(row)}: the image {printable(str(picture))} cannot be decoded "
+                f"({printable(str(error)):.100}); replace it or take it out"
+            )
 
 
 def asks_for_images(config: DataConfig) -> bool:
@@ -229,12 +249,14 @@ def check_generation(config: Config, found: Findings) -> None:
         return
     stored = bool(llm.store.pace(config.llm.model))
     if not stored:
-        found.warnings.append(f"the store {config.store.path} has no text of {config.llm.model} yet: every text will "
-                              "be generated")
+        found.warnings.append(
+            f"the store {config.store.path} has no text of {config.llm.model} yet: every text will be generated"
+        )
     if not config.store.engine:
         if not stored:
-            found.problems.append("store.engine=false, and the store has no text; set store.engine=true, or give "
-                                  "store.recorded")
+            found.problems.append(
+                "store.engine=false, and the store has no text; set store.engine=true, or give store.recorded"
+            )
         return
     engine = Findings()
     told = engine.of(check_llm, config)
@@ -252,8 +274,9 @@ def max_calls(config: Config, rows: Rows) -> int:
     rounds = perturbation.rounds if perturbation.weight and perturbation.kind != "none" else 0
     described = perturbation.place == "described"
     rewritten = (perturbation.kind != "rules") * (len(rows.modalities) if described else 1)
-    inferring = (len(rows.val) * len(validation_conditions(config.robustness, rows.modalities))
-                 + len(rows.test) * len(evaluation_conditions(config.robustness, rows.modalities)))
+    inferring = len(rows.val) * len(validation_conditions(config.robustness, rows.modalities)) + len(rows.test) * len(
+        evaluation_conditions(config.robustness, rows.modalities)
+    )
     if config.model.kind in UNTRAINED:
         return inferring * (1 if config.model.kind == "mllm" else aligned)
     return inferring * aligned + len(rows.train) * (aligned + rounds * (rewritten + described * aligned))
@@ -281,23 +304,29 @@ def text_lengths(texts: Sequence[str], most: int | None, tokenizer: Any) -> tupl
     title = f"Length of {len(texts)} texts before alignment, text and table alone"
     limit = "no limit" if most is None else f"longer than model.max_tokens={most}"
     table = Facts(title, ("unit", "median", "95 %", limit), [(unit, f"{median:.0f}", f"{high:.0f}", f"{longer:.1%}")])
-    warning = (f"{longer:.1%} of the texts have more than {most} {unit} (median {median:.0f}, 95 % "
-               f"{high:.0f}) and would be cut; raise model.max_tokens, or lower experts.max_words")
+    warning = (
+        f"{longer:.1%} of the texts have more than {most} {unit} (median {median:.0f}, 95 % "
+        f"{high:.0f}) and would be cut; raise model.max_tokens, or lower experts.max_words"
+    )
     return table, [warning] if longer else []
 
 
 def check_disk(config: Config, calls: int) -> list[str]:
     """Warnings of little room where runs and texts are kept."""
     warnings = []
-    for key, path, need in (("output", config.output, ROOM), ("store.path", config.store.path,
-                                                              max(ROOM, calls * BYTES_A_TEXT))):
+    for key, path, need in (
+        ("output", config.output, ROOM),
+        ("store.path", config.store.path, max(ROOM, calls * BYTES_A_TEXT)),
+    ):
         place = Path(path).absolute()
         while not place.exists():
             place = place.parent
         free = shutil.disk_usage(place).free
         if free < need:
-            warnings.append(f"{key}={path}: {free / 1e9:.1f} GB are free, and {need / 1e9:.1f} GB may be needed; make "
-                            f"room, or give another {key}")
+            warnings.append(
+                f"{key}={path}: {free / 1e9:.1f} GB are free, and {need / 1e9:.1f} GB may be needed; make "
+                f"room, or give another {key}"
+            )
     return warnings
 
 

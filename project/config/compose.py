@@ -31,6 +31,7 @@ GROUPS = ("data", "experts", "llm", "alignment", "perturbation", "model", "train
 COMMAND_LINE = "command line"
 NO_EXPERIMENT = "default"  # conf/config.yaml alone; the word still names the folder of the outputs
 
+
 @dataclass
 class Layer:
     """One source of settings: the options it chooses, its values by dotted key, and the options in force with it."""
@@ -141,7 +142,9 @@ def _compose(args: list[str], root: Path) -> Config:
 def _option(root: Path, group: str, option: str, choosable: tuple[str, ...], prefix: str = "") -> Layer:
     there = sorted(path.relative_to(root / group).with_suffix("").as_posix() for path in (root / group).rglob("*.yaml"))
     if option not in there:  # which also refuses whatever is no plain file name
-        raise UserError(f"{group}={option}: {root / group} has {', '.join(there) or 'no option'}{did_you_mean(option, there)}")
+        raise UserError(
+            f"{group}={option}: {root / group} has {', '.join(there) or 'no option'}{did_you_mean(option, there)}"
+        )
     return _layer(root, f"{group}/{option}.yaml", choosable, prefix)
 
 

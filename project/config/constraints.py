@@ -44,25 +44,37 @@ def check(config: Config) -> None:
 
         for name in config.robustness.natural:
             if name not in NATURAL:
-                raise UserError(f"robustness.natural: there is no corruption {name}; there are {', '.join(NATURAL)}"
-                                f"{did_you_mean(name, NATURAL)}")
+                raise UserError(
+                    f"robustness.natural: there is no corruption {name}; there are {', '.join(NATURAL)}"
+                    f"{did_you_mean(name, NATURAL)}"
+                )
     _check_stages(config.alignment, config.perturbation)
     if config.perturbation.kind == "freelb" and config.trainer.strategy == "fsdp":
-        raise UserError("trainer.strategy=fsdp divides the weights, and perturbation.kind=freelb needs them whole; "
-                        "choose trainer.strategy=ddp")
+        raise UserError(
+            "trainer.strategy=fsdp divides the weights, and perturbation.kind=freelb needs them whole; "
+            "choose trainer.strategy=ddp"
+        )
 
 
 def _check_stages(alignment: AlignmentConfig, perturbation: PerturbationConfig) -> None:
     if alignment.serial and not (alignment.summary and alignment.reasoning):
-        raise UserError("alignment.serial=true has the reasoning read the summary; set alignment.summary=true and "
-                        "alignment.reasoning=true")
+        raise UserError(
+            "alignment.serial=true has the reasoning read the summary; set alignment.summary=true and "
+            "alignment.reasoning=true"
+        )
     if perturbation.kind == "freelb" and perturbation.weight:
-        raise UserError(f"perturbation.weight={perturbation.weight} must be 0 with perturbation.kind=freelb, which "
-                        "reads the clean text alone")
+        raise UserError(
+            f"perturbation.weight={perturbation.weight} must be 0 with perturbation.kind=freelb, which "
+            "reads the clean text alone"
+        )
     if perturbation.worst > perturbation.rounds:
-        raise UserError(f"perturbation.worst={perturbation.worst} must be at most perturbation.rounds="
-                        f"{perturbation.rounds}: the rounds are the candidates")
+        raise UserError(
+            f"perturbation.worst={perturbation.worst} must be at most perturbation.rounds="
+            f"{perturbation.rounds}: the rounds are the candidates"
+        )
     for key in ("worst", "consistency") if not perturbation.weight else ():
         if getattr(perturbation, key) != getattr(PerturbationConfig, key):
-            raise UserError(f"perturbation.{key}={getattr(perturbation, key)} wants a perturbed text, which "
-                            "perturbation.weight=0 leaves out")
+            raise UserError(
+                f"perturbation.{key}={getattr(perturbation, key)} wants a perturbed text, which "
+                "perturbation.weight=0 leaves out"
+            )

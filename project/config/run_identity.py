@@ -12,11 +12,31 @@ from .schema import Config
 # Neither what a run is called nor where it is kept and what it runs on is part of its digest.
 IDENTITY_KEYS = ("experiment", "method", "name", "output", "seed")
 ENVIRONMENT_KEYS = (
-    "store", "wandb", "trainer.accelerator", "trainer.devices", "trainer.nodes", "trainer.strategy",
-    "trainer.device_batch_size", "trainer.activation_checkpointing", "trainer.checkpoint_minutes",
-    "robustness.resamples", "llm.path", "llm.packages", "llm.install", "llm.threads", "llm.slots", "llm.base_url",
-    "llm.served", "llm.key_env", "llm.concurrency", "llm.timeout", "llm.retries", "llm.price_prompt",
-    "llm.price_completion", "llm.batch_size", "llm.device_map",
+    "store",
+    "wandb",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.nodes",
+    "trainer.strategy",
+    "trainer.device_batch_size",
+    "trainer.activation_checkpointing",
+    "trainer.checkpoint_minutes",
+    "robustness.resamples",
+    "llm.path",
+    "llm.packages",
+    "llm.install",
+    "llm.threads",
+    "llm.slots",
+    "llm.base_url",
+    "llm.served",
+    "llm.key_env",
+    "llm.concurrency",
+    "llm.timeout",
+    "llm.retries",
+    "llm.price_prompt",
+    "llm.price_completion",
+    "llm.batch_size",
+    "llm.device_map",
 )
 
 
@@ -75,4 +95,8 @@ def format_value(value: Any) -> str:
 
 
 def _bearing(mapping: dict) -> dict[str, Any]:
-    return {key: value for key, value in flatten_keys(mapping).items() if key not in IDENTITY_KEYS and not is_environment_key(key)}
+    return {
+        key: value
+        for key, value in flatten_keys(mapping).items()
+        if key not in IDENTITY_KEYS and not is_environment_key(key)
+    }

@@ -79,8 +79,12 @@ def evaluation_conditions(config: RobustnessConfig, modalities: tuple[str, ...] 
     # The reverse first: with few orders asked for, the most different ones are tested.
     orders = [order for order in reversed(list(permutations(modalities))) if order != modalities]
     conditions += [Condition("order", order=order) for order in orders[: config.orders]]
-    return conditions + [natural(name, level, config.seed) for name in dict.fromkeys(config.natural)
-                         if NATURAL[name].modality in modalities for level in dict.fromkeys(config.natural_levels)]
+    return conditions + [
+        natural(name, level, config.seed)
+        for name in dict.fromkeys(config.natural)
+        if NATURAL[name].modality in modalities
+        for level in dict.fromkeys(config.natural_levels)
+    ]
 
 
 def validation_conditions(config: RobustnessConfig, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:

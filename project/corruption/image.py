@@ -19,6 +19,7 @@ def gaussian_noise(image: Pictures, level: float, rng: np.random.Generator) -> P
 
 def blur(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
     """A camera out of focus: Gaussian blur whose standard deviation is `level` times BLUR of the shorter side."""
+
     def blurred(picture: Image.Image) -> Image.Image:
         return picture.filter(ImageFilter.GaussianBlur(level * BLUR * min(picture.size)))
 
@@ -30,6 +31,7 @@ def jpeg(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
     little more. ImageNet-C's qualities (Hendrycks and Dietterich 2019, arXiv 1903.12261), 25 to 7, are levels 0.46 to
     0.89.
     """
+
     def compressed(picture: Image.Image) -> Image.Image:
         file = BytesIO()
         picture.save(file, "JPEG", quality=round(100 / 20**level))
@@ -48,6 +50,7 @@ def crop(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
 
     The place is drawn, and the window of a higher level lies within that of a lower one. One pixel is always left.
     """
+
     def cropped(picture: Image.Image) -> Image.Image:
         places = rng.random(2)
         kept = [max(1.0, (1 - level) * side) for side in picture.size]
@@ -59,6 +62,7 @@ def crop(image: Pictures, level: float, rng: np.random.Generator) -> Pictures:
 
 def _each_picture(change: Callable[[Image.Image], Image.Image], image: Pictures) -> Pictures:
     """The pictures changed by what works on 8-bit RGB pictures, not on arrays."""
+
     def changed(values: np.ndarray) -> np.ndarray:
         return np.asarray(change(Image.fromarray(np.rint(values * 255).astype(np.uint8)))) / 255
 

@@ -9,14 +9,39 @@ import numpy as np
 from ..data.record import Cell, Record
 
 UNITS = {
-    "kg": ("g", "1000"), "g": ("kg", "0.001"), "mg": ("g", "0.001"), "km": ("m", "1000"), "m": ("cm", "100"),
-    "cm": ("mm", "10"), "mm": ("cm", "0.1"), "l": ("ml", "1000"), "ml": ("l", "0.001"),
-    "year": ("months", "12"), "years": ("months", "12"), "month": ("days", "30"), "months": ("days", "30"),
-    "week": ("days", "7"), "weeks": ("days", "7"), "day": ("hours", "24"), "days": ("hours", "24"),
-    "hour": ("minutes", "60"), "hours": ("minutes", "60"), "minute": ("seconds", "60"), "minutes": ("seconds", "60"),
-    "dollar": ("cents", "100"), "dollars": ("cents", "100"), "euro": ("cents", "100"), "euros": ("cents", "100"),
-    "ringgit": ("sen", "100"), "percent": ("per mille", "10"), "%": ("per mille", "10"),
-    "кг": ("г", "1000"), "г": ("кг", "0.001"), "км": ("м", "1000"), "м": ("см", "100"), "см": ("мм", "10"),
+    "kg": ("g", "1000"),
+    "g": ("kg", "0.001"),
+    "mg": ("g", "0.001"),
+    "km": ("m", "1000"),
+    "m": ("cm", "100"),
+    "cm": ("mm", "10"),
+    "mm": ("cm", "0.1"),
+    "l": ("ml", "1000"),
+    "ml": ("l", "0.001"),
+    "year": ("months", "12"),
+    "years": ("months", "12"),
+    "month": ("days", "30"),
+    "months": ("days", "30"),
+    "week": ("days", "7"),
+    "weeks": ("days", "7"),
+    "day": ("hours", "24"),
+    "days": ("hours", "24"),
+    "hour": ("minutes", "60"),
+    "hours": ("minutes", "60"),
+    "minute": ("seconds", "60"),
+    "minutes": ("seconds", "60"),
+    "dollar": ("cents", "100"),
+    "dollars": ("cents", "100"),
+    "euro": ("cents", "100"),
+    "euros": ("cents", "100"),
+    "ringgit": ("sen", "100"),
+    "percent": ("per mille", "10"),
+    "%": ("per mille", "10"),
+    "кг": ("г", "1000"),
+    "г": ("кг", "0.001"),
+    "км": ("м", "1000"),
+    "м": ("см", "100"),
+    "см": ("мм", "10"),
     "руб": ("коп", "100"),
 }
 """The other unit that a quantity is told in, and how many of it make one; a month counts as 30 days."""
@@ -55,15 +80,18 @@ def swapped_cells(table: dict[str, Cell], level: float, rng: np.random.Generator
     return swapped
 
 
-def stale_cells(table: dict[str, Cell], level: float, rng: np.random.Generator,
-                donors: Sequence[Record]) -> dict[str, Cell]:
+def stale_cells(
+    table: dict[str, Cell], level: float, rng: np.random.Generator, donors: Sequence[Record]
+) -> dict[str, Cell]:
     """Each cell is, with probability `level`, that of another row, drawn anew for each column; it may be the same.
 
     `donors` are the rows that cells are taken from; those without the cell, and the row itself, are passed over.
     """
     draws = zip(table.items(), rng.random(len(table)), rng.integers(len(donors), size=len(table)), strict=True)
-    return {name: _of_another(name, value, table, donors, start) if value is not None and draw < level else value
-            for (name, value), draw, start in draws}
+    return {
+        name: _of_another(name, value, table, donors, start) if value is not None and draw < level else value
+        for (name, value), draw, start in draws
+    }
 
 
 def _in_other_unit(value: Cell, greater: bool) -> Cell:

@@ -12,11 +12,59 @@ KEYBOARDS = (
 """Rows of keys: digits, English letters, Russian letters."""
 
 LOOK_ALIKES = {
-    "rn": "m", "m": "rn", "cl": "d", "d": "cl", "vv": "w", "w": "vv", "ii": "u", "l": "1", "I": "l", "i": "l",
-    "1": "l", "o": "0", "O": "0", "0": "O", "e": "c", "c": "e", "a": "o", "h": "b", "b": "h", "n": "u", "u": "n",
-    "t": "f", "f": "t", "g": "9", "s": "5", "S": "5", "5": "S", "B": "8", "8": "B", "Z": "2", "2": "Z", "6": "b",
-    "о": "0", "О": "0", "з": "3", "З": "3", "б": "6", "ш": "щ", "щ": "ш", "и": "н", "н": "и", "й": "и", "п": "л",
-    "л": "п", "ь": "ъ", "е": "с", "с": "е", "в": "8", "В": "8", "г": "т", "т": "г", "ё": "е", "ц": "п",
+    "rn": "m",
+    "m": "rn",
+    "cl": "d",
+    "d": "cl",
+    "vv": "w",
+    "w": "vv",
+    "ii": "u",
+    "l": "1",
+    "I": "l",
+    "i": "l",
+    "1": "l",
+    "o": "0",
+    "O": "0",
+    "0": "O",
+    "e": "c",
+    "c": "e",
+    "a": "o",
+    "h": "b",
+    "b": "h",
+    "n": "u",
+    "u": "n",
+    "t": "f",
+    "f": "t",
+    "g": "9",
+    "s": "5",
+    "S": "5",
+    "5": "S",
+    "B": "8",
+    "8": "B",
+    "Z": "2",
+    "2": "Z",
+    "6": "b",
+    "о": "0",
+    "О": "0",
+    "з": "3",
+    "З": "3",
+    "б": "6",
+    "ш": "щ",
+    "щ": "ш",
+    "и": "н",
+    "н": "и",
+    "й": "и",
+    "п": "л",
+    "л": "п",
+    "ь": "ъ",
+    "е": "с",
+    "с": "е",
+    "в": "8",
+    "В": "8",
+    "г": "т",
+    "т": "г",
+    "ё": "е",
+    "ц": "п",
 }
 """What a scan reads as something else, of Latin and Cyrillic letters and digits."""
 
@@ -75,8 +123,9 @@ def _neighbours() -> dict[str, str]:
             below = rows[number + 1] if number + 1 < len(rows) else ""
             for place, key in enumerate(row):
                 start = max(0, place - 1)
-                found[key] = (row[start:place] + row[place + 1 : place + 2] + above[place : place + 2]
-                              + below[start : place + 1])
+                found[key] = (
+                    row[start:place] + row[place + 1 : place + 2] + above[place : place + 2] + below[start : place + 1]
+                )
     return found
 
 

@@ -25,9 +25,14 @@ _NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*")
 _WHOLE = re.compile(r"\s*-?[0-9]+(\.0+)?\s*")
 _INTEGER = re.compile(r"\s*[-+]?[0-9]+\s*")
 _ID_NAME = re.compile(r"(^|[\W_])(id|ID|Id)$|[a-z]I[dD]$|^(?i:index|unnamed: \d+)$")
-_ROLES = {"empty": "not used: always missing", "nested": "not used: holds lists or objects",
-          "constant": "not used: always the same", "id": "not used: names the row",
-          "address": "not used: web addresses", "image": "not used: a second image"}
+_ROLES = {
+    "empty": "not used: always missing",
+    "nested": "not used: holds lists or objects",
+    "constant": "not used: always the same",
+    "id": "not used: names the row",
+    "address": "not used: web addresses",
+    "image": "not used: a second image",
+}
 
 
 def task_of(values: list, task: str) -> str:
@@ -113,8 +118,9 @@ def wording_of(values: list, missing: Collection[str] = ()) -> Wording:
     truths = {isinstance(value, bool) for value in known}
     numbers = all(isinstance(value, int | float) for value in known)
     kind = "other" if not known or not numbers or len(truths) > 1 else "truth" if truths == {True} else "number"
-    return Wording(kind, kind == "number" and all(isinstance(value, float) for value in known), _whole(values),
-                   frozenset(missing))
+    return Wording(
+        kind, kind == "number" and all(isinstance(value, float) for value in known), _whole(values), frozenset(missing)
+    )
 
 
 def _whole(values: list) -> bool:
@@ -152,8 +158,9 @@ def infer_columns(config: TableConfig) -> TableConfig:
     if config.image or config.text or config.table:
         return config
     guesses = _guesses(config)
-    columns = {role: [name for name, (guess, _) in guesses.items() if guess == role]
-               for role in ("image", "text", "table")}
+    columns = {
+        role: [name for name, (guess, _) in guesses.items() if guess == role] for role in ("image", "text", "table")
+    }
     return replace(config, image=next(iter(columns["image"]), None), text=columns["text"], table=columns["table"])
 
 
@@ -163,19 +170,33 @@ def column_roles(config: TableConfig) -> str:
     Raises UserError where the file cannot be read.
     """
     complete, guesses = infer_columns(config), _guesses(config, all_columns=True)
-    given = {complete.target: "target", complete.id: "id", complete.group: "group", complete.image: "image",
-             **dict.fromkeys(complete.text, "text"), **dict.fromkeys(complete.table, "table")}
+    given = {
+        complete.target: "target",
+        complete.id: "id",
+        complete.group: "group",
+        complete.image: "image",
+        **dict.fromkeys(complete.text, "text"),
+        **dict.fromkeys(complete.table, "table"),
+    }
     lines = [("column", "role", "type", "missing", "example")]
     for name, (guess, values) in guesses.items():
         unused = _ROLES.get(guess, "not used") if complete is not config else "not used"
         example = next((str(value) for value in values if value is not None), "")
         shown = printable(example)
         missing = values.count(None) / len(values) if values else 0
-        lines.append((name, given.get(name, unused), _type(values, guess), f"{missing:.0%}",
-                      shown if len(shown) <= 40 else f"{shown[:37]}..."))
+        lines.append(
+            (
+                name,
+                given.get(name, unused),
+                _type(values, guess),
+                f"{missing:.0%}",
+                shown if len(shown) <= 40 else f"{shown[:37]}...",
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-                     for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def printable(text: str) -> str:

@@ -32,10 +32,21 @@ class Facts:
 def facts(rows: Rows) -> list[Facts]:
     """Rows and groups, missing modalities, the target and the words of the texts, all by split."""
     return [
-        Facts("Rows", ("split", "rows", "groups"), _by_split(rows, lambda split: (
-            f"{len(split):,}", f"{len({record.group for record in split}):,}"))),
-        Facts("Missing modalities, share of the rows", ("split", *MODALITIES), _by_split(rows, lambda split: tuple(
-            _share(sum(name not in record.present for record in split), len(split)) for name in MODALITIES))),
+        Facts(
+            "Rows",
+            ("split", "rows", "groups"),
+            _by_split(rows, lambda split: (f"{len(split):,}", f"{len({record.group for record in split}):,}")),
+        ),
+        Facts(
+            "Missing modalities, share of the rows",
+            ("split", *MODALITIES),
+            _by_split(
+                rows,
+                lambda split: tuple(
+                    _share(sum(name not in record.present for record in split), len(split)) for name in MODALITIES
+                ),
+            ),
+        ),
         _numbers(rows) if rows.target.kind == "number" else _classes(rows),
         Facts("Words of the text, where there is one", ("split", "median", "95 %"), _by_split(rows, _words)),
     ]
@@ -54,9 +65,15 @@ def dataset_card(rows: Rows, config: DataConfig, copies: Copies) -> str:
     if city is not None:
         shares = f"val {split.val:g} of the groups, train the rest; test are the listings of {city}"
     lines = [f"# {getattr(module, 'TITLE', config.name)}", ""]
-    lines += [f"- {name}: {value}" for name, value in (
-        ("Source", getattr(module, "SOURCE", None)), ("Terms", getattr(module, "TERMS", None)), ("File", _file(config)),
-    ) if value]
+    lines += [
+        f"- {name}: {value}"
+        for name, value in (
+            ("Source", getattr(module, "SOURCE", None)),
+            ("Terms", getattr(module, "TERMS", None)),
+            ("File", _file(config)),
+        )
+        if value
+    ]
     lines += [
         f"- Target: {kind}{', learned in its logarithm' if rows.target.log else ''}. {config.question}",
         f"- Modalities: {', '.join(rows.modalities) or 'none'}",
@@ -98,16 +115,26 @@ def _classes(rows: Rows) -> Facts:
     listed = [*rows.target.classes, *sorted(others)]
     if len(listed) > SHOWN:
         listed.sort(key=lambda target: -counts["train"][target])
-    lines = [(target, *(f"{counts[name][target]:,} ({_share(counts[name][target], counts[name].total())})"
-                        for name in SPLITS)) for target in listed[:SHOWN]]
+    lines = [
+        (
+            target,
+            *(f"{counts[name][target]:,} ({_share(counts[name][target], counts[name].total())})" for name in SPLITS),
+        )
+        for target in listed[:SHOWN]
+    ]
     if len(listed) > SHOWN:
-        lines.append((f"and {len(listed) - SHOWN} more classes", *(
-            f"{sum(counts[name][target] for target in listed[SHOWN:]):,}" for name in SPLITS)))
+        lines.append(
+            (
+                f"and {len(listed) - SHOWN} more classes",
+                *(f"{sum(counts[name][target] for target in listed[SHOWN:]):,}" for name in SPLITS),
+            )
+        )
     return Facts("Classes", ("class", *SPLITS), lines)
 
 
 def _numbers(rows: Rows) -> Facts:
     """Quantiles of the target in each split, in its own unit."""
+
     def told(split: list[Record]) -> tuple[str, ...]:
         values = [record.target for record in split if record.target is not None]
         return tuple(map(_short, np.quantile(values, QUANTILES))) if values else ("-",) * len(QUANTILES)

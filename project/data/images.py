@@ -68,6 +68,7 @@ def map_pictures(change: Callable[[np.ndarray], np.ndarray], value: Pictures) ->
 
     A ready description has no pixels and stays as it is.
     """
+
     def changed(picture: Picture) -> Picture:
         if isinstance(picture, str):
             return picture

@@ -46,26 +46,38 @@ def input_columns(config: DataConfig, rows: Rows) -> InputColumns:
     """
     if not isinstance(config, TableConfig):
         names = dict.fromkeys(name for record in rows.train for name in record.table or {})
-        return InputColumns("image" if "image" in rows.modalities else None,
-                            ("text",) if "text" in rows.modalities else (),
-                            {name: Wording(missing=frozenset(MISSING_IN_TABLE)) for name in names}, frozenset(MISSING_MARKS))
+        return InputColumns(
+            "image" if "image" in rows.modalities else None,
+            ("text",) if "text" in rows.modalities else (),
+            {name: Wording(missing=frozenset(MISSING_IN_TABLE)) for name in names},
+            frozenset(MISSING_MARKS),
+        )
     path = Path(config.path).expanduser()
     written = {column for column in (config.image, config.id, config.group, config.target, *config.text) if column}
     frame = read_frame(path, written, config.table)
     in_csv = path.name.lower().endswith(tuple(SEPARATORS))
     blank = MISSING_IN_TABLE if in_csv else ()
-    return InputColumns(config.image, tuple(config.text),
-                        {column: wording_of(cells(frame, column), blank) for column in config.table},
-                        frozenset(MISSING_MARKS if in_csv else ()))
+    return InputColumns(
+        config.image,
+        tuple(config.text),
+        {column: wording_of(cells(frame, column), blank) for column in config.table},
+        frozenset(MISSING_MARKS if in_csv else ()),
+    )
 
 
 def check_columns(names: Sequence[str], columns: InputColumns, where: str) -> None:
     """Raises UserError, a line each, where a column that the run reads is not among the names, or any stands twice."""
-    problems = [f"{where}: the column {name!r:.60} stands twice; rename one of them"
-                for name in dict.fromkeys(names) if list(names).count(name) > 1]
-    problems += [f"{where}: no column {column!r}, which the run reads; "
-                 f"{nearest(column, names, 'add it, with empty cells where there is nothing; ')}"
-                 for column in columns.names if column not in names]
+    problems = [
+        f"{where}: the column {name!r:.60} stands twice; rename one of them"
+        for name in dict.fromkeys(names)
+        if list(names).count(name) > 1
+    ]
+    problems += [
+        f"{where}: no column {column!r}, which the run reads; "
+        f"{nearest(column, names, 'add it, with empty cells where there is nothing; ')}"
+        for column in columns.names
+        if column not in names
+    ]
     raise_all(problems)
 
 

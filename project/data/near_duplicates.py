@@ -38,12 +38,16 @@ class Copies:
 
     def __str__(self) -> str:
         counts = {split: sum(pair.split == split for pair in self.pairs) for split in ("val", "test")}
-        told = (f"{counts['val']} validation and {counts['test']} test rows have a training row with nearly the same "
-                f"text and table (cosine of at least {self.threshold:g})")
+        told = (
+            f"{counts['val']} validation and {counts['test']} test rows have a training row with nearly the same "
+            f"text and table (cosine of at least {self.threshold:g})"
+        )
         if self.compared == self.rows:
             return told
-        return (f"{told}; compared were the first {self.compared[0]} of {self.rows[0]} validation and test rows with "
-                f"the first {self.compared[1]} of {self.rows[1]} training rows")
+        return (
+            f"{told}; compared were the first {self.compared[0]} of {self.rows[0]} validation and test rows with "
+            f"the first {self.compared[1]} of {self.rows[1]} training rows"
+        )
 
 
 def near_copies(rows: Rows, threshold: float = 0.9) -> Copies:

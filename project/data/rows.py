@@ -47,8 +47,10 @@ def read_rows(config: DataConfig) -> Rows:
     empty = [name for name in SPLITS if not getattr(rows, name)]
     if empty:
         counts = ", ".join(f"{name} {len(getattr(rows, name))}" for name in SPLITS)
-        raise UserError(f"data={config.name}: no rows are left for {' and '.join(empty)} ({counts}); add rows or "
-                        "groups, or raise data.limit, data.split.val or data.split.test")
+        raise UserError(
+            f"data={config.name}: no rows are left for {' and '.join(empty)} ({counts}); add rows or "
+            "groups, or raise data.limit, data.split.val or data.split.test"
+        )
     return rows
 
 

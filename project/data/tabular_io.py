@@ -42,8 +42,14 @@ def nearest(column: str, columns: Sequence[str], otherwise: str = "") -> str:
     return f"{otherwise}the columns are {listed}"
 
 
-def read_frame(path: Path, as_written: Collection[str] | None = None, table: Collection[str] = (), *,
-               verbatim: bool = False, key: str = "data.path") -> pd.DataFrame:
+def read_frame(
+    path: Path,
+    as_written: Collection[str] | None = None,
+    table: Collection[str] = (),
+    *,
+    verbatim: bool = False,
+    key: str = "data.path",
+) -> pd.DataFrame:
     """The file that `key` names as a frame, with at least one row.
 
     Numbers of a CSV are recognised in the columns `table` alone, so that an id of 007 stays 007. The columns
@@ -104,8 +110,9 @@ def cell(value: object) -> Any:
 
 def _header(path: Path, separator: str) -> list[str]:
     """The names of the columns, which pandas would change where one stands twice. Raises UserError where one does."""
-    first = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, encoding="utf-8-sig",
-                        keep_default_na=False)
+    first = pd.read_csv(
+        path, sep=separator, header=None, nrows=1, dtype=str, encoding="utf-8-sig", keep_default_na=False
+    )
     names = [name for name in first.iloc[0] if name]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path}: the column {twice[0]!r:.60} stands twice; rename one of them")
@@ -157,7 +164,7 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
             if isinstance(row, dict):
                 rows.append(row)
             else:
-                problems.append(f"{path}: line {number} is no JSON object; write one {{\"column\": value, ...}} a line")
+                problems.append(f'{path}: line {number} is no JSON object; write one {{"column": value, ...}} a line')
     raise_all(problems)
     return pd.DataFrame(rows, dtype=object)  # else a missing cell makes floats of whole numbers
 

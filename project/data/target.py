@@ -46,13 +46,17 @@ def class_target(kind: Literal["class", "ordinal"], classes: set[str], train: Se
     Raises UserError where there is one class alone, or where ordinal classes are not whole numbers.
     """
     if len(classes) < 2:
-        raise UserError(f"data={name}: the training rows have the single class {min(classes, default='none')!r}; "
-                        "nothing can be learned from a constant target")
+        raise UserError(
+            f"data={name}: the training rows have the single class {min(classes, default='none')!r}; "
+            "nothing can be learned from a constant target"
+        )
     if kind == "ordinal":
         words = sorted(word for word in classes if not word.lstrip("-").isdecimal())
         if words:
-            raise UserError(f"data={name}: ordinal classes are whole numbers in order, and not {words[0]!r:.60}; "
-                            "number them, or set data.task=class")
+            raise UserError(
+                f"data={name}: ordinal classes are whole numbers in order, and not {words[0]!r:.60}; "
+                "number them, or set data.task=class"
+            )
     majority = Counter(record.target for record in train).most_common(1)[0][0]
     return Target(kind, majority, tuple(sorted(classes, key=int if kind == "ordinal" else None)))
 
@@ -62,11 +66,21 @@ def number_target(train: Sequence[Record], log: bool, name: str) -> Target:
     values = np.array([record.target for record in train], float)
     if log and values.min() <= 0:
         row = next(record for record in train if record.target <= 0)
-        raise UserError(f"data={name}: the target of row {row.id} is {row.target:g}, and data.log=true wants numbers "
-                        "above 0; drop such rows, or set data.log=false")
+        raise UserError(
+            f"data={name}: the target of row {row.id} is {row.target:g}, and data.log=true wants numbers "
+            "above 0; drop such rows, or set data.log=false"
+        )
     if np.ptp(values) == 0:
         raise UserError(f"data={name}: the target is always {values[0]:g}; nothing can be learned from that")
     learned = np.log(values) if log else values
     constant = float(np.exp(learned.mean()) if log else learned.mean())
-    return Target("number", constant, (), log, float(values.min()), float(values.max()), float(learned.mean()),
-                  float(learned.std()))
+    return Target(
+        "number",
+        constant,
+        (),
+        log,
+        float(values.min()),
+        float(values.max()),
+        float(learned.mean()),
+        float(learned.std()),
+    )

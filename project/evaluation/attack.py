@@ -35,8 +35,9 @@ def attack(reader, clean: Prediction, pipeline: Pipeline, target: Target, draws:
     pending = [index for index, trace in enumerate(traces) if trace.parts]
     asked = kept = reads = 0
     for draw in range(draws):
-        rewritten = _rewritten([traces[index] for index in pending], [clean.answers[index] for index in pending],
-                               draw, pipeline)
+        rewritten = _rewritten(
+            [traces[index] for index in pending], [clean.answers[index] for index in pending], draw, pipeline
+        )
         asked += sum(len(traces[index].parts) for index in pending)
         kept += sum(count for _, count in rewritten)
         tried = [(index, trace) for index, (trace, count) in zip(pending, rewritten, strict=True) if count]
@@ -54,19 +55,27 @@ def attack(reader, clean: Prediction, pipeline: Pipeline, target: Target, draws:
     right = [index for index, trace in enumerate(traces) if clean.answers[index] == trace.record.target]
     lost = sum(found.answers[index] != clean.answers[index] for index in right)
     return found, {
-        "draws": draws, "clean_right": len(right), "success_rate": lost / len(right) if right else None,
-        "requests": asked, "reads": reads, "unfaithful": 1 - kept / asked if asked else None,
+        "draws": draws,
+        "clean_right": len(right),
+        "success_rate": lost / len(right) if right else None,
+        "requests": asked,
+        "reads": reads,
+        "unfaithful": 1 - kept / asked if asked else None,
     }
 
 
-def _rewritten(traces: Sequence[Trace], answers: Sequence[str], draw: int,
-               pipeline: Pipeline) -> list[tuple[Trace, int]]:
+def _rewritten(
+    traces: Sequence[Trace], answers: Sequence[str], draw: int, pipeline: Pipeline
+) -> list[tuple[Trace, int]]:
     """Each trace with its pieces rewritten, and how many of them were: what fails the filter stays as it was.
 
     Pieces are rewritten one by one, so that a reader loses nothing by a text in other pieces than it was trained on.
     """
-    questions = [_question(trace.record.id, name, text, answer, draw, pipeline)
-                 for trace, answer in zip(traces, answers, strict=True) for name, text in trace.parts]
+    questions = [
+        _question(trace.record.id, name, text, answer, draw, pipeline)
+        for trace, answer in zip(traces, answers, strict=True)
+        for name, text in trace.parts
+    ]
     given = iter(pipeline.llm.ask(questions, 1))
     found = []
     for trace in traces:
@@ -81,8 +90,10 @@ def _question(id: str, name: str, text: str, answer: str, draw: int, pipeline: P
     told = instructions("attack")
     instruction = told[seeded("attack", id, name).permutation(len(told))[draw % len(told)]]
     gate = Gate(shortest=0.5, longest=1.6, facts=FACTS, changed=True, classes=pipeline.task.classes)
-    messages = (("system", prompt("attacker", question=pipeline.task.question)),
-                ("user", f"{as_data(text)}\nThe reader's answer is: {answer}. {instruction}"))
+    messages = (
+        ("system", prompt("attacker", question=pipeline.task.question)),
+        ("user", f"{as_data(text)}\nThe reader's answer is: {answer}. {instruction}"),
+    )
     # A multiple of 32, so that texts of nearly equal length share the parameters that stand in the key.
     tokens = -(-(2 * len(text.split()) + 30) // 32) * 32
     request = Request("attack", messages, TEMPERATURE, tokens, round=draw)

@@ -142,8 +142,9 @@ class Comparison:
             score = self.validation(name) * (-1 if self.score.higher_is_better else 1)
             return self.runs[name][0].info["name"] != method, math.isnan(score), score, name
 
-        return min((name for name, same in self.runs.items() if same[0].info["method"] == method), key=rank,
-                   default=None)
+        return min(
+            (name for name, same in self.runs.items() if same[0].info["method"] == method), key=rank, default=None
+        )
 
     def estimate(self, measure: Measure, *methods: str) -> Estimate:
         """A measure of the seeds' mean scores with its interval; of a single method, of each of its seeds too."""
@@ -201,13 +202,17 @@ def compare(runs: list[Run], resamples: int) -> Comparison:
     """
     metrics = sorted({run.info.get("metric", "accuracy") for run in runs})
     if len(metrics) > 1:
-        raise UserError(f"the runs on {runs[0].info['data']} are scored by {' and '.join(metrics)}; give runs on "
-                        "another target another data.name=")
+        raise UserError(
+            f"the runs on {runs[0].info['data']} are scored by {' and '.join(metrics)}; give runs on "
+            "another target another data.name="
+        )
     metric = metrics[0]
     seeds = sorted({run.info["corruption_seed"] for run in runs if "corruption_seed" in run.info})
     if len(seeds) > 1:
-        raise UserError(f"the runs on {runs[0].info['data']} were tested on other corruptions each, of robustness.seed="
-                        f"{' and '.join(map(str, seeds))}; report them apart")
+        raise UserError(
+            f"the runs on {runs[0].info['data']} were tested on other corruptions each, of robustness.seed="
+            f"{' and '.join(map(str, seeds))}; report them apart"
+        )
     tables = {id(run): value_table(run.predictions, metric, run.info.get("classes")) for run in runs}
     indices = [set(table.index) for table in tables.values()]
     records = sorted(set.intersection(*indices))

@@ -29,18 +29,29 @@ def pool_folds(config: Config, folders: list[Path], folder: Path) -> None:
     infos = [json.loads((part / RUN_JSON).read_text(encoding="utf-8")) for part in folders]
     predictions = pd.concat([pd.read_parquet(part / "predictions.parquet") for part in folders], ignore_index=True)
     if any(info["classes"] != infos[0]["classes"] for info in infos):
-        raise UserError(f"{folder}: the training rows of the folds have different classes, so they are not one run; "
-                        "take fewer folds")
+        raise UserError(
+            f"{folder}: the training rows of the folds have different classes, so they are not one run; "
+            "take fewer folds"
+        )
     constants = [info["constant"] for info in infos]
     number = infos[0]["task"] == "number"
     constant = float(np.mean(constants)) if number else max(constants, key=constants.count)
     target = replace(read_rows(config.data).target, constant=constant)
-    results = results_table(predictions, method=config.name, data=config.data.name, seed=config.seed, target=target,
-                            resamples=config.robustness.resamples)
+    results = results_table(
+        predictions,
+        method=config.name,
+        data=config.data.name,
+        seed=config.seed,
+        target=target,
+        resamples=config.robustness.resamples,
+    )
     spent = {key: _together([info[key] for info in infos], sum) for key in SPENT if key in infos[0]}
     mean = {key: _together([info[key] for info in infos], np.mean) for key in ("val", "empty_texts") if key in infos[0]}
-    rows = {"train": round(np.mean([info["rows"]["train"] for info in infos])),
-            "val": round(np.mean([info["rows"]["val"] for info in infos])), "test": predictions["record"].nunique()}
+    rows = {
+        "train": round(np.mean([info["rows"]["train"] for info in infos])),
+        "val": round(np.mean([info["rows"]["val"] for info in infos])),
+        "test": predictions["record"].nunique(),
+    }
     info = {**infos[0], **spent, **mean, "constant": constant, "folds": len(folders), "rows": rows}
     folder.mkdir(parents=True, exist_ok=True)
     write_parquet(predictions, folder / "predictions.parquet")

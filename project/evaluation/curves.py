@@ -81,5 +81,6 @@ def corruption_error(comparison: Comparison, method: str, reference: str) -> Est
         found = 1 - found if comparison.score.higher_is_better else found
         return [found[..., own] for own in columns]
 
-    return comparison.estimate(lambda own, other: scores.mean_corruption_error(errors(own), errors(other)), method,
-                               reference)
+    return comparison.estimate(
+        lambda own, other: scores.mean_corruption_error(errors(own), errors(other)), method, reference
+    )

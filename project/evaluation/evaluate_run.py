@@ -50,8 +50,10 @@ def run(config: Config, args: dict[str, str]) -> None:
     check_complete(config)
     folder = own_folder(config, Path(args["run"])) if "run" in args else run_folder(config)
     if not ("run" in args or run_matches(config)):
-        raise UserError(f"{folder} holds no run; make it first: python -m project train "
-                        f"experiment={config.experiment} method={config.method} seed={config.seed}")
+        raise UserError(
+            f"{folder} holds no run; make it first: python -m project train "
+            f"experiment={config.experiment} method={config.method} seed={config.seed}"
+        )
     rows = read_rows(config.data)
     llm = open_llm(config)
     known = folder / RUN_JSON
@@ -115,20 +117,35 @@ def evaluate_run(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, f
             bar.advance(task)
     predictions = pd.concat(tables, ignore_index=True)
     results = results_table(
-        predictions, method=config.name, data=config.data.name, seed=config.seed, target=rows.target,
-        resamples=config.robustness.resamples)
+        predictions,
+        method=config.name,
+        data=config.data.name,
+        seed=config.seed,
+        target=rows.target,
+        resamples=config.robustness.resamples,
+    )
     info = {
-        "perturbation": config.perturbation.kind, **fitted, "method": config.method, "name": config.name,
-        "data": config.data.name, "seed": config.seed,
-        "task": rows.target.kind, "metric": rows.target.metric, "classes": list(rows.target.classes),
-        "constant": rows.target.constant, "modalities": list(rows.modalities),
+        "perturbation": config.perturbation.kind,
+        **fitted,
+        "method": config.method,
+        "name": config.name,
+        "data": config.data.name,
+        "seed": config.seed,
+        "task": rows.target.kind,
+        "metric": rows.target.metric,
+        "classes": list(rows.target.classes),
+        "constant": rows.target.constant,
+        "modalities": list(rows.modalities),
         "corruption_seed": config.robustness.seed,
         "rows": {"train": len(rows.train), "val": len(rows.val), "test": len(rows.test)},
         "llm": merge_usage(paid, pipeline.llm.usage.summary(pipeline.llm.name)),
         "empty_texts": empty,
-        **({"unparsed": unparsed} if unparsed else {}), **({"attack": attacked} if attacked else {}),
+        **({"unparsed": unparsed} if unparsed else {}),
+        **({"attack": attacked} if attacked else {}),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "git": revision(), "hardware": hardware(), "wandb": str(folder / "wandb"),
+        "git": revision(),
+        "hardware": hardware(),
+        "wandb": str(folder / "wandb"),
     }
     info["seconds"] = {**fitted.get("seconds", {}), "evaluate": round(time.perf_counter() - start, 1)}
     (folder / RESULTS_FILE).unlink(missing_ok=True)  # of an earlier evaluation, which may have had other conditions
@@ -161,30 +178,44 @@ def _predictions(records: list[Record], condition: Condition, prediction: Predic
     """
     probabilities, traces = prediction.probabilities, prediction.traces
     reasoned = any("reasoning" in trace.aligned.answers for trace in traces or ())
-    said = [None if trace.perturbed or trace.aligned.prediction is None else type(answer)(trace.aligned.prediction)
-            for trace, answer in zip(traces, prediction.answers, strict=True)] if reasoned else []
-    return pd.DataFrame({
-        "record": [record.id for record in records],
-        "group": [record.group for record in records],
-        "present": [",".join(record.present) for record in records],
-        "condition": str(condition),
-        "kind": condition.kind,
-        "corruption": condition.corruption,
-        "modality": condition.modality,
-        "level": condition.level,
-        "order": ",".join(condition.order),
-        "target": [record.target for record in records],
-        "prediction": prediction.answers,
-        "probabilities": [None] * len(records) if probabilities is None else list(probabilities),
-        **({"llm_prediction": said} if reasoned else {}),
-    })
+    said = (
+        [
+            None if trace.perturbed or trace.aligned.prediction is None else type(answer)(trace.aligned.prediction)
+            for trace, answer in zip(traces, prediction.answers, strict=True)
+        ]
+        if reasoned
+        else []
+    )
+    return pd.DataFrame(
+        {
+            "record": [record.id for record in records],
+            "group": [record.group for record in records],
+            "present": [",".join(record.present) for record in records],
+            "condition": str(condition),
+            "kind": condition.kind,
+            "corruption": condition.corruption,
+            "modality": condition.modality,
+            "level": condition.level,
+            "order": ",".join(condition.order),
+            "target": [record.target for record in records],
+            "prediction": prediction.answers,
+            "probabilities": [None] * len(records) if probabilities is None else list(probabilities),
+            **({"llm_prediction": said} if reasoned else {}),
+        }
+    )
 
 
 def revision() -> str | None:
     """The git revision of the code, with + where it has uncommitted changes; None outside a checkout."""
     try:
-        told = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=Path(__file__).parent,
-                              capture_output=True, text=True, check=True, timeout=10)
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return told.stdout.strip()

@@ -68,8 +68,9 @@ def endpoint(comparison: Comparison) -> Endpoint | None:
     The best rival has the best val/score, mean over its seeds; with equal scores, the first by name.
     """
     condition, ours = primary_condition(comparison), comparison.named(OURS)
-    validation = {name: comparison.validation(name) for name, runs in comparison.runs.items()
-                  if is_rival(runs[0].info["method"])}
+    validation = {
+        name: comparison.validation(name) for name, runs in comparison.runs.items() if is_rival(runs[0].info["method"])
+    }
     if condition is None or ours is None or not validation:
         return None
     sign = -1 if comparison.score.higher_is_better else 1
@@ -84,8 +85,14 @@ def endpoint(comparison: Comparison) -> Endpoint | None:
 
     p_values = [p_value(points(comparison.draws[ours], comparison.draws[rival])) for rival in rivals]
     contrasts = [
-        Contrast(rival, validation[rival], comparison.estimate(points, ours, rival),
-                 comparison.estimate(percent, ours, rival), p, adjusted)
+        Contrast(
+            rival,
+            validation[rival],
+            comparison.estimate(points, ours, rival),
+            comparison.estimate(percent, ours, rival),
+            p,
+            adjusted,
+        )
         for rival, p, adjusted in zip(rivals, p_values, holm(p_values), strict=True)
     ]
     return Endpoint(condition, ours, comparison.validation(ours), contrasts)

@@ -16,8 +16,21 @@ from ..metrics.scores import SCORES
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ["method", "data", "condition", "corruption", "modality", "level", "order", "seed", "metric", "value", "low",
-           "high", "n"]
+COLUMNS = [
+    "method",
+    "data",
+    "condition",
+    "corruption",
+    "modality",
+    "level",
+    "order",
+    "seed",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "n",
+]
 BOOTSTRAP_SEED = 0
 """The same for every run, so that all methods are measured on the same resampled groups."""
 THRESHOLDS = (0.1, 0.2)
@@ -32,7 +45,9 @@ _KINDS = ["clean", "noisy", "missing", "order", "natural", "attack"]
 _MODALITIES = ["none", *MODALITIES, *map("+".join, combinations(MODALITIES, 2)), "all"]
 
 
-def training_exposure(perturbation: str, kind: str, modality: str, corruption: str = "") -> Literal["seen", "partly", "unseen"]:
+def training_exposure(
+    perturbation: str, kind: str, modality: str, corruption: str = ""
+) -> Literal["seen", "partly", "unseen"]:
     """Whether training with this perturbation showed the model corruptions of the tested sort.
 
     Rules drop words and columns, take modalities away and change their order; instructions let an LLM do the like
@@ -124,8 +139,10 @@ def _further(rows: pd.DataFrame, target: Target, weights: np.ndarray) -> dict[st
             errors = SCORES["rmse"].of_rows(truth, found)
             further["rmse"] = (np.sqrt(errors.mean()), np.sqrt(resampled_mean(errors, weights)))
         return further
-    further = {"macro_f1": (scores.macro_f1(truth, found), None),
-               "ece": (_calibration(rows, list(target.classes)), None)}
+    further = {
+        "macro_f1": (scores.macro_f1(truth, found), None),
+        "ece": (_calibration(rows, list(target.classes)), None),
+    }
     if target.kind == "ordinal":
         known = truth.isin(target.classes).to_numpy()
         size, index = len(target.classes), dict(zip(target.classes, range(len(target.classes)), strict=True))
@@ -133,8 +150,10 @@ def _further(rows: pd.DataFrame, target: Target, weights: np.ndarray) -> dict[st
         # What is no class, as where a language model gave none, counts as the one that is farthest from the truth.
         said = found[known].map(index).fillna((true < (size - 1) / 2) * (size - 1)).astype(int)
         indices = true, said
-        further["kappa"] = (scores.quadratic_kappa(*indices, size, once[:, known])[0],
-                            scores.quadratic_kappa(*indices, size, weights[:, known]))
+        further["kappa"] = (
+            scores.quadratic_kappa(*indices, size, once[:, known])[0],
+            scores.quadratic_kappa(*indices, size, weights[:, known]),
+        )
     return further
 
 
@@ -234,8 +253,13 @@ def results_table(
             add(about, f"breakdown_{threshold:g}", scores.breakdown_level(levels[1:], drops, threshold))
 
     for names, rows in by_presence(clean_rows).items():
-        about = {"condition": "genuine", "corruption": "", "modality": names, "level": 0.0,
-                 "order": conditions["order"]["clean"]}
+        about = {
+            "condition": "genuine",
+            "corruption": "",
+            "modality": names,
+            "level": 0.0,
+            "order": conditions["order"]["clean"],
+        }
         own = values["clean"].to_numpy()[rows]
         draws = score.of_mean(resampled_mean(own, weights[:, rows]))
         add(about, target.metric, score.of_mean(own.mean()), draws, int(rows.sum()))

@@ -32,8 +32,11 @@ class Run:
 
     def probabilities(self, conditions: list[str]) -> pd.DataFrame:
         """Condition, record, target and probabilities of the rows under some conditions, read anew."""
-        return pd.read_parquet(self.folder / "predictions.parquet", filters=[("condition", "in", conditions)],
-                               columns=["condition", "record", "target", "probabilities"])
+        return pd.read_parquet(
+            self.folder / "predictions.parquet",
+            filters=[("condition", "in", conditions)],
+            columns=["condition", "record", "target", "probabilities"],
+        )
 
 
 def run_folders(patterns: Iterable[str | Path]) -> list[Path]:
@@ -48,8 +51,10 @@ def run_folders(patterns: Iterable[str | Path]) -> list[Path]:
         lacking = {folder: [name for name in FILES if not (folder / name).is_file()] for folder in found}
         finished = [folder for folder in found if not lacking[folder]]
         if not finished:
-            raise UserError(f"no finished run in {pattern}; make one with python -m project train, or name others, "
-                            "such as 'outputs/**/seed-*'")
+            raise UserError(
+                f"no finished run in {pattern}; make one with python -m project train, or name others, "
+                "such as 'outputs/**/seed-*'"
+            )
         for folder in sorted(set(found) - set(finished)):
             log.warning("%s is left out: it has no %s", folder, ", ".join(lacking[folder]))
         for folder in finished:
@@ -75,10 +80,25 @@ def _load(folder: Path) -> Run:
         raise UserError(
             f"{folder}/run.json is damaged ({error}); write it again with python -m project evaluate"
         ) from error
-    columns = ["record", "group", "present", "condition", "kind", "corruption", "modality", "level", "order", "target",
-               "prediction"]
-    return Run(folder, info, pd.read_parquet(folder / "predictions.parquet", columns=columns),
-               pd.read_parquet(folder / "results.parquet"))
+    columns = [
+        "record",
+        "group",
+        "present",
+        "condition",
+        "kind",
+        "corruption",
+        "modality",
+        "level",
+        "order",
+        "target",
+        "prediction",
+    ]
+    return Run(
+        folder,
+        info,
+        pd.read_parquet(folder / "predictions.parquet", columns=columns),
+        pd.read_parquet(folder / "results.parquet"),
+    )
 
 
 def by_name(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -25,8 +25,10 @@ def run_matches(config: Config) -> bool:
         return False
     changed = [f"{key}: {change}" for key, change in _changes(config).items() if not is_evaluation_key(key)]
     if changed:
-        raise UserError(f"{folder} holds a run of another configuration ({'; '.join(changed)}); give another name=, "
-                        "or delete the folder")
+        raise UserError(
+            f"{folder} holds a run of another configuration ({'; '.join(changed)}); give another name=, "
+            "or delete the folder"
+        )
     return True
 
 

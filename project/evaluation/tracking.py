@@ -36,15 +36,22 @@ def start_logger(config: Config, folder: Path) -> WandbLogger | None:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_SILENT", "true")  # the run's own last lines say where everything is
     return WandbLogger(
-        project=config.wandb.project, entity=config.wandb.entity, save_dir=folder, save_code=False,
+        project=config.wandb.project,
+        entity=config.wandb.entity,
+        save_dir=folder,
+        save_code=False,
         mode=os.environ.get("WANDB_MODE", "online") if agent else config.wandb.mode,
         id=os.environ.get("WANDB_RUN_ID") if agent else hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16],
-        name=f"{config.name}-seed-{config.seed}", group=config.wandb.group or config.experiment, job_type="train",
-        config=asdict(config))
+        name=f"{config.name}-seed-{config.seed}",
+        group=config.wandb.group or config.experiment,
+        job_type="train",
+        config=asdict(config),
+    )
 
 
-def finish(logger: WandbLogger | None, config: Config, results: pd.DataFrame, pipeline: Pipeline, rows: Rows,
-           info: dict) -> None:
+def finish(
+    logger: WandbLogger | None, config: Config, results: pd.DataFrame, pipeline: Pipeline, rows: Rows, info: dict
+) -> None:
     """Log what the evaluation found, and end the run."""
     if logger is None:
         return
@@ -91,9 +98,15 @@ def summary(results: pd.DataFrame, metric: str) -> dict[str, float]:
     """Scores and drop ratios under flat names: test/accuracy/clean, test/drop_ratio/noisy/image/0.3, and so on."""
     flat = {}
     for row in results[results["metric"].isin([metric, "drop_ratio"])].itertuples():
-        where = {"clean": "clean", "noisy": f"noisy/{row.modality}/{row.level:g}", "missing": f"missing/{row.modality}",
-                 "order": f"order/{row.order}", "natural": f"natural/{row.corruption}/{row.level:g}",
-                 "genuine": f"genuine/{row.modality}", "attack": "attack"}[row.condition]
+        where = {
+            "clean": "clean",
+            "noisy": f"noisy/{row.modality}/{row.level:g}",
+            "missing": f"missing/{row.modality}",
+            "order": f"order/{row.order}",
+            "natural": f"natural/{row.corruption}/{row.level:g}",
+            "genuine": f"genuine/{row.modality}",
+            "attack": "attack",
+        }[row.condition]
         flat[f"test/{row.metric}/{where}"] = float(row.value)
     return flat
 
@@ -110,8 +123,9 @@ def _curves(results: pd.DataFrame, metric: str) -> dict:
     lines = {modality: rows for modality, rows in noisy.groupby("modality")}
     levels = [[0.0, *rows["level"].tolist()] for rows in lines.values()]
     values = [[clean, *rows["value"].tolist()] for rows in lines.values()]
-    return {"robustness/curves": wandb.plot.line_series(levels, values, keys=list(lines), xname="noise level",
-                                                        title=metric)}
+    return {
+        "robustness/curves": wandb.plot.line_series(levels, values, keys=list(lines), xname="noise level", title=metric)
+    }
 
 
 def log_report(config: Config, folder: Path, comparisons: list[Comparison]) -> None:
@@ -121,16 +135,29 @@ def log_report(config: Config, folder: Path, comparisons: list[Comparison]) -> N
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")
-    run = wandb.init(project=config.wandb.project, entity=config.wandb.entity, mode=config.wandb.mode, dir=folder,
-                     name=f"report of {config.experiment}", group=config.experiment, job_type="report")
-    logged: dict = {f"report/{path.stem}": wandb.Table(dataframe=pd.read_csv(path), allow_mixed_types=True)
-                    for path in sorted(folder.glob("*.csv"))}
+    run = wandb.init(
+        project=config.wandb.project,
+        entity=config.wandb.entity,
+        mode=config.wandb.mode,
+        dir=folder,
+        name=f"report of {config.experiment}",
+        group=config.experiment,
+        job_type="report",
+    )
+    logged: dict = {
+        f"report/{path.stem}": wandb.Table(dataframe=pd.read_csv(path), allow_mixed_types=True)
+        for path in sorted(folder.glob("*.csv"))
+    }
     for comparison in comparisons:
         for curve in curves(comparison):
             values = [[comparison.value(method, [name]).value for name in curve.names] for method in comparison.methods]
             part = f"{curve.corruption}/{curve.modality}" if curve.corruption else curve.modality
             logged[f"report/{comparison.data}/{part}"] = wandb.plot.line_series(
-                [curve.levels] * len(values), values, keys=comparison.methods, xname=f"{curve.sort} level",
-                title=f"{comparison.data}: {comparison.metric}, {curve.sort} on {curve.modality}")
+                [curve.levels] * len(values),
+                values,
+                keys=comparison.methods,
+                xname=f"{curve.sort} level",
+                title=f"{comparison.data}: {comparison.metric}, {curve.sort} on {curve.modality}",
+            )
     run.log(logged)
     run.finish()

@@ -56,8 +56,11 @@ def run(config: Config, args: dict[str, str]) -> None:
             llm.watch = lambda: bar.update(task, description=_pace(llm, time.monotonic() - start))
             fill(pipeline, rows, block, partial(bar.advance, task))
     usage = llm.usage
-    console.print(f"{usage.texts.total()} texts: {usage.calls.total()} generated, {usage.hits.total()} from the store, "
-                  f"{usage.fallbacks.total()} fallbacks. Store: {config.store.path}", highlight=False)
+    console.print(
+        f"{usage.texts.total()} texts: {usage.calls.total()} generated, {usage.hits.total()} from the store, "
+        f"{usage.fallbacks.total()} fallbacks. Store: {config.store.path}",
+        highlight=False,
+    )
 
 
 def _share(shard: str) -> tuple[int, int]:
@@ -80,8 +83,10 @@ def _steps(config: Config, rows: Rows) -> int:
 def _pace(llm: LanguageModel, seconds: float) -> str:
     """Calls, their rate, tokens/s and the share of texts that were there already."""
     usage, calls = llm.usage, llm.usage.calls.total()
-    return (f"{calls} calls, {calls / seconds:.1f}/s, {usage.written / seconds:.0f} tokens/s, "
-            f"{usage.hits.total() / max(1, usage.texts.total()):.0%} hits")
+    return (
+        f"{calls} calls, {calls / seconds:.1f}/s, {usage.written / seconds:.0f} tokens/s, "
+        f"{usage.hits.total() / max(1, usage.texts.total()):.0%} hits"
+    )
 
 
 def fill(pipeline: Pipeline, rows: Rows, block: int, advance: Callable[[int], None]) -> None:
@@ -125,22 +130,32 @@ def estimate(config: Config, llm: LanguageModel) -> str:
         written += known[1] if known else request.max_tokens / 2
         seconds += known[2] if known else 0
     told = ", ".join(f"{count} {stage}" for stage, count in sorted(calls.items())) or "nothing"
-    lines = [f"{len(planned)} calls to generate ({told}), besides redraws; {llm.usage.hits.total()} texts are in the "
-             f"store. About {prompt:,.0f} prompt and {written:,.0f} completion tokens."]
+    lines = [
+        f"{len(planned)} calls to generate ({told}), besides redraws; {llm.usage.hits.total()} texts are in the "
+        f"store. About {prompt:,.0f} prompt and {written:,.0f} completion tokens."
+    ]
     unknown = sorted(set(calls) - set(pace))
     if any(request.images and request.stage in unknown for request in planned):
         lines.append("What pictures take in prompt tokens depends on the model, and is not in this.")
     if unknown:
-        lines.append(f"Time: unknown, since the store has no generation of this model for {', '.join(unknown)}; try a "
-                     "few rows first, with data.limit=20.")
+        lines.append(
+            f"Time: unknown, since the store has no generation of this model for {', '.join(unknown)}; try a "
+            "few rows first, with data.limit=20."
+        )
     elif calls:
-        lines.append(f"Time: about {seconds / 60:.0f} min, at the {seconds / len(planned):.1f} s that a request took "
-                     "so far.")
+        lines.append(
+            f"Time: about {seconds / 60:.0f} min, at the {seconds / len(planned):.1f} s that a request took so far."
+        )
     prices = getattr(config.llm, "price_prompt", 0.0), getattr(config.llm, "price_completion", 0.0)
     if any(prices):
-        lines.append(f"Money: about {(prompt * prices[0] + written * prices[1]) / 1e6:,.2f}, in the currency of "
-                     "llm.price_prompt and llm.price_completion.")
+        lines.append(
+            f"Money: about {(prompt * prices[0] + written * prices[1]) / 1e6:,.2f}, in the currency of "
+            "llm.price_prompt and llm.price_completion."
+        )
     else:
-        lines.append("Money: none; a price is given with llm.price_prompt and llm.price_completion."
-                     if hasattr(config.llm, "price_prompt") else "Money: none, the model runs here.")
+        lines.append(
+            "Money: none; a price is given with llm.price_prompt and llm.price_completion."
+            if hasattr(config.llm, "price_prompt")
+            else "Money: none, the model runs here."
+        )
     return "\n".join(lines)

@@ -43,8 +43,11 @@ def run(config: Config, args: dict[str, str]) -> None:
             evaluate.run(config, {})
         return
     rows = read_rows(config.data)
-    console.print(f"{config.data.name}: {len(rows.train)} training rows with {', '.join(rows.modalities)}; the target "
-                  f"is a {rows.target.kind}, scored by {rows.target.metric}", highlight=False)
+    console.print(
+        f"{config.data.name}: {len(rows.train)} training rows with {', '.join(rows.modalities)}; the target "
+        f"is a {rows.target.kind}, scored by {rows.target.metric}",
+        highlight=False,
+    )
     llm = open_llm(config)
     L.seed_everything(config.seed, verbose=False)
     pipeline = open_pipeline(config, rows, llm)

@@ -71,8 +71,10 @@ def _alone(folder: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{folder}: the study is under way in another process, or the last run of one that was "
-                            "killed is; wait for it, or end it") from error
+            raise UserError(
+                f"{folder}: the study is under way in another process, or the last run of one that was "
+                "killed is; wait for it, or end it"
+            ) from error
         yield file.fileno()
 
 
@@ -123,9 +125,11 @@ class Session:
             return False
         items = overview(self.study)
         left = estimate_remaining_seconds(items)
-        _say(f"{run.label} | {sum(not item.done for item in items)} of {len(items)} to do, "
-             f"{'unknown time' if left is None else f'about {format_duration(left)}'} | spent "
-             f"{format_duration(self.state['seconds'])} of {format_duration(self.budget)}")
+        _say(
+            f"{run.label} | {sum(not item.done for item in items)} of {len(items)} to do, "
+            f"{'unknown time' if left is None else f'about {format_duration(left)}'} | spent "
+            f"{format_duration(self.state['seconds'])} of {format_duration(self.budget)}"
+        )
         log = self.study.folder / "logs" / (re.sub(r"[^\w.=-]+", "-", run.label) + ".log")
         log.parent.mkdir(exist_ok=True)
         start = time.monotonic()
@@ -176,8 +180,10 @@ class Session:
         known = self.state["failed"]
         failed = {label: known[label] for item in items if not item.done and (label := item.run.label) in known}
         left = sum(not item.done for item in items)
-        _say(f"{len(items) - left} of {len(items)} are finished, {len(failed)} failed, {left} are left; spent "
-             f"{format_duration(self.state['seconds'])} of {format_duration(self.budget)}")
+        _say(
+            f"{len(items) - left} of {len(items)} are finished, {len(failed)} failed, {left} are left; spent "
+            f"{format_duration(self.state['seconds'])} of {format_duration(self.budget)}"
+        )
         for label, error in failed.items():
             _say(f"  failed: {label}: {error}")
         if left and self._spent():
@@ -200,8 +206,14 @@ class Session:
 @contextlib.contextmanager
 def launched(arguments: list[str], out, lock: int) -> Iterator[subprocess.Popen]:
     """A command of the project in a session of its own, so that Ctrl-C reaches it once, from here."""
-    with subprocess.Popen([sys.executable, "-m", "project", *arguments], stdout=out, stderr=subprocess.STDOUT,
-                          stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=[lock]) as child:
+    with subprocess.Popen(
+        [sys.executable, "-m", "project", *arguments],
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        pass_fds=[lock],
+    ) as child:
         yield child
 
 
@@ -238,15 +250,21 @@ def print_study(study: Study, hours: float) -> None:
     """Print the runs in their order, which of them are finished, and the hours that the others will take."""
     items = overview(study)
     for item in items:
-        _say(f"{'finished' if item.done else 'to do':<9} {item.run.label}" + (f": {item.problem}" if item.problem
-                                                                               else ""))
+        _say(
+            f"{'finished' if item.done else 'to do':<9} {item.run.label}"
+            + (f": {item.problem}" if item.problem else "")
+        )
     left, (asked, seconds) = estimate_remaining_seconds(items), missing_generations(study)
-    _say(f"{sum(not item.done for item in items)} of {len(items)} runs and trials to do: "
-         f"{'unknown time, for none is finished yet' if left is None else f'about {format_duration(left)}'}, besides new "
-         "texts of the language model")
-    _say(f"{asked} of these texts are not in the store: "
-         f"{'unknown time, for it has none of some stage' if seconds is None else f'about {format_duration(seconds)}'}, "
-         "besides redraws")
+    _say(
+        f"{sum(not item.done for item in items)} of {len(items)} runs and trials to do: "
+        f"{'unknown time, none is finished yet' if left is None else f'about {format_duration(left)}'}, "
+        "besides new texts of the language model"
+    )
+    _say(
+        f"{asked} of these texts are not in the store: "
+        f"{'unknown time, for it has none of some stage' if seconds is None else f'about {format_duration(seconds)}'}, "
+        "besides redraws"
+    )
     _say(f"spent {format_duration(read_state(study.folder)['seconds'])} of {format_duration(3600 * hours)}")
 
 

@@ -60,8 +60,10 @@ class PlannedRun:
         except UserError as error:
             return str(error)
         if there and self.trial and self.validation is None:
-            return (f"{self.folder} has no validation score to choose settings by; give {self.config.method}: {{}} "
-                    "under tune in the study file")
+            return (
+                f"{self.folder} has no validation score to choose settings by; give {self.config.method}: {{}} "
+                "under tune in the study file"
+            )
         return None
 
     @property
@@ -110,8 +112,11 @@ class Entry:
         runs = []
         for chosen in self.grid:
             config = _composed((*self._placed, f"name={self.name}", *chosen))
-            name = run_name(config.method, {key: value for key, value in flatten_keys(to_dict(config)).items()
-                                            if not is_evaluation_key(key)}, {})
+            name = run_name(
+                config.method,
+                {key: value for key, value in flatten_keys(to_dict(config)).items() if not is_evaluation_key(key)},
+                {},
+            )
             runs.append(self._run(f"trial {' '.join(chosen)}", chosen, self.seeds[0], name, "tuning", trial=True))
         return runs
 
@@ -129,8 +134,9 @@ class Entry:
             return self.arguments
         return *self.arguments, f"data.split.test={1 / self.folds}", f"data.split.fold={self.fold}"
 
-    def _run(self, what: str, chosen: tuple[str, ...], seed: int, name: str, part: str | None,
-             trial: bool = False) -> PlannedRun:
+    def _run(
+        self, what: str, chosen: tuple[str, ...], seed: int, name: str, part: str | None, trial: bool = False
+    ) -> PlannedRun:
         """A run in `part` of the study's folder, or among all other runs.
 
         To compose a configuration takes a tenth of a second: those that differ in seed, name and folder share one.
@@ -140,7 +146,9 @@ class Entry:
         if part:
             output = str(self.folder / part / ("" if self.fold is None else f"fold-{self.fold}"))
         arguments = (*self._placed, *chosen, f"seed={seed}", f"name={name}", f"output={output}")
-        return PlannedRun(f"{self.label}, {what}", arguments, replace(config, seed=seed, name=name, output=output), trial)
+        return PlannedRun(
+            f"{self.label}, {what}", arguments, replace(config, seed=seed, name=name, output=output), trial
+        )
 
 
 @cache
@@ -179,8 +187,11 @@ def read_study(path: Path, settings: list[str], tiers: list[str] | None = None) 
     for key in ("experiment", "tiers"):
         if not said.get(key):
             raise UserError(f"{path}: {key} is not set")
-    entries = [entry for tier, lines in said["tiers"].items()
-               for entry in _entries(path, str(tier), said, lines or {}, settings)]
+    entries = [
+        entry
+        for tier, lines in said["tiers"].items()
+        for entry in _entries(path, str(tier), said, lines or {}, settings)
+    ]
     _check(path, entries, said.get("tune") or {})
     there = tuple(dict.fromkeys(entry.tier for entry in entries))
     for tier in tiers or ():
@@ -252,8 +263,11 @@ def _check(path: Path, entries: list[Entry], tune: dict) -> None:
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{name} {size}" for name, size in sizes.items())
         raise UserError(f"{path}: tune: every trained method gets as many trials as the others, and not {told}")
-    names = {"default", *(entry.name for entry in entries),
-             *(argument.removeprefix("method=") for entry in entries for argument in entry.arguments)}
+    names = {
+        "default",
+        *(entry.name for entry in entries),
+        *(argument.removeprefix("method=") for entry in entries for argument in entry.arguments),
+    }
     for key in tune:
         if key not in names:
             raise UserError(f"{path}: tune: no tier has {key}{did_you_mean(key, names)}")
@@ -262,8 +276,10 @@ def _check(path: Path, entries: list[Entry], tune: dict) -> None:
         folder = entry.run(entry.seeds[0]).folder.parent
         other = places.setdefault(folder, entry)
         if (other.arguments, other.grid) != (entry.arguments, entry.grid):
-            raise UserError(f"{path}: {folder} would hold two methods, {other.label} and {entry.label}; give one of "
-                            "them another name")
+            raise UserError(
+                f"{path}: {folder} would hold two methods, {other.label} and {entry.label}; give one of "
+                "them another name"
+            )
 
 
 def choice(entry: Entry) -> tuple[str, ...] | None:
@@ -290,7 +306,17 @@ def tuning_table(entries: list[Entry]) -> pd.DataFrame:
         for trial, settings in zip(entry.trials(), entry.grid, strict=True):
             if trial.finished:
                 metric, score = trial.validation
-                rows.append({"tier": entry.tier, "name": entry.name, "fold": entry.fold, "settings": " ".join(settings),
-                             "metric": metric, "validation": score, "seconds": trial.seconds,
-                             "chosen": settings == chosen, "folder": str(trial.folder)})
+                rows.append(
+                    {
+                        "tier": entry.tier,
+                        "name": entry.name,
+                        "fold": entry.fold,
+                        "settings": " ".join(settings),
+                        "metric": metric,
+                        "validation": score,
+                        "seconds": trial.seconds,
+                        "chosen": settings == chosen,
+                        "folder": str(trial.folder),
+                    }
+                )
     return pd.DataFrame(rows)

@@ -64,8 +64,17 @@ def missing_generations(study: Study) -> tuple[int, float | None]:
     seen = set()
     for entry, seed in study.steps():
         config = entry.run(seed).config
-        key = repr([config.data, config.experts, config.llm, config.alignment, config.perturbation, config.robustness,
-                    config.model.kind])
+        key = repr(
+            [
+                config.data,
+                config.experts,
+                config.llm,
+                config.alignment,
+                config.perturbation,
+                config.robustness,
+                config.model.kind,
+            ]
+        )
         if key in seen:
             continue
         seen.add(key)
@@ -73,8 +82,9 @@ def missing_generations(study: Study) -> tuple[int, float | None]:
         with llm.store:
             fill(open_pipeline(config, rows, llm), rows, BLOCK, lambda count: None)
             pace = llm.store.pace(llm.name)
-        found |= {key: pace[request.stage][2] if request.stage in pace else None
-                  for key, request in llm.planned.items()}
+        found |= {
+            key: pace[request.stage][2] if request.stage in pace else None for key, request in llm.planned.items()
+        }
     return len(found), None if None in found.values() else sum(found.values())
 
 

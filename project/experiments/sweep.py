@@ -74,13 +74,31 @@ def open_study(sweep: Sweep, folder: Path) -> optuna.Study:
     journal = str(folder / "journal.log")
     # A lock made by open(O_EXCL) holds on NFS too.
     storage = JournalStorage(JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal)))
-    definition = json.loads(json.dumps([sweep.method, sweep.metric, sweep.maximize, sweep.early, sorted(sweep.settings),
-                                        [vars(parameter) for parameter in sweep.parameters]]))
-    study = optuna.create_study(storage=storage, study_name="sweep", sampler=_sampler(sweep), pruner=_pruner(sweep),
-                                direction="maximize" if sweep.maximize else "minimize", load_if_exists=True)
+    definition = json.loads(
+        json.dumps(
+            [
+                sweep.method,
+                sweep.metric,
+                sweep.maximize,
+                sweep.early,
+                sorted(sweep.settings),
+                [vars(parameter) for parameter in sweep.parameters],
+            ]
+        )
+    )
+    study = optuna.create_study(
+        storage=storage,
+        study_name="sweep",
+        sampler=_sampler(sweep),
+        pruner=_pruner(sweep),
+        direction="maximize" if sweep.maximize else "minimize",
+        load_if_exists=True,
+    )
     if study.user_attrs.get("definition", definition) != definition:
-        raise UserError(f"{folder} holds a sweep of another {sweep.path.name}, or of other settings; give output=, or "
-                        "delete the folder")
+        raise UserError(
+            f"{folder} holds a sweep of another {sweep.path.name}, or of other settings; give output=, or "
+            "delete the folder"
+        )
     if _claimed(folder, "begun"):
         for chosen in sweep.grid() if sweep.method == "grid" else []:
             study.enqueue_trial(chosen)
@@ -195,8 +213,13 @@ def _alive(beat: Path) -> Iterator[None]:
 def run_trial(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> str:
     """Train a trial in a run folder of its own, and say what came of it; a trial that fails stops nothing."""
     # A trial has one device: its workers are what shares a machine or a cluster.
-    arguments = [*sweep.arguments(_chosen(sweep, trial)), f"output={folder}", f"wandb.group={sweep.path.stem}",
-                 "trainer.devices=1", "trainer.nodes=1"]
+    arguments = [
+        *sweep.arguments(_chosen(sweep, trial)),
+        f"output={folder}",
+        f"wandb.group={sweep.path.stem}",
+        "trainer.devices=1",
+        "trainer.nodes=1",
+    ]
 
     def watch(epoch: int, panel: dict[str, float]) -> None:
         trial.report(panel[sweep.metric.removeprefix("val/")], epoch)
@@ -240,25 +263,37 @@ def _value(sweep: Sweep, trial: Trial) -> float:
     for key, value in val.get("last", {}).items():
         trial.set_user_attr(f"val/{key}", value)
     if sweep.metric != "val/drop_ratio" and SCORES[info["metric"]].higher_is_better != sweep.maximize:
-        raise UserError(f"{sweep.path}: metric.goal: {info['metric']} is better when it is "
-                        f"{'lower; write minimize' if sweep.maximize else 'higher; write maximize'}")
+        raise UserError(
+            f"{sweep.path}: metric.goal: {info['metric']} is better when it is "
+            f"{'lower; write minimize' if sweep.maximize else 'higher; write maximize'}"
+        )
     return {**val["last"], "best_score": val["best_score"]}[sweep.metric.removeprefix("val/")]
 
 
 def print_sweep(sweep: Sweep, study: optuna.Study, folder: Path, console: Console) -> int:
     """Write trials.csv, print the best trials and the command of the best; 1 where none has a score."""
     trials = [each for each in study.get_trials(deepcopy=False) if each.state != TrialState.WAITING]
-    rows = [{"trial": each.number + 1, "state": each.state.name.lower(), sweep.metric: each.value,
-             **{key: each.user_attrs.get(key) for key in ("val/clean", "val/drop_ratio") if key != sweep.metric},
-             **each.params, "seconds": each.duration and round(each.duration.total_seconds(), 1),
-             "folder": each.user_attrs.get("folder"), "error": each.user_attrs.get("error")} for each in trials]
+    rows = [
+        {
+            "trial": each.number + 1,
+            "state": each.state.name.lower(),
+            sweep.metric: each.value,
+            **{key: each.user_attrs.get(key) for key in ("val/clean", "val/drop_ratio") if key != sweep.metric},
+            **each.params,
+            "seconds": each.duration and round(each.duration.total_seconds(), 1),
+            "folder": each.user_attrs.get("folder"),
+            "error": each.user_attrs.get("error"),
+        }
+        for each in trials
+    ]
     table = pd.DataFrame(rows).sort_values(sweep.metric, ascending=not sweep.maximize, na_position="last")
     write_text(folder / "trials.csv", table.to_csv(index=False))
     shown_columns = [name for name in table.columns if name not in ("seconds", "folder", "error")]
     printed = Table(*shown_columns, title=f"{sweep.path.stem}: the best of {len(table)} trials")
     for row in table.head(SHOWN)[shown_columns].itertuples(index=False):
-        printed.add_row(*("" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
-                          for value in row))
+        printed.add_row(
+            *("" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value) for value in row)
+        )
     console.print(printed)
     counts = table["state"].value_counts()
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()) + f": {folder / 'trials.csv'}")

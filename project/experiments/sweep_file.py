@@ -12,15 +12,32 @@ from ..config.compose import check_keys, load_config, read_mapping, strict_yaml
 from ..config.run_identity import format_value
 from ..errors import UserError, did_you_mean, with_context
 
-KEYS = ("program", "name", "description", "project", "entity", "method", "metric", "parameters", "command",
-        "early_terminate", "run_cap")
+KEYS = (
+    "program",
+    "name",
+    "description",
+    "project",
+    "entity",
+    "method",
+    "metric",
+    "parameters",
+    "command",
+    "early_terminate",
+    "run_cap",
+)
 METHODS = ("grid", "random", "bayes")
 METRICS = ("val/best_score", "val/score", "val/clean", "val/drop_ratio")
 """Scores of the validation rows that a training logs; no other may be an objective. val/score is the mean score over
 clean and noisy rows: with the clean score c and the mean drop ratio d of n noisy panels, c (1 - d n / (n + 1)).
 val/best_score is the best of it up to an epoch, whose weights are kept."""
-RANGES = {"uniform": float, "q_uniform": float, "log_uniform": float, "log_uniform_values": float,
-          "q_log_uniform_values": float, "int_uniform": int}
+RANGES = {
+    "uniform": float,
+    "q_uniform": float,
+    "log_uniform": float,
+    "log_uniform_values": float,
+    "q_log_uniform_values": float,
+    "int_uniform": int,
+}
 """Distributions with bounds `min` and `max`, with the type of their values; log_uniform's bounds are exponents of e."""
 DISTRIBUTIONS = ("constant", "categorical", *RANGES)
 PARAMETER_KEYS = ("value", "values", "min", "max", "q", "distribution")
@@ -64,13 +81,16 @@ class Sweep:
     def arguments(self, chosen: dict[str, str]) -> list[str]:
         """The key=value arguments of a trial; `chosen` has the value of each varied parameter."""
         return [f"{parameter.key}={chosen.get(parameter.key, parameter.ends[0])}" for parameter in self.parameters] + [
-            *self.settings]
+            *self.settings
+        ]
 
     def grid(self) -> list[dict[str, str]]:
         """Every combination of the varied parameters' values."""
         keys = [parameter.key for parameter in self.varied]
-        return [dict(zip(keys, values, strict=True))
-                for values in itertools.product(*(parameter.values for parameter in self.varied))]
+        return [
+            dict(zip(keys, values, strict=True))
+            for values in itertools.product(*(parameter.values for parameter in self.varied))
+        ]
 
 
 def read_sweep(path: Path, settings: list[str] = ()) -> Sweep:
@@ -82,13 +102,19 @@ def read_sweep(path: Path, settings: list[str] = ()) -> Sweep:
     said = check_keys(read_mapping(path, strict_yaml), KEYS, str(path))
     method = said.get("method")
     if method not in METHODS:
-        raise UserError(f"{path}: method: {format_value(method)} is none of {', '.join(METHODS)}{did_you_mean(str(method), METHODS)}")
+        raise UserError(
+            f"{path}: method: {format_value(method)} is none of {', '.join(METHODS)}"
+            f"{did_you_mean(str(method), METHODS)}"
+        )
     metric, maximize = _metric(said.get("metric"), path)
     if not isinstance(said.get("parameters"), dict) or not said["parameters"]:
         raise UserError(f"{path}: parameters: name a key of the configuration and its values")
     given = {setting.removeprefix("--").partition("=")[0] for setting in settings}
-    parameters = tuple(_parameter(str(key), value, f"{path}: parameters: {key}")
-                       for key, value in said["parameters"].items() if key not in given)
+    parameters = tuple(
+        _parameter(str(key), value, f"{path}: parameters: {key}")
+        for key, value in said["parameters"].items()
+        if key not in given
+    )
     early = _early(said.get("early_terminate"), path)
     sweep = Sweep(path, method, metric, maximize, parameters, tuple(settings), early)
     if method == "grid" and (ranges := [parameter.key for parameter in parameters if not parameter.values]):
@@ -106,8 +132,10 @@ def _metric(said: object, path: Path) -> tuple[str, bool]:
     mapping = check_keys(said, ("name", "goal", "target"), f"{path}: metric")
     name, goal = mapping.get("name"), mapping.get("goal", "minimize")  # W&B minimizes where no goal is given
     if name not in METRICS:
-        raise UserError(f"{path}: metric.name: {format_value(name)} is not logged of validation rows; there are "
-                        f"{', '.join(METRICS)}{did_you_mean(str(name), METRICS)}")
+        raise UserError(
+            f"{path}: metric.name: {format_value(name)} is not logged of validation rows; there are "
+            f"{', '.join(METRICS)}{did_you_mean(str(name), METRICS)}"
+        )
     if goal not in ("minimize", "maximize"):
         raise UserError(f"{path}: metric.goal: {format_value(goal)} is neither minimize nor maximize")
     if name == "val/drop_ratio" and goal == "maximize":
@@ -117,8 +145,9 @@ def _metric(said: object, path: Path) -> tuple[str, bool]:
 
 def _parameter(key: str, said: object, where: str) -> Parameter:
     if isinstance(said, dict) and "parameters" in said:
-        raise UserError(f"{where}: nested parameters make no key=value arguments; write the dotted key, such as "
-                        "trainer.lr")
+        raise UserError(
+            f"{where}: nested parameters make no key=value arguments; write the dotted key, such as trainer.lr"
+        )
     said = check_keys(said, PARAMETER_KEYS, where)
     for kind, needed in (("constant", "value"), ("categorical", "values")):
         if said.get("distribution") == kind and needed not in said:
@@ -140,8 +169,10 @@ def _range(key: str, said: dict, where: str) -> Parameter:
     whole = isinstance(low, int) and isinstance(high, int)
     kind = said.get("distribution", "int_uniform" if whole else "uniform")
     if kind not in DISTRIBUTIONS:
-        raise UserError(f"{where}: distribution: {format_value(kind)} is none of {', '.join(DISTRIBUTIONS)}"
-                        f"{did_you_mean(str(kind), DISTRIBUTIONS)}")
+        raise UserError(
+            f"{where}: distribution: {format_value(kind)} is none of {', '.join(DISTRIBUTIONS)}"
+            f"{did_you_mean(str(kind), DISTRIBUTIONS)}"
+        )
     if kind.startswith("q_") and step is None:
         step = 1
     if step is not None and (isinstance(step, bool) or not isinstance(step, int | float) or not step > 0):

@@ -29,8 +29,10 @@ class _Captioner:
 
 def captioner_name(config: ExpertsConfig) -> str:
     """What names the captioner in the store's keys: all that changes a caption."""
-    return (f"{config.captioner}@{config.revision or 'main'} prompt={config.prompt!r} "
-            f"caption_tokens={config.caption_tokens} {config.dtype} {_VERSION}")
+    return (
+        f"{config.captioner}@{config.revision or 'main'} prompt={config.prompt!r} "
+        f"caption_tokens={config.caption_tokens} {config.dtype} {_VERSION}"
+    )
 
 
 def caption_images(images: list[np.ndarray], config: ExpertsConfig) -> list[str]:
@@ -60,8 +62,10 @@ def caption_images(images: list[np.ndarray], config: ExpertsConfig) -> list[str]
 def _halve(captioner: _Captioner, size: int, config: ExpertsConfig) -> None:
     """Take half of a batch of `size` from here on. Raises UserError where there is nothing left to halve."""
     if size == 1:
-        raise UserError(f"one image alone exceeds the memory of experts.captioner={config.captioner}; give "
-                        "experts.dtype=bfloat16, a smaller model, or a larger device")
+        raise UserError(
+            f"one image alone exceeds the memory of experts.captioner={config.captioner}; give "
+            "experts.dtype=bfloat16, a smaller model, or a larger device"
+        )
     captioner.fits = size // 2
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -76,8 +80,10 @@ def _captions(captioner: _Captioner, images: list[Image.Image], config: ExpertsC
     # Only now: BLIP puts another first token into its prompt, in place.
     prompts = inputs["input_ids"].tolist() if "input_ids" in inputs else [[]] * len(images)
     written = [_new(tokens, prompt) for tokens, prompt in zip(out.tolist(), prompts, strict=True)]
-    return [" ".join(_text(captioner, tokens, config.prompt, image.size).split())
-            for tokens, image in zip(written, images, strict=True)]
+    return [
+        " ".join(_text(captioner, tokens, config.prompt, image.size).split())
+        for tokens, image in zip(written, images, strict=True)
+    ]
 
 
 def _inputs(captioner: _Captioner, images: list[Image.Image], config: ExpertsConfig):
@@ -86,8 +92,14 @@ def _inputs(captioner: _Captioner, images: list[Image.Image], config: ExpertsCon
     if getattr(processor, "chat_template", None):
         said = [{"type": "text", "text": config.prompt}] if config.prompt else []
         turns = [[{"role": "user", "content": [{"type": "image", "image": image}, *said]}] for image in images]
-        return processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, return_dict=True,
-                                             return_tensors="pt", processor_kwargs={"padding": True})
+        return processor.apply_chat_template(
+            turns,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        )
     if not config.prompt:
         return processor(images=images, return_tensors="pt")
     if not hasattr(processor, "tokenizer"):
@@ -112,7 +124,8 @@ def _text(captioner: _Captioner, tokens: list[int], prompt: str | None, size: tu
     if tasks.get(prompt, "pure_text") == "pure_text":
         return captioner.tokenizer.decode(tokens, skip_special_tokens=True)
     answer = captioner.processor.post_process_generation(
-        text=captioner.tokenizer.decode(tokens), task=prompt, image_size=size)[prompt]
+        text=captioner.tokenizer.decode(tokens), task=prompt, image_size=size
+    )[prompt]
     return ", ".join(answer["labels"])
 
 
@@ -130,11 +143,13 @@ def _captioner(name: str, revision: str | None, dtype: str, device_map: str) -> 
         else:  # two models in one, such as ViT and GPT-2, with nothing that joins their processors
             processor = AutoImageProcessor.from_pretrained(name, **options)
             tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model = AutoModelForImageTextToText.from_pretrained(name, dtype=getattr(torch, dtype), device_map=device_map,
-                                                            use_safetensors=True, **options).eval()
+        model = AutoModelForImageTextToText.from_pretrained(
+            name, dtype=getattr(torch, dtype), device_map=device_map, use_safetensors=True, **options
+        ).eval()
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"experts.captioner={name} (revision {revision or 'main'}) cannot be loaded: "
-                        f"{_why(name, revision, error)}") from error
+        raise UserError(
+            f"experts.captioner={name} (revision {revision or 'main'}) cannot be loaded: {_why(name, revision, error)}"
+        ) from error
     if not model.config.is_encoder_decoder:
         tokenizer.padding_side = "left"
     return _Captioner(model, processor, tokenizer)

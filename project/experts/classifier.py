@@ -10,9 +10,18 @@ from torchvision.transforms import v2
 from ..errors import UserError
 
 _COLOURS = {
-    "black": (0, 0, 0), "white": (255, 255, 255), "grey": (128, 128, 128), "red": (220, 40, 40),
-    "orange": (240, 140, 30), "yellow": (250, 220, 50), "green": (70, 160, 60), "blue": (50, 110, 210),
-    "light blue": (140, 200, 240), "purple": (140, 80, 170), "pink": (245, 150, 180), "brown": (130, 80, 40),
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+    "grey": (128, 128, 128),
+    "red": (220, 40, 40),
+    "orange": (240, 140, 30),
+    "yellow": (250, 220, 50),
+    "green": (70, 160, 60),
+    "blue": (50, 110, 210),
+    "light blue": (140, 200, 240),
+    "purple": (140, 80, 170),
+    "pink": (245, 150, 180),
+    "brown": (130, 80, 40),
     "beige": (235, 205, 160),
 }
 _SURE = 0.5
@@ -38,10 +47,15 @@ def _classifier() -> tuple[torch.nn.Module, list[str]]:
     return network.eval(), _IMAGENET_CATEGORIES
 
 
-_PREPARE = v2.Compose([
-    v2.ToImage(), v2.Resize(256, antialias=True), v2.CenterCrop(224), v2.ToDtype(torch.float32, scale=True),
-    v2.Normalize([127 / 255] * 3, [128 / 255] * 3),
-])
+_PREPARE = v2.Compose(
+    [
+        v2.ToImage(),
+        v2.Resize(256, antialias=True),
+        v2.CenterCrop(224),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize([127 / 255] * 3, [128 / 255] * 3),
+    ]
+)
 
 
 @torch.inference_mode()
@@ -113,7 +127,10 @@ def describe_pixels(images: list[np.ndarray], classifier: bool, top_k: int, leas
             sure = classes[0][1] >= _SURE
             # A hedge in words: a language model takes "shows" for the truth, and the classifier is often wrong.
             article = "an" if names[0][0].lower() in "aeiou" else "a"
-            subject = f"It looks like {article} {names[0]}. " if sure else (
-                f"It slightly resembles {article} {_listed(names, 'or')}. ")
+            subject = (
+                f"It looks like {article} {names[0]}. "
+                if sure
+                else (f"It slightly resembles {article} {_listed(names, 'or')}. ")
+            )
         descriptions.append(subject + attributes(image))
     return descriptions

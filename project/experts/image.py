@@ -33,18 +33,23 @@ def describe_images(values: Sequence[Pictures], config: ExpertsConfig, store: St
     with ExitStack() as shown:
         for start in range(0, len(values), BATCH):
             batch = values[start : start + BATCH]
-            looks = [[picture if isinstance(picture, str) else _Look(picture, config) for picture in pictures(value)]
-                     for value in batch]
-            missing = {look.key: look for row in looks for look in row
-                       if isinstance(look, _Look) and not store.get(look.key)}
+            looks = [
+                [picture if isinstance(picture, str) else _Look(picture, config) for picture in pictures(value)]
+                for value in batch
+            ]
+            missing = {
+                look.key: look for row in looks for look in row if isinstance(look, _Look) and not store.get(look.key)
+            }
             if missing:
                 if len(values) > BATCH and not bar.live.is_started:
                     shown.enter_context(bar)
                 said = _described([look.pixels() for look in missing.values()], config)
                 for look, text in zip(missing.values(), said, strict=True):
                     store.put(look.request, look.model, Completion(text, "stop", 0, 0, 0.0))
-            texts += [" ".join(look if isinstance(look, str) else store.get(look.key).completion for look in row)
-                      for row in looks]
+            texts += [
+                " ".join(look if isinstance(look, str) else store.get(look.key).completion for look in row)
+                for row in looks
+            ]
             bar.advance(task, len(batch))
     return texts
 
@@ -86,5 +91,7 @@ def _described(images: list[np.ndarray], config: ExpertsConfig) -> list[str]:
 
 def image_summary(value: Pictures) -> str:
     """What a terminal can show of an image: its size, its file, or its ready description."""
-    return ", ".join(f"{picture.width} x {picture.height} pixels" if hasattr(picture, "width") else str(picture)
-                     for picture in pictures(value))
+    return ", ".join(
+        f"{picture.width} x {picture.height} pixels" if hasattr(picture, "width") else str(picture)
+        for picture in pictures(value)
+    )

@@ -20,11 +20,16 @@ def describe_table(table: dict[str, object], config: ExpertsConfig) -> str:
     if config.table == "sentences":
         return " ".join(f"The {name} is {'not known' if value is None else value}." for name, value in cells.items())
     if config.table == "markdown":
-        rows = [("column", "value"), ("---", "---"),
-                *((name, "unknown" if value is None else value) for name, value in cells.items())]
+        rows = [
+            ("column", "value"),
+            ("---", "---"),
+            *((name, "unknown" if value is None else value) for name, value in cells.items()),
+        ]
         return "\n".join(f"| {_escaped(name)} | {_escaped(value)} |" for name, value in rows)
-    lines = [f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}"
-             for name, value in cells.items()]
+    lines = [
+        f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}"
+        for name, value in cells.items()
+    ]
     return "{\n" + ",\n".join(lines) + "\n}"
 
 

@@ -38,8 +38,10 @@ def run(config: Config, args: dict[str, str]) -> None:
             raise UserError(f"export: {key} is not given; python -m project export run=<folder> output=<folder>")
     folder, output, alone = Path(args["run"]), Path(args["output"]).expanduser(), parse_bool(args, "adapter", False)
     if config.model.kind != "transformer":
-        raise UserError(f"{folder} is of the method {config.method}, whose model is no transformer of texts; "
-                        "predict runs it as it is")
+        raise UserError(
+            f"{folder} is of the method {config.method}, whose model is no transformer of texts; "
+            "predict runs it as it is"
+        )
     for name in ("results.parquet", FILE):
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}; finish it: python -m project evaluate run={folder}")
@@ -47,12 +49,17 @@ def run(config: Config, args: dict[str, str]) -> None:
         (finished,) = load_runs([folder])
         target = _target(config, finished.info)
         if alone and (drawn := missing_pretrained_weights(config.model, target)):
-            raise UserError(f"{folder}: the encoder as it is published lacks {drawn[0]}, which the run drew from its "
-                            "seed and an adapter does not hold; export it merged, without adapter=true")
+            raise UserError(
+                f"{folder}: the encoder as it is published lacks {drawn[0]}, which the run drew from its "
+                "seed and an adapter does not hold; export it merged, without adapter=true"
+            )
         apart = _write(config, folder, target, part, alone)
         (part / "README.md").write_text(model_card(config, finished, target, alone, apart), encoding="utf-8")
-    Console().print(f"exported {folder} to {output}; its logits differ from the run's by at most {apart:.1e}",
-                    highlight=False, markup=False)
+    Console().print(
+        f"exported {folder} to {output}; its logits differ from the run's by at most {apart:.1e}",
+        highlight=False,
+        markup=False,
+    )
 
 
 def _target(config: Config, info: dict) -> Target:
@@ -108,6 +115,11 @@ def _label(model: torch.nn.Module, config: Config, target: Target) -> None:
 def _logits(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, config: Config) -> torch.Tensor:
     """The logits of the run's first clean test texts, shape (texts, outputs)."""
     texts = pd.read_parquet(folder / FILE, filters=[("split", "==", "test"), ("condition", "==", str(CLEAN))])
-    tokens = tokenizer(texts["read"].tolist()[:N_CHECK_TEXTS], truncation=True, max_length=config.model.max_tokens,
-                       padding=True, return_tensors="pt")
+    tokens = tokenizer(
+        texts["read"].tolist()[:N_CHECK_TEXTS],
+        truncation=True,
+        max_length=config.model.max_tokens,
+        padding=True,
+        return_tensors="pt",
+    )
     return model(**tokens).logits

@@ -36,8 +36,10 @@ def run(config: Config, args: dict[str, str]) -> None:
     """
     for key in ("run", "input", "output"):
         if key not in args:
-            raise UserError(f"predict: {key} is not given; python -m project predict run=<folder> input=rows.csv "
-                            "output=predictions.parquet")
+            raise UserError(
+                f"predict: {key} is not given; python -m project predict run=<folder> input=rows.csv "
+                "output=predictions.parquet"
+            )
     source, output = Path(args["input"]).expanduser(), Path(args["output"]).expanduser()
     if not output.name.lower().endswith(ENDINGS):
         raise UserError(f"output={output}: unknown ending; give {', '.join(ENDINGS)}")
@@ -81,8 +83,13 @@ def _of_one_type(column: pd.Series) -> pd.Series:
     try:
         pa.array(column, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return column.map(lambda value: None if pd.api.types.is_scalar(value) and pd.isna(value)
-                          else json.dumps(value, ensure_ascii=False, default=str))
+        return column.map(
+            lambda value: (
+                None
+                if pd.api.types.is_scalar(value) and pd.isna(value)
+                else json.dumps(value, ensure_ascii=False, default=str)
+            )
+        )
     return column
 
 
@@ -109,8 +116,14 @@ class TrainedRun:
         self._lock = threading.Lock()
         classes = self.rows.target.classes
         answer, self._shares = "string" if classes else float, [f"p_{name}" for name in classes]
-        self._types = {"prediction": answer, **dict.fromkeys(self._shares, float), "read": "string",
-                       "explanation": "string", "llm_prediction": answer, "problem": "string"}
+        self._types = {
+            "prediction": answer,
+            **dict.fromkeys(self._shares, float),
+            "read": "string",
+            "explanation": "string",
+            "llm_prediction": answer,
+            "problem": "string",
+        }
 
     def __call__(self, rows: pd.DataFrame | Sequence[Record] | Sequence[Mapping]) -> pd.DataFrame:
         """A row of answers for each record, mapping or row of a frame, in their order.
@@ -149,8 +162,10 @@ class TrainedRun:
         names = {name: f"input_{name}" for name in frame if name in self._types}
         for name, new in names.items():
             if new in frame:
-                raise UserError(f"{where}: the column {name!r} is called like an answer, and {new!r} is there too; "
-                                "rename one of them")
+                raise UserError(
+                    f"{where}: the column {name!r} is called like an answer, and {new!r} is there too; "
+                    "rename one of them"
+                )
         return frame.rename(columns=names)
 
     def close(self) -> None:
@@ -168,14 +183,18 @@ class TrainedRun:
         records, problems = {}, {}
         for index, row in enumerate(rows):
             try:
-                records[index] = (checked(row) if isinstance(row, Record)
-                                  else record_of(row, self.columns, first + index, folder))
+                records[index] = (
+                    checked(row) if isinstance(row, Record) else record_of(row, self.columns, first + index, folder)
+                )
             except UserError as error:
                 problems[index] = str(error)
         with self._lock:
             found = self._asked(list(records.values())) if records else {}
-        problems |= {index: UNPARSED for index, answer in zip(records, found.get("prediction", []), strict=True)
-                     if answer is None}
+        problems |= {
+            index: UNPARSED
+            for index, answer in zip(records, found.get("prediction", []), strict=True)
+            if answer is None
+        }
         table = pd.DataFrame(found, index=list(records), dtype=object).reindex(range(len(rows)))
         table["problem"] = pd.Series(problems, dtype=object)
         return table.reindex(columns=list(self._types)).astype(self._types)
@@ -184,8 +203,11 @@ class TrainedRun:
         """The method's answers by column; a prediction is None where a language model gave none."""
         prediction, number = self._predictor(records, CLEAN), not self.rows.target.classes
         missing = prediction.unparsed or [False] * len(records)
-        found: dict[str, list] = {"prediction": [None if without else answer for answer, without in
-                                                 zip(prediction.answers, missing, strict=True)]}
+        found: dict[str, list] = {
+            "prediction": [
+                None if without else answer for answer, without in zip(prediction.answers, missing, strict=True)
+            ]
+        }
         if prediction.probabilities is not None:
             found |= dict(zip(self._shares, prediction.probabilities.T.tolist(), strict=True))
         traces = prediction.traces
@@ -193,7 +215,9 @@ class TrainedRun:
             traces = self._pipeline.transform(records)
         if traces is not None:
             said = [trace.aligned.prediction for trace in traces]
-            found |= {"read": [" ".join(compose(trace.parts)) for trace in traces],
-                      "explanation": [trace.aligned.explanation for trace in traces],
-                      "llm_prediction": [float(word) if number and word is not None else word for word in said]}
+            found |= {
+                "read": [" ".join(compose(trace.parts)) for trace in traces],
+                "explanation": [trace.aligned.explanation for trace in traces],
+                "llm_prediction": [float(word) if number and word is not None else word for word in said],
+            }
         return found

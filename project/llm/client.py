@@ -71,12 +71,18 @@ class Usage:
     def summary(self, model: str) -> dict:
         """The totals, for run.json and W&B."""
         return {
-            "model": model, "texts": self.texts.total(), "calls": self.calls.total(), "hits": self.hits.total(),
+            "model": model,
+            "texts": self.texts.total(),
+            "calls": self.calls.total(),
+            "hits": self.hits.total(),
             "generations": len(self.seen),
-            "prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens,
-            "seconds": round(self.seconds, 1), "fallbacks": self.fallbacks.total(),
-            "by_stage": {stage: {"texts": self.texts[stage], "fallbacks": self.fallbacks[stage]}
-                         for stage in sorted(self.texts)},
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "seconds": round(self.seconds, 1),
+            "fallbacks": self.fallbacks.total(),
+            "by_stage": {
+                stage: {"texts": self.texts[stage], "fallbacks": self.fallbacks[stage]} for stage in sorted(self.texts)
+            },
             "flags": dict(sorted(self.flags.items())),
         }
 
@@ -107,8 +113,17 @@ class LanguageModel:
     this one takes over what is missing.
     """
 
-    def __init__(self, name: str, store: Store, make_engine: Callable[[], Engine], *, allowed: bool = True,
-                 dry: bool = False, share: tuple[int, int] = (0, 1), patience: float = 120.0):
+    def __init__(
+        self,
+        name: str,
+        store: Store,
+        make_engine: Callable[[], Engine],
+        *,
+        allowed: bool = True,
+        dry: bool = False,
+        share: tuple[int, int] = (0, 1),
+        patience: float = 120.0,
+    ):
         self.name, self.store, self.usage, self.share = name, store, Usage(), share
         self._make_engine, self._engine, self._allowed, self._dry = make_engine, None, allowed, dry
         self._patience = patience
@@ -198,8 +213,11 @@ class LanguageModel:
             if self.store.refresh():
                 missing, since = self._lacking(missing), time.monotonic()
             elif time.monotonic() - since > self._patience:
-                print(f"no other job has added a text for {self._patience:.0f} s; this one generates the "
-                      f"{len(missing)} that it waited for", file=sys.stderr)
+                print(
+                    f"no other job has added a text for {self._patience:.0f} s; this one generates the "
+                    f"{len(missing)} that it waited for",
+                    file=sys.stderr,
+                )
                 return self._generate(missing)
             elif self.cancelled.wait(min(0.5, self._patience / 10)):
                 raise Cancelled
@@ -210,8 +228,10 @@ class LanguageModel:
         if self._engine is None:
             what = f"{len(missing)} texts of the stage {missing[0].stage} are not in the store {self.store.path}"
             if not self._allowed:
-                raise UserError(f"{what}, and store.engine=false forbids to generate them; point store.path or "
-                                "store.recorded to a store that has them, or set store.engine=true")
+                raise UserError(
+                    f"{what}, and store.engine=false forbids to generate them; point store.path or "
+                    "store.recorded to a store that has them, or set store.engine=true"
+                )
             try:
                 self._engine = self._make_engine()
             except UserError as error:

@@ -43,11 +43,20 @@ def open_llm(config: Config, dry: bool = False, share: tuple[int, int] = (0, 1))
     """
     recorded = (config.store.recorded,) if config.store.recorded else ()
     if recorded and not Path(*recorded).is_dir():
-        raise UserError(f"store.recorded={config.store.recorded}: there is no such folder; it is relative to the "
-                        "current one. Give its path, or store.recorded=null")
+        raise UserError(
+            f"store.recorded={config.store.recorded}: there is no such folder; it is relative to the "
+            "current one. Give its path, or store.recorded=null"
+        )
     store = Store(config.store.path, recorded)
-    return LanguageModel(config.llm.model, store, lambda: _engine(config), allowed=config.store.engine, dry=dry,
-                         share=share, patience=config.store.patience)
+    return LanguageModel(
+        config.llm.model,
+        store,
+        lambda: _engine(config),
+        allowed=config.store.engine,
+        dry=dry,
+        share=share,
+        patience=config.store.patience,
+    )
 
 
 def concurrency(config: Config) -> int:

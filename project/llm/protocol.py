@@ -36,8 +36,15 @@ class Request:
     def settings(self) -> dict:
         """All that the completion depends on besides the model, as a store keeps it; images where there are any."""
         shown = {"images": self.images} if self.images else {}
-        return {"messages": self.messages, "temperature": self.temperature, "max_tokens": self.max_tokens,
-                "schema": self.schema, "round": self.round, "attempt": self.attempt, **shown}
+        return {
+            "messages": self.messages,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "schema": self.schema,
+            "round": self.round,
+            "attempt": self.attempt,
+            **shown,
+        }
 
     def key(self, model: str) -> str:
         """The content address of this generation by that model: sha256 over canonical JSON, in hex."""
@@ -53,8 +60,9 @@ class Request:
             return [(role, [content]) for role, content in self.messages]
         marks = sum(content.count(IMAGE) for role, content in self.messages if role == "user")
         if not marks == len(self.images) == len(self.pixels):
-            raise ValueError(f"stage {self.stage}: {marks} marks, {len(self.images)} digests and "
-                             f"{len(self.pixels)} images")
+            raise ValueError(
+                f"stage {self.stage}: {marks} marks, {len(self.images)} digests and {len(self.pixels)} images"
+            )
         left, told = iter(self.pixels), []
         for role, content in self.messages:
             first, *rest = content.split(IMAGE) if role == "user" else [content]

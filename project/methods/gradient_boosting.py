@@ -47,8 +47,14 @@ class Setting:
     strength: float | None = None
 
 
-SETTINGS = (Setting("trees", 0.1, 20), Setting("trees", 0.1, 5), Setting("trees", 0.03, 5),
-            Setting("linear", strength=1.0), Setting("linear", strength=10.0), Setting("linear", strength=100.0))
+SETTINGS = (
+    Setting("trees", 0.1, 20),
+    Setting("trees", 0.1, 5),
+    Setting("trees", 0.03, 5),
+    Setting("linear", strength=1.0),
+    Setting("linear", strength=10.0),
+    Setting("linear", strength=100.0),
+)
 """All that are tried, on any data."""
 ROUNDS = 100
 """Trees of a class, or of a number."""
@@ -74,9 +80,12 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     _, _, setting, found, learned = max(tried, key=lambda item: item[:2])
     kept = {"setting": asdict(setting), "answers": learned(seen[CLEAN]).answers}
     (folder / CHOSEN).write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
-    return {"seconds": {"train": round(time.perf_counter() - start, 3)}, "trials": len(tried),
-            "setting": {name: value for name, value in asdict(setting).items() if value is not None},
-            "val": {"best_score": found["score"], "last": found}}
+    return {
+        "seconds": {"train": round(time.perf_counter() - start, 3)},
+        "trials": len(tried),
+        "setting": {name: value for name, value in asdict(setting).items() if value is not None},
+        "val": {"best_score": found["score"], "last": found},
+    }
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "BoostingPredictor":
@@ -93,8 +102,10 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "Boost
     answers = boosted(rows.val, CLEAN).answers
     same = np.allclose(answers, kept["answers"]) if rows.target.kind == "number" else answers == kept["answers"]
     if not same:
-        raise UserError(f"{folder}: fitted again, {CHOSEN} answers the validation rows otherwise than in training: "
-                        f"the rows or scikit-learn changed; delete the folder and train again: {command}")
+        raise UserError(
+            f"{folder}: fitted again, {CHOSEN} answers the validation rows otherwise than in training: "
+            f"the rows or scikit-learn changed; delete the folder and train again: {command}"
+        )
     return boosted
 
 
@@ -126,9 +137,14 @@ class FittedModel:
         number = data.target.kind == "number"
         if setting.kind == "trees":
             trees = HistGradientBoostingRegressor if number else HistGradientBoostingClassifier
-            self._model = trees(learning_rate=setting.learning_rate, min_samples_leaf=setting.leaf, max_iter=ROUNDS,
-                                categorical_features=data.features.categorical, early_stopping=False,
-                                random_state=data.seed)
+            self._model = trees(
+                learning_rate=setting.learning_rate,
+                min_samples_leaf=setting.leaf,
+                max_iter=ROUNDS,
+                categorical_features=data.features.categorical,
+                early_stopping=False,
+                random_state=data.seed,
+            )
         elif number:
             self._model = Ridge(alpha=1 / setting.strength, solver="lsqr")
         else:

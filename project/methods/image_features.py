@@ -31,18 +31,26 @@ def extract_image_features(values: Sequence[Pictures | None], keep: Sequence[boo
 
     Those of the rows to `keep` are computed once and kept in memory; what noise is drawn anew on is not worth it.
     """
-    rows = [[picture for picture in pictures(value) if not isinstance(picture, str)] if has_pixels(value) else []
-            for value in values]
+    rows = [
+        [picture for picture in pictures(value) if not isinstance(picture, str)] if has_pixels(value) else []
+        for value in values
+    ]
     keys = [[_key(picture) if kept else object() for picture in row] for row, kept in zip(rows, keep, strict=True)]
-    wanted = {key: picture for row, row_keys in zip(rows, keys, strict=True)
-              for picture, key in zip(row, row_keys, strict=True) if key not in _KEPT}
+    wanted = {
+        key: picture
+        for row, row_keys in zip(rows, keys, strict=True)
+        for picture, key in zip(row, row_keys, strict=True)
+        if key not in _KEPT
+    }
     found = {}
     for start in range(0, len(wanted), BATCH):
         some = list(wanted)[start : start + BATCH]
         found |= zip(some, classifier.backbone_features([pixels(wanted[key]) for key in some], device), strict=True)
     _KEPT.update({key: value for key, value in found.items() if isinstance(key, Path | ZippedImage | str)})
-    means = [np.mean([found[key] if key in found else _KEPT[key] for key in row], axis=0) if row
-             else np.full(WIDTH, np.nan) for row in keys]
+    means = [
+        np.mean([found[key] if key in found else _KEPT[key] for key in row], axis=0) if row else np.full(WIDTH, np.nan)
+        for row in keys
+    ]
     return np.stack(means).astype(np.float32)
 
 

@@ -44,8 +44,14 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     module = RobustModule(config, rows.target, steps, network(config, rows, inputs))
     fitted = fit_module(config, folder, module, data, logger)
     (folder / WEIGHTS).parent.mkdir(exist_ok=True)
-    save_file({name: weight.detach().cpu().contiguous() for name, weight in module.model.named_parameters()
-               if weight.requires_grad}, folder / WEIGHTS)
+    save_file(
+        {
+            name: weight.detach().cpu().contiguous()
+            for name, weight in module.model.named_parameters()
+            if weight.requires_grad
+        },
+        folder / WEIGHTS,
+    )
     (folder / COLUMNS).write_text(json.dumps(asdict(inputs.columns), ensure_ascii=False), encoding="utf-8")
     damages = {"noise": config.model.noise, "dropped modalities": config.model.drop_modality}
     damaging = [name for name, level in damages.items() if level and config.perturbation.weight]
@@ -55,8 +61,10 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "FusionPredictor":
     """The trained network of a run folder. Raises UserError where there is none."""
     if not (folder / WEIGHTS).is_file():
-        raise UserError(f"{folder} holds no trained model; train it first: python -m project train "
-                        f"experiment={config.experiment} method={config.method} seed={config.seed}")
+        raise UserError(
+            f"{folder} holds no trained model; train it first: python -m project train "
+            f"experiment={config.experiment} method={config.method} seed={config.seed}"
+        )
     inputs = _inputs(config, rows, Columns(**json.loads((folder / COLUMNS).read_text(encoding="utf-8"))))
     model = network(config, rows, inputs)
     model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
@@ -91,8 +99,9 @@ class FusionPredictor:
 
 
 def _moved(view: View, device: torch.device) -> View:
-    return {name: _moved(value, device) if isinstance(value, dict) else value.to(device)
-            for name, value in view.items()}
+    return {
+        name: _moved(value, device) if isinstance(value, dict) else value.to(device) for name, value in view.items()
+    }
 
 
 def network(config: Config, rows: Rows, inputs: Inputs) -> "LateFusion":
@@ -113,15 +122,18 @@ class LateFusion(nn.Module):
     def __init__(self, config: FusionConfig, branches: dict[str, nn.Module], outputs: int):
         super().__init__()
         self.branches = nn.ModuleDict(branches)
-        zeros = {name: nn.Parameter(torch.zeros(config.width), requires_grad=config.drop_modality > 0)
-                 for name in branches}
+        zeros = {
+            name: nn.Parameter(torch.zeros(config.width), requires_grad=config.drop_modality > 0) for name in branches
+        }
         self.missing = nn.ParameterDict(zeros)
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.width * len(branches), outputs))
 
     def forward(self, present: torch.Tensor, **inputs) -> SequenceClassifierOutput:
         """Logits of shape (rows, outputs) of a View."""
-        vectors = [torch.where(present[:, index, None], branch(inputs[name]), self.missing[name])
-                   for index, (name, branch) in enumerate(self.branches.items())]
+        vectors = [
+            torch.where(present[:, index, None], branch(inputs[name]), self.missing[name])
+            for index, (name, branch) in enumerate(self.branches.items())
+        ]
         return SequenceClassifierOutput(logits=self.head(torch.cat(vectors, -1)))
 
 
@@ -175,8 +187,13 @@ class TableBranch(nn.Module):
         widths = [min(16, 2 + size // 2) for size in columns.sizes]
         self.embeddings = nn.ModuleList(map(nn.Embedding, columns.sizes, widths))
         size = 2 * len(columns.numbers) + sum(widths)
-        self.layers = nn.Sequential(nn.Linear(size, config.width), nn.GELU(), nn.Dropout(config.dropout),
-                                    nn.Linear(config.width, config.width), nn.GELU())
+        self.layers = nn.Sequential(
+            nn.Linear(size, config.width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.width, config.width),
+            nn.GELU(),
+        )
 
     def forward(self, table: dict[str, torch.Tensor]) -> torch.Tensor:
         """`scores` (rows, numbers) with NaN and `codes` (rows, categories) -> (rows, width)."""

@@ -28,20 +28,31 @@ pixels (rows, 3, side, side); `text`, token ids and mask; `table`, `scores` with
 class Inputs:
     """What the network reads of records. `branches` are the modalities that it has one for, in their usual order."""
 
-    def __init__(self, config: FusionConfig, modalities: Sequence[str], columns: Columns, tokenizer: PreTrainedTokenizerBase,
-                 device: str):
+    def __init__(
+        self,
+        config: FusionConfig,
+        modalities: Sequence[str],
+        columns: Columns,
+        tokenizer: PreTrainedTokenizerBase,
+        device: str,
+    ):
         self.config, self.columns, self.tokenizer, self.device = config, columns, tokenizer, device
-        there = {"image": "image" in modalities, "text": "text" in modalities or bool(columns.words),
-                 "table": bool(columns.numbers or columns.categories)}
+        there = {
+            "image": "image" in modalities,
+            "text": "text" in modalities or bool(columns.words),
+            "table": bool(columns.numbers or columns.categories),
+        }
         self.branches = tuple(name for name in MODALITIES if there[name])
 
     def view(self, records: Sequence[Record], originals: Sequence[Record]) -> View:
         """A batch of records as they are seen; the features of pictures that are still the originals' are kept."""
         texts = [self.columns.text(record) for record in records]
         scores, codes = self.columns.scores(records), self.columns.codes(records)
-        present = {"image": [has_pixels(record.image) for record in records],
-                   "text": [bool(text.strip()) for text in texts],
-                   "table": ~np.isnan(scores).all(1) | codes.any(1)}
+        present = {
+            "image": [has_pixels(record.image) for record in records],
+            "text": [bool(text.strip()) for text in texts],
+            "table": ~np.isnan(scores).all(1) | codes.any(1),
+        }
         view: View = {"present": torch.tensor(np.column_stack([present[name] for name in self.branches]))}
         if "image" in self.branches:
             images = [record.image for record in records]
@@ -67,8 +78,9 @@ def damaged(record: Record, config: FusionConfig, seed: int, epoch: int) -> Reco
     if config.noise > 0:
         rng = seeded("fusion noise", seed, epoch, record.id)
         levels = {name: rng.uniform(0, config.noise) for name in record.present}
-        record = replace(record, **{name: REGISTRY[name].noise(getattr(record, name), level, rng)
-                                    for name, level in levels.items()})
+        record = replace(
+            record, **{name: REGISTRY[name].noise(getattr(record, name), level, rng) for name, level in levels.items()}
+        )
     if config.drop_modality > 0 and record.present:
         rng = seeded("fusion drop", seed, epoch, record.id)
         dropped = rng.random(len(record.present)) < config.drop_modality
@@ -89,8 +101,9 @@ class FusionDataModule(L.LightningDataModule):
         super().__init__()
         self.config, self.rows, self.inputs = config, rows, inputs
         texts = [(inputs.columns.text(record),) for record in rows.train]
-        self._lengths = [len(encoding["input_ids"]) for encoding in
-                         encode(texts, inputs.tokenizer, config.model.max_tokens)]
+        self._lengths = [
+            len(encoding["input_ids"]) for encoding in encode(texts, inputs.tokenizer, config.model.max_tokens)
+        ]
         self._validation: list[dict] | None = None
 
     @property
@@ -122,8 +135,13 @@ class FusionDataModule(L.LightningDataModule):
                 for start in range(0, len(val), size):
                     records = val[start : start + size]
                     seen = [corrupt(record, condition, self.rows.train) for record in records]
-                    self._validation.append({"views": [self.inputs.view(seen, records)], **self._targets(records),
-                                             "conditions": torch.full((len(records),), index)})
+                    self._validation.append(
+                        {
+                            "views": [self.inputs.view(seen, records)],
+                            **self._targets(records),
+                            "conditions": torch.full((len(records),), index),
+                        }
+                    )
         return DataLoader(self._validation, batch_size=None)
 
     def _targets(self, records: Sequence[Record]) -> dict:

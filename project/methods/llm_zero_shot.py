@@ -35,12 +35,15 @@ def validation_info(predictor: Predictor, rows: Rows, config: Config) -> dict:
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predictor:
     """The predictor, which needs no run folder. Raises UserError where the reasoning stage is switched off."""
     if not config.alignment.reasoning:
-        raise UserError(f"method={config.method} takes its answers from the reasoning stage; set "
-                        "alignment.reasoning=true")
+        raise UserError(
+            f"method={config.method} takes its answers from the reasoning stage; set alignment.reasoning=true"
+        )
 
     def predict(records: Sequence[Record], condition: Condition) -> Prediction:
         # No traces go along: a comparison of the answers with the language model's would compare them with themselves.
-        return prediction_of([trace.aligned.prediction for trace in pipeline.transform(records, condition)], rows.target)
+        return prediction_of(
+            [trace.aligned.prediction for trace in pipeline.transform(records, condition)], rows.target
+        )
 
     return predict
 
@@ -52,8 +55,9 @@ def prediction_of(said: Sequence[str | None], target: Target) -> Prediction:
     rows. Numbers are kept within the bounds of the training targets, as those of every other method are.
     """
     if target.kind == "number":
-        answers = [target.constant if word is None else float(np.clip(float(word), target.low, target.high))
-                   for word in said]
+        answers = [
+            target.constant if word is None else float(np.clip(float(word), target.low, target.high)) for word in said
+        ]
     else:
         answers = [UNKNOWN if word is None else word for word in said]
     return Prediction(answers, unparsed=[word is None for word in said])

@@ -56,8 +56,10 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predic
         nonlocal examples
         if examples is None:
             chosen = few_shot_rows(rows.train, config.model.shots, rows.target)
-            examples = [(seen, json.dumps({"prediction": record.target}, ensure_ascii=False))
-                        for record, seen in zip(chosen, prompt_records(chosen, pipeline), strict=True)]
+            examples = [
+                (seen, json.dumps({"prediction": record.target}, ensure_ascii=False))
+                for record, seen in zip(chosen, prompt_records(chosen, pipeline), strict=True)
+            ]
         said = []
         for start in range(0, len(records), BATCH):
             batch = [corrupt(record, condition, rows.train) for record in records[start : start + BATCH]]
@@ -91,8 +93,12 @@ def few_shot_rows(train: Sequence[Record], count: int, target: Target) -> list[R
 
 def prompt_records(records: Sequence[Record], pipeline: Pipeline) -> list[PromptRecord]:
     """What is shown of each record, in its reading order: notes as data, and a mark in the place of each picture."""
-    looked = [[pixels(picture) for picture in pictures(record.image) if not isinstance(picture, str)]
-              if record.image is not None else [] for record in records]
+    looked = [
+        [pixels(picture) for picture in pictures(record.image) if not isinstance(picture, str)]
+        if record.image is not None
+        else []
+        for record in records
+    ]
     # Experts tell text and table, and pass on a ready description of an image that is not there.
     blind = [replace(record, image=None) if images else record for record, images in zip(records, looked, strict=True)]
     notes = map(dict, describe(blind, pipeline.config.experts, pipeline.store))
@@ -109,15 +115,28 @@ def _shown(record: Record, images: tuple[np.ndarray, ...], notes: dict[str, str]
 def question(seen: PromptRecord, examples: Sequence[tuple[PromptRecord, str]], task: Task) -> GenerationTask:
     """What is asked about a record: constant first, then the examples as earlier turns, then the record."""
     told = {"question": task.question, "lines": task.lines, "advice": task.advice}
-    instruction = (prompt("multimodal", classes="; ".join(task.classes), **told) if task.classes
-                   else prompt("multimodal-number", **told))
+    instruction = (
+        prompt("multimodal", classes="; ".join(task.classes), **told)
+        if task.classes
+        else prompt("multimodal-number", **told)
+    )
     turns = [turn for example, answer in examples for turn in (("user", example.content), ("assistant", answer))]
     all_shown = [*(example for example, _ in examples), seen]
-    schema = {"type": "object", "additionalProperties": False, "required": ["prediction"],
-              "properties": {"prediction": prediction_schema(task)}}
-    request = Request("multimodal", (("system", instruction), *turns, ("user", seen.content)), 0.0, TOKENS,
-                      schema=canonical(schema), images=tuple(name for each in all_shown for name in each.digests),
-                      pixels=tuple(image for each in all_shown for image in each.images))
+    schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["prediction"],
+        "properties": {"prediction": prediction_schema(task)},
+    }
+    request = Request(
+        "multimodal",
+        (("system", instruction), *turns, ("user", seen.content)),
+        0.0,
+        TOKENS,
+        schema=canonical(schema),
+        images=tuple(name for each in all_shown for name in each.digests),
+        pixels=tuple(image for each in all_shown for image in each.images),
+    )
     return GenerationTask(request, lambda out, end: _judged(out, task), "")
 
 

@@ -31,11 +31,17 @@ class Raw:
     images: np.ndarray | None
 
 
-def raw_values(records: Sequence[Record], originals: Sequence[Record], columns: Columns, images: bool, device: str) -> Raw:
+def raw_values(
+    records: Sequence[Record], originals: Sequence[Record], columns: Columns, images: bool, device: str
+) -> Raw:
     """Records as they are seen; the features of pictures that are still the originals' are kept."""
     keep = [record.image is own.image for record, own in zip(records, originals, strict=True)]
-    return Raw(columns.scores(records), columns.codes(records), [columns.text(record) for record in records],
-               extract_image_features([record.image for record in records], keep, device) if images else None)
+    return Raw(
+        columns.scores(records),
+        columns.codes(records),
+        [columns.text(record) for record in records],
+        extract_image_features([record.image for record in records], keep, device) if images else None,
+    )
 
 
 class Features:
@@ -76,8 +82,10 @@ class Features:
         """
         missing = np.isnan(rows.scores)
         blocks = [np.hstack([np.nan_to_num(rows.scores), missing]) / max(1, np.sqrt(rows.scores.shape[1]))]
-        blocks += [np.eye(size)[codes] / np.sqrt(len(self._sizes)) for size, codes in
-                   zip(self._sizes, rows.codes.T, strict=True)]
+        blocks += [
+            np.eye(size)[codes] / np.sqrt(len(self._sizes))
+            for size, codes in zip(self._sizes, rows.codes.T, strict=True)
+        ]
         if self._pca is not None:
             length = np.sqrt(self._pca.explained_variance_.sum()) or 1.0
             blocks.append(np.nan_to_num(self._components(rows)) / length)

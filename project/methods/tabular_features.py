@@ -110,8 +110,9 @@ def fit_columns(train: Sequence[Record]) -> Columns:
             columns.numbers[name] = _knots(np.array(values))
             cells = [cell for cell in cells if parse_number(cell) is None]
         counts = Counter(map(str, cells))
-        known = [category for category, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-                 if count > 1]
+        known = [
+            category for category, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count > 1
+        ]
         if sum(count == 1 for count in counts.values()) > len(cells) / 2 and name not in columns.numbers:
             columns.words.append(name)
         elif known:

@@ -39,8 +39,10 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "TextTransformerPredictor":
     """The fine-tuned transformer of a run folder. Raises UserError where there is none."""
     if not (folder / "adapter").is_dir():
-        raise UserError(f"{folder} holds no trained model; train it first: python -m project train "
-                        f"experiment={config.experiment} method={config.method} seed={config.seed}")
+        raise UserError(
+            f"{folder} holds no trained model; train it first: python -m project train "
+            f"experiment={config.experiment} method={config.method} seed={config.seed}"
+        )
     model = load_adapter(base_model(config.model, rows.target, config.seed), folder / "adapter")
     model.to(device_of(config.trainer))
     return TextTransformerPredictor(config, pipeline, rows, model, load_tokenizer(config.model))
@@ -53,8 +55,9 @@ REMEMBERED = 100_000
 class TextTransformerPredictor:
     """Reads texts and answers. A text is scored once, however many records and conditions have it."""
 
-    def __init__(self, config: Config, pipeline: Pipeline, rows: Rows, model: torch.nn.Module,
-                 tokenizer: PreTrainedTokenizerBase):
+    def __init__(
+        self, config: Config, pipeline: Pipeline, rows: Rows, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase
+    ):
         self.config, self.pipeline, self.target = config, pipeline, rows.target
         self.model, self.tokenizer = model, tokenizer
         self._logits: dict[tuple[str, ...], torch.Tensor] = {}

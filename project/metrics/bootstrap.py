@@ -56,8 +56,9 @@ def interval(draws: ArrayLike, coverage: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def estimate_with_interval(values: ArrayLike, weights: np.ndarray,
-              of_mean: Callable[[ArrayLike], np.ndarray] = np.asarray) -> tuple[float, float, float]:
+def estimate_with_interval(
+    values: ArrayLike, weights: np.ndarray, of_mean: Callable[[ArrayLike], np.ndarray] = np.asarray
+) -> tuple[float, float, float]:
     """A function of the mean over rows, and the ends of its interval; three times NaN where there is no row.
 
     `values` has shape (rows,); `weights` is from `group_weights`.

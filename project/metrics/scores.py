@@ -106,8 +106,9 @@ def drop_ratio(clean: ArrayLike, corrupted: ArrayLike, higher_is_better: bool = 
     return 1 - (_divide(corrupted, clean) if higher_is_better else _divide(clean, corrupted))
 
 
-def chance_adjusted_drop(clean: ArrayLike, corrupted: ArrayLike, chance: ArrayLike,
-                         higher_is_better: bool = True) -> np.ndarray:
+def chance_adjusted_drop(
+    clean: ArrayLike, corrupted: ArrayLike, chance: ArrayLike, higher_is_better: bool = True
+) -> np.ndarray:
     """Share of the advantage over chance that is lost: (clean - corrupted) / (clean - chance), for errors too.
 
     1 means that the model has fallen to chance; NaN where the clean score is no better than chance. Our own
@@ -154,8 +155,9 @@ def area_under_curve(levels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     return np.trapezoid(scores, levels, axis=-1) / levels[-1]
 
 
-def effective_robustness(levels: ArrayLike, scores: ArrayLike, baseline: ArrayLike,
-                         higher_is_better: bool = True) -> np.ndarray:
+def effective_robustness(
+    levels: ArrayLike, scores: ArrayLike, baseline: ArrayLike, higher_is_better: bool = True
+) -> np.ndarray:
     """How far the curve of scores runs above a baseline's that is shifted to the same clean score.
 
     The shapes are those of `area_under_curve`, and the unit is that of the score; above 0 the method holds better than
@@ -175,8 +177,9 @@ def mean_corruption_error(errors: Sequence[ArrayLike], reference: Sequence[Array
     the reference makes no error. Hendrycks and Dietterich 2019 (arXiv 1903.12261), section 4, there in per cent and
     with AlexNet for the reference.
     """
-    ratios = [_divide(np.sum(own, axis=-1), np.sum(other, axis=-1))
-              for own, other in zip(errors, reference, strict=True)]
+    ratios = [
+        _divide(np.sum(own, axis=-1), np.sum(other, axis=-1)) for own, other in zip(errors, reference, strict=True)
+    ]
     return np.mean(ratios, axis=0)
 
 

@@ -65,8 +65,13 @@ def join_parts(parts: Parts) -> str:
     return " ".join(text for _, text in parts if text)
 
 
-def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: AlignmentConfig, task: Task,
-          exemplar: Exemplar | None = None) -> list[Aligned]:
+def align(
+    descriptions: Sequence[Parts],
+    llm: LanguageModel | None,
+    config: AlignmentConfig,
+    task: Task,
+    exemplar: Exemplar | None = None,
+) -> list[Aligned]:
     """The aligned text of each record; with every stage switched off, the descriptions themselves.
 
     A record without any description stays empty, and nothing is asked about it.
@@ -74,8 +79,10 @@ def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: Alig
     if not (config.style or config.summary or config.reasoning):
         return [Aligned(parts, parts, {}) for parts in descriptions]
     styles = _style(descriptions, llm, config, task, exemplar) if config.style else [{} for _ in descriptions]
-    styled = [tuple((name, style[f"style {name}"].text if style else text) for name, text in parts)
-              for parts, style in zip(descriptions, styles, strict=True)]
+    styled = [
+        tuple((name, style[f"style {name}"].text if style else text) for name, text in parts)
+        for parts, style in zip(descriptions, styles, strict=True)
+    ]
     asked = [index for index, parts in enumerate(styled) if parts]
     summaries, reasonings = {}, {}
     if config.summary:
@@ -85,12 +92,19 @@ def align(descriptions: Sequence[Parts], llm: LanguageModel | None, config: Alig
         told = [(("summary", summaries[index].text),) if config.serial else styled[index] for index in asked]
         questions = [reasoning_question(parts, config, task) for parts in told]
         reasonings = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
-    return [_merge(parts, styles[index], summaries.get(index), reasonings.get(index), task)
-            for index, parts in enumerate(styled)]
+    return [
+        _merge(parts, styles[index], summaries.get(index), reasonings.get(index), task)
+        for index, parts in enumerate(styled)
+    ]
 
 
-def _merge(styled: Parts, style: dict[str, GenerationResult], summary: GenerationResult | None, reasoning: GenerationResult | None,
-           task: Task) -> Aligned:
+def _merge(
+    styled: Parts,
+    style: dict[str, GenerationResult],
+    summary: GenerationResult | None,
+    reasoning: GenerationResult | None,
+    task: Task,
+) -> Aligned:
     parts = [("summary", summary.text)] if summary else list(styled)
     explanation, prediction = _reasoned(reasoning.text, task) if reasoning else (None, None)
     if prediction is not None:
@@ -105,8 +119,9 @@ def _messages(instruction: str, example: tuple[str, str] | None, data: str) -> t
     return (("system", instruction), *shown, ("user", as_data(data)))
 
 
-def _style(descriptions: Sequence[Parts], llm: LanguageModel, config: AlignmentConfig, task: Task,
-           exemplar: Exemplar | None) -> list[dict[str, GenerationResult]]:
+def _style(
+    descriptions: Sequence[Parts], llm: LanguageModel, config: AlignmentConfig, task: Task, exemplar: Exemplar | None
+) -> list[dict[str, GenerationResult]]:
     """Every description in the common style, one request each; equal descriptions are asked once."""
     gate = Gate(shortest=0.4, longest=2.0, facts=config.facts, classes=task.classes)
     questions = []
@@ -114,8 +129,12 @@ def _style(descriptions: Sequence[Parts], llm: LanguageModel, config: AlignmentC
         for name, text in parts:
             before = exemplar and dict(exemplar.described).get(name)
             example = (before, dict(exemplar.styled)[name]) if before else None
-            request = Request("style", _messages(prompt("style", words=config.words), example, text),
-                              config.temperature, 2 * config.words)
+            request = Request(
+                "style",
+                _messages(prompt("style", words=config.words), example, text),
+                config.temperature,
+                2 * config.words,
+            )
             questions.append(GenerationTask(request, lambda out, end, text=text: gate.flags(out, text, end), text))
     answers = iter(llm.ask(questions, config.attempts))
     return [{f"style {name}": next(answers) for name, _ in parts} for parts in descriptions]
@@ -126,8 +145,12 @@ def summary_question(styled: Parts, config: AlignmentConfig, task: Task, exempla
     gate = Gate(shortest=0.4, longest=1.5, facts=config.facts, classes=task.classes)
     source = join_parts(styled)
     example = (labelled(exemplar.styled), exemplar.summary) if exemplar and exemplar.summary else None
-    request = Request("summary", _messages(prompt("summary", words=config.words), example, labelled(styled)),
-                      config.temperature, 2 * config.words)
+    request = Request(
+        "summary",
+        _messages(prompt("summary", words=config.words), example, labelled(styled)),
+        config.temperature,
+        2 * config.words,
+    )
     return GenerationTask(request, lambda out, end: gate.flags(out, source, end), source)
 
 
@@ -139,9 +162,10 @@ def reasoning_question(told: Parts, config: AlignmentConfig, task: Task) -> Gene
     gate = Gate(longest=3.0)
     source = join_parts(told)
     schema = {
-        "type": "object", "additionalProperties": False, "required": ["explanation", "prediction"],
-        "properties": {"explanation": {"type": "string", "maxLength": 160},
-                       "prediction": prediction_schema(task)},
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["explanation", "prediction"],
+        "properties": {"explanation": {"type": "string", "maxLength": 160}, "prediction": prediction_schema(task)},
     }
 
     def judge(out: str, end: str) -> tuple[str, ...]:
@@ -150,10 +174,14 @@ def reasoning_question(told: Parts, config: AlignmentConfig, task: Task) -> Gene
 
     lines = "" if config.serial else task.lines  # a summary has none of the lines that are explained
     fields = {"question": task.question, "lines": lines, "advice": task.advice}
-    instruction = (prompt("reasoning", classes="; ".join(task.classes), **fields) if task.classes
-                   else prompt("reasoning-number", **fields))
-    request = Request("reasoning", _messages(instruction, None, labelled(told)), config.temperature, 120,
-                      schema=canonical(schema))
+    instruction = (
+        prompt("reasoning", classes="; ".join(task.classes), **fields)
+        if task.classes
+        else prompt("reasoning-number", **fields)
+    )
+    request = Request(
+        "reasoning", _messages(instruction, None, labelled(told)), config.temperature, 120, schema=canonical(schema)
+    )
     return GenerationTask(request, judge, "")
 
 

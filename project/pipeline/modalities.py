@@ -14,7 +14,9 @@ from ..experts.text import describe_text
 from ..llm.store.store import Store
 
 
-def _one_by_one(expert: Callable[[Any, ExpertsConfig], str]) -> Callable[[Sequence[Any], ExpertsConfig, Store], list[str]]:
+def _one_by_one(
+    expert: Callable[[Any, ExpertsConfig], str],
+) -> Callable[[Sequence[Any], ExpertsConfig, Store], list[str]]:
     """An expert on one value as an expert on many."""
     return lambda values, config, store: [expert(value, config) for value in values]
 

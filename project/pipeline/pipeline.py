@@ -75,8 +75,10 @@ class Pipeline:
                 texts = perturb(ids, [trace.aligned.parts for trace in traces], round, config, self.llm, classes)
             else:
                 described = perturb(ids, [trace.described for trace in traces], round, config, self.llm, classes)
-                texts = [result.parts for result in
-                         align(described, self.llm, self.config.alignment, self.task, self.exemplar)]
+                texts = [
+                    result.parts
+                    for result in align(described, self.llm, self.config.alignment, self.task, self.exemplar)
+                ]
             return [replace(trace, perturbed=text) for trace, text in zip(traces, texts, strict=True)]
 
     def transform(self, records: Sequence[Record], condition: Condition = CLEAN) -> list[Trace]:
@@ -97,8 +99,9 @@ class Pipeline:
                 self._examples = [exemplar_from([row.described for row in rows], [row.aligned for row in rows])]
             return self._examples[0]
 
-    def _aligned(self, records: Sequence[Record], corrupted: Sequence[Record],
-                 exemplar: Exemplar | None) -> list[Trace]:
+    def _aligned(
+        self, records: Sequence[Record], corrupted: Sequence[Record], exemplar: Exemplar | None
+    ) -> list[Trace]:
         described = describe(corrupted, self.config.experts, self.store)
         aligned = align(described, self.llm, self.config.alignment, self.task, exemplar)
         return [Trace(*row) for row in zip(records, corrupted, described, aligned, strict=True)]

@@ -18,8 +18,20 @@ from .perturbation.instructions import INSTRUCTION_KINDS, drawn, fallback, instr
 from .pipeline import Pipeline, Trace, compose
 
 FILE = "texts.parquet"
-COLUMNS = ["split", "condition", "round", "record", "group", "target", "described", "table", "aligned", "read",
-           "instruction", "fallback"]
+COLUMNS = [
+    "split",
+    "condition",
+    "round",
+    "record",
+    "group",
+    "target",
+    "described",
+    "table",
+    "aligned",
+    "read",
+    "instruction",
+    "fallback",
+]
 """`described`, `aligned` and `table` are JSON objects: modality, part or column -> text or cell, after the corruption.
 
 `read` is the text that the model reads. `round` is null for what is not perturbed. Where a language model rewrites,
@@ -31,21 +43,42 @@ TRAIN_ROWS = 1000
 
 def kept_conditions(conditions: Sequence[Condition]) -> list[Condition]:
     """The conditions whose texts are kept: of each kind its level nearest to 0.5; no orders, they take nothing away."""
-    middles = {kind: middle_level(condition.level for condition in conditions if condition.kind == kind)
-               for kind in {condition.kind for condition in conditions}}
-    return [condition for condition in conditions
-            if condition.kind != "order" and condition.level == middles[condition.kind]]
+    middles = {
+        kind: middle_level(condition.level for condition in conditions if condition.kind == kind)
+        for kind in {condition.kind for condition in conditions}
+    }
+    return [
+        condition
+        for condition in conditions
+        if condition.kind != "order" and condition.level == middles[condition.kind]
+    ]
 
 
-def text_rows(traces: Sequence[Trace], split: str, condition: str, round: int | None = None,
-              rewritten: Sequence[tuple[list[str], list[bool]]] | None = None) -> list[dict]:
+def text_rows(
+    traces: Sequence[Trace],
+    split: str,
+    condition: str,
+    round: int | None = None,
+    rewritten: Sequence[tuple[list[str], list[bool]]] | None = None,
+) -> list[dict]:
     """The rows of some records. `rewritten` are the instruction and the fallback of each piece of each record."""
-    return [{
-        "split": split, "condition": condition, "round": round, "record": trace.record.id, "group": trace.record.group,
-        "target": trace.record.target, "described": _json(dict(trace.described)), "table": _json(trace.corrupted.table),
-        "aligned": _json(dict(trace.aligned.parts)), "read": " ".join(compose(trace.parts)),
-        "instruction": instruction, "fallback": fell_back,
-    } for trace, (instruction, fell_back) in zip(traces, rewritten or [(None, None)] * len(traces), strict=True)]
+    return [
+        {
+            "split": split,
+            "condition": condition,
+            "round": round,
+            "record": trace.record.id,
+            "group": trace.record.group,
+            "target": trace.record.target,
+            "described": _json(dict(trace.described)),
+            "table": _json(trace.corrupted.table),
+            "aligned": _json(dict(trace.aligned.parts)),
+            "read": " ".join(compose(trace.parts)),
+            "instruction": instruction,
+            "fallback": fell_back,
+        }
+        for trace, (instruction, fell_back) in zip(traces, rewritten or [(None, None)] * len(traces), strict=True)
+    ]
 
 
 def training_rows(pipeline: Pipeline, train: Sequence[Record], epochs: int) -> list[dict]:
@@ -79,7 +112,9 @@ def _rewritten(pipeline: Pipeline, traces: Sequence[Trace], round: int) -> list[
     return [_pieces(*row, round, config) for row in zip(ids, before, after, strict=True)]
 
 
-def _pieces(id: str, before: Parts, after: Parts, round: int, config: PerturbationConfig) -> tuple[list[str], list[bool]]:
+def _pieces(
+    id: str, before: Parts, after: Parts, round: int, config: PerturbationConfig
+) -> tuple[list[str], list[bool]]:
     pairs = list(zip(units(before, config), after, strict=True))
     sets = instruction_sets(config)
     instruction = [drawn(id, name, round, sets)[0] for (name, _), _ in pairs]

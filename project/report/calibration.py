@@ -22,8 +22,10 @@ def calibration(comparison: Comparison) -> Section | None:
     if errors.empty:
         return None
     curves = reliability_table(comparison, [name for name in ("clean", primary_condition(comparison)) if name])
-    figures = {f"reliability{suffix}": reliability_curves(comparison, curves, methods)
-               for suffix, methods in legible(list(errors.columns)).items()}
+    figures = {
+        f"reliability{suffix}": reliability_curves(comparison, curves, methods)
+        for suffix, methods in legible(list(errors.columns)).items()
+    }
     named = errors.rename(index={name: condition_text(comparison, name) for name in errors.index})
     values = {"errors": named, "bins": BINS, "few": FEW_ROWS, "curves": list(figures)}
     tables = {"calibration": errors.reset_index(names="condition"), "reliability": curves}
@@ -57,8 +59,16 @@ def reliability_table(comparison: Comparison, conditions: list[str]) -> pd.DataF
                 tables.append(rows.assign(target=rows["target"].map(indices).fillna(-1)))
         for condition, rows in pd.concat(tables).groupby("condition") if tables else ():
             bins = reliability(rows["target"].to_numpy(), np.stack(rows["probabilities"].tolist()), BINS)
-            found.append(pd.DataFrame({"method": method, "condition": condition, "bin": range(1, BINS + 1),
-                                       **dict(zip(("rows", "confidence", "accuracy"), bins, strict=True))}))
+            found.append(
+                pd.DataFrame(
+                    {
+                        "method": method,
+                        "condition": condition,
+                        "bin": range(1, BINS + 1),
+                        **dict(zip(("rows", "confidence", "accuracy"), bins, strict=True)),
+                    }
+                )
+            )
     return pd.concat(found, ignore_index=True)
 
 
@@ -71,10 +81,18 @@ def reliability_curves(comparison: Comparison, curves: pd.DataFrame, methods: li
         panel.plot([0, 1], [0, 1], color="0.35", linestyle=(0, (1, 3)), linewidth=1.2, label="calibrated")
         for method in methods:
             colour, line, marker = style(comparison, method)
-            rows = curves[(curves["condition"] == condition) & (curves["method"] == method)
-                          & (curves["rows"] >= FEW_ROWS)]
-            panel.plot(rows["confidence"], rows["accuracy"], color=colour, linestyle=line, marker=marker, markersize=5,
-                       label=plain_text(method))
+            rows = curves[
+                (curves["condition"] == condition) & (curves["method"] == method) & (curves["rows"] >= FEW_ROWS)
+            ]
+            panel.plot(
+                rows["confidence"],
+                rows["accuracy"],
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                markersize=5,
+                label=plain_text(method),
+            )
         panel.set_title(condition_text(comparison, condition), fontsize=11)
         panel.set_xlabel("confidence")
         panel.set_xlim(0, 1)

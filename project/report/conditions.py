@@ -8,8 +8,12 @@ from ..evaluation.primary_endpoint import primary_condition
 from .figures import heat_map, score_against_level
 from .section import Section, condition_text, estimate_columns, noise_text
 
-HEADINGS = {"missing": "missing at test time", "order": "another order", "natural": "realistic damage",
-            "attack": "rewritten against the method"}
+HEADINGS = {
+    "missing": "missing at test time",
+    "order": "another order",
+    "natural": "realistic damage",
+    "attack": "rewritten against the method",
+}
 """How kinds of conditions are called in tables, where not by their own names."""
 CURVES = {"curves": "noisy", "natural": "natural"}
 """Names of the figures of curves, and the kind of conditions that each shows."""
@@ -19,20 +23,37 @@ EXPOSURES = ("seen", "unseen")
 def conditions(comparison: Comparison) -> Section:
     """Score, drop ratio and difference from the reference under each condition, in a table, a CSV and figures."""
     averages = average_rows(comparison)
-    figures = {f"{name}{number}": figure for name, kind in CURVES.items()
-               for number, figure in score_against_level(comparison, kind).items()}
+    figures = {
+        f"{name}{number}": figure
+        for name, kind in CURVES.items()
+        for number, figure in score_against_level(comparison, kind).items()
+    }
     figures |= {"drops": heat_map(comparison)} if comparison.corrupted else {}
     tables = {"conditions": condition_table(comparison), "seeds": seed_table(comparison)}
     if averages:
-        tables["exposure"] = pd.DataFrame([
-            {"method": row["method"], "perturbation": row["perturbation"], "exposure": exposure,
-             "conditions": row[exposure]["count"], **estimate_columns("drop_ratio", row[exposure]["drop"]),
-             **estimate_columns("difference", row[exposure]["difference"])}
-            for row in averages for exposure in EXPOSURES])
-    values = {"rows": headline_rows(comparison), "averages": averages, "seeds": seed_rows(comparison),
-              "alike": alike_in_every_order(comparison), "exposures": EXPOSURES,
-              "curves": [name for name in figures if name.startswith("curves")],
-              "natural": [name for name in figures if name.startswith("natural")]}
+        tables["exposure"] = pd.DataFrame(
+            [
+                {
+                    "method": row["method"],
+                    "perturbation": row["perturbation"],
+                    "exposure": exposure,
+                    "conditions": row[exposure]["count"],
+                    **estimate_columns("drop_ratio", row[exposure]["drop"]),
+                    **estimate_columns("difference", row[exposure]["difference"]),
+                }
+                for row in averages
+                for exposure in EXPOSURES
+            ]
+        )
+    values = {
+        "rows": headline_rows(comparison),
+        "averages": averages,
+        "seeds": seed_rows(comparison),
+        "alike": alike_in_every_order(comparison),
+        "exposures": EXPOSURES,
+        "curves": [name for name in figures if name.startswith("curves")],
+        "natural": [name for name in figures if name.startswith("natural")],
+    }
     return Section("conditions.html.j2", values, tables, figures)
 
 
@@ -79,9 +100,17 @@ def condition_table(comparison: Comparison) -> pd.DataFrame:
     found = []
     for name, condition in comparison.conditions.iterrows():
         for cell in cell_row(comparison, name, [name])["cells"]:
-            found.append({"condition": name, **condition, "method": cell["method"],
-                          **estimate_columns(comparison.metric, cell["score"]), **estimate_columns("drop_ratio", cell["drop"]),
-                          **estimate_columns("difference", cell["difference"]), "exposure": cell["exposure"]})
+            found.append(
+                {
+                    "condition": name,
+                    **condition,
+                    "method": cell["method"],
+                    **estimate_columns(comparison.metric, cell["score"]),
+                    **estimate_columns("drop_ratio", cell["drop"]),
+                    **estimate_columns("difference", cell["difference"]),
+                    "exposure": cell["exposure"],
+                }
+            )
     return pd.DataFrame(found)
 
 
@@ -91,8 +120,16 @@ def seed_table(comparison: Comparison) -> pd.DataFrame:
     for method, runs in comparison.runs.items():
         for name in comparison.conditions.index:
             values, drops = (each(method, [name]).seeds for each in (comparison.value, comparison.drop))
-            found += [{"method": method, "seed": run.info["seed"], "condition": name, comparison.metric: value,
-                       "drop_ratio": drop} for run, value, drop in zip(runs, values, drops, strict=True)]
+            found += [
+                {
+                    "method": method,
+                    "seed": run.info["seed"],
+                    "condition": name,
+                    comparison.metric: value,
+                    "drop_ratio": drop,
+                }
+                for run, value, drop in zip(runs, values, drops, strict=True)
+            ]
     return pd.DataFrame(found)
 
 
@@ -110,8 +147,10 @@ def seed_rows(comparison: Comparison) -> dict:
     for method in comparison.methods:
         found = [each(method, [name]).seeds for name, each in columns.items()]
         found += [comparison.drop(method, names).seeds for names in drops]
-        rows += [{"method": method, "seed": run.info["seed"], "values": values}
-                 for run, *values in zip(comparison.runs[method], *found, strict=True)]
+        rows += [
+            {"method": method, "seed": run.info["seed"], "values": values}
+            for run, *values in zip(comparison.runs[method], *found, strict=True)
+        ]
     return {"header": header, "rows": rows}
 
 
@@ -143,5 +182,8 @@ def alike_in_every_order(comparison: Comparison) -> list[str]:
         answers = predictions[predictions["condition"].isin(["clean", *orders])]
         return set(orders) <= set(answers["condition"]) and answers.groupby("record")["prediction"].nunique().max() == 1
 
-    return [method for method in comparison.methods
-            if orders and all(alike(run.predictions) for run in comparison.runs[method])]
+    return [
+        method
+        for method in comparison.methods
+        if orders and all(alike(run.predictions) for run in comparison.runs[method])
+    ]

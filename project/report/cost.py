@@ -28,11 +28,18 @@ def cost(comparison: Comparison) -> Section:
     runs = [(method, run) for method in comparison.methods for run in comparison.runs[method]]
     table = cost_table(comparison)
     known = primary_condition(comparison) and table[list(COSTS)].notna().any(axis=None)
-    figures = {f"cost{suffix}": cost_against_robustness(comparison, table, methods)
-               for suffix, methods in legible(comparison.methods).items() if known}
+    figures = {
+        f"cost{suffix}": cost_against_robustness(comparison, table, methods)
+        for suffix, methods in legible(comparison.methods).items()
+        if known
+    }
     levels = sorted(comparison.conditions["level"][comparison.select("noisy")].unique())
-    told = pd.json_normalize([{"method": method, "folder": str(run.folder)}
-                              | {key: run.info.get(key) for key in TOLD} for method, run in runs])
+    told = pd.json_normalize(
+        [
+            {"method": method, "folder": str(run.folder)} | {key: run.info.get(key) for key in TOLD}
+            for method, run in runs
+        ]
+    )
     values = {"runs": runs, "levels": levels, "damages": damages(comparison)}
     return Section("cost.html.j2", values, {"cost": table, "runs": told}, figures)
 
@@ -53,13 +60,21 @@ def cost_table(comparison: Comparison) -> pd.DataFrame:
         for run in comparison.runs[method]:
             llm, seconds = run.info.get("llm") or {}, run.info.get("seconds") or {}
             tokens = [llm.get(name, math.nan) for name in ("prompt_tokens", "completion_tokens")]
-            found.append({
-                "method": method, "seed": run.info["seed"],
-                **{f"{name}_seconds": seconds.get(name, math.nan) for name in ("train", "evaluate")},
-                "generations": llm.get("generations", math.nan), "prompt_tokens": tokens[0],
-                "completion_tokens": tokens[1], "tokens": sum(tokens), "llm_seconds": llm.get("seconds", math.nan),
-                "new_calls": llm.get("calls", math.nan), "fallbacks": llm.get("fallbacks", math.nan),
-                "texts": llm.get("texts", math.nan)})
+            found.append(
+                {
+                    "method": method,
+                    "seed": run.info["seed"],
+                    **{f"{name}_seconds": seconds.get(name, math.nan) for name in ("train", "evaluate")},
+                    "generations": llm.get("generations", math.nan),
+                    "prompt_tokens": tokens[0],
+                    "completion_tokens": tokens[1],
+                    "tokens": sum(tokens),
+                    "llm_seconds": llm.get("seconds", math.nan),
+                    "new_calls": llm.get("calls", math.nan),
+                    "fallbacks": llm.get("fallbacks", math.nan),
+                    "texts": llm.get("texts", math.nan),
+                }
+            )
     return pd.DataFrame(found)
 
 
@@ -74,8 +89,9 @@ def cost_against_robustness(comparison: Comparison, table: pd.DataFrame, methods
             colour, _, marker = style(comparison, method)
             drop, x = comparison.drop(method, [condition]), means.loc[method, name]
             panel.vlines(x, drop.low, drop.high, color=colour, linewidth=1)
-            panel.plot([x], [drop.value], linestyle="", marker=marker, color=colour, markersize=7,
-                       label=plain_text(method))
+            panel.plot(
+                [x], [drop.value], linestyle="", marker=marker, color=colour, markersize=7, label=plain_text(method)
+            )
         if means[name].max() > 0:
             panel.set_xlim(-0.05 * means[name].max(), 1.05 * means[name].max())
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))

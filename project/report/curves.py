@@ -25,12 +25,27 @@ def measures(comparison: Comparison) -> Section | None:
     rows = curve_rows(comparison)
     if not rows:
         return None
-    tables = {"curves": pd.DataFrame([
-        {"method": row["method"], "damage": row["sort"], "modality": row["modality"],
-         **estimate_columns("area_under_curve", row["area"]), **estimate_columns("effective_robustness", row["effective"]),
-         **{key: value for threshold, level in zip(THRESHOLDS, row["breakdown"], strict=True)
-            for key, value in estimate_columns(f"breakdown_{threshold:g}", level).items()},
-         "highest_level": row["highest"], **row["further"]} for row in rows])}
+    tables = {
+        "curves": pd.DataFrame(
+            [
+                {
+                    "method": row["method"],
+                    "damage": row["sort"],
+                    "modality": row["modality"],
+                    **estimate_columns("area_under_curve", row["area"]),
+                    **estimate_columns("effective_robustness", row["effective"]),
+                    **{
+                        key: value
+                        for threshold, level in zip(THRESHOLDS, row["breakdown"], strict=True)
+                        for key, value in estimate_columns(f"breakdown_{threshold:g}", level).items()
+                    },
+                    "highest_level": row["highest"],
+                    **row["further"],
+                }
+                for row in rows
+            ]
+        )
+    }
     figures = {"reference": drop_against_reference(comparison)} if len(comparison.methods) > 1 else {}
     values = {"rows": rows, "baseline": comparison.named(BASELINE), "thresholds": THRESHOLDS}
     return Section("curves.html.j2", values, tables, figures)
@@ -43,21 +58,25 @@ def curve_rows(comparison: Comparison) -> list[dict]:
         results = pd.concat([run.results for run in comparison.runs[method]])
         noisy = results[(results["condition"] == "noisy") & (results["level"] == comparison.middle)]
         points = noisy.groupby(["modality", "metric"])["value"].mean()
-        further = [metric for metric in FURTHER
-                   if metric != comparison.metric and metric in set(results["metric"])]
+        further = [metric for metric in FURTHER if metric != comparison.metric and metric in set(results["metric"])]
         for curve in curves(comparison):
-            rows.append({
-                "method": method,
-                "sort": curve.sort,
-                "modality": curve.modality,
-                "highest": curve.levels[-1],
-                "area": area(comparison, method, curve),
-                "effective": effective_robustness_of(comparison, method, curve, baseline) if baseline else None,
-                "breakdown": [breakdown(comparison, method, curve, threshold) for threshold in THRESHOLDS],
-                "further": {name_text(metric): math.nan if curve.corruption else points.get((curve.modality, metric),
-                                                                                           math.nan)
-                            for metric in further},
-            })
+            rows.append(
+                {
+                    "method": method,
+                    "sort": curve.sort,
+                    "modality": curve.modality,
+                    "highest": curve.levels[-1],
+                    "area": area(comparison, method, curve),
+                    "effective": effective_robustness_of(comparison, method, curve, baseline) if baseline else None,
+                    "breakdown": [breakdown(comparison, method, curve, threshold) for threshold in THRESHOLDS],
+                    "further": {
+                        name_text(metric): math.nan
+                        if curve.corruption
+                        else points.get((curve.modality, metric), math.nan)
+                        for metric in further
+                    },
+                }
+            )
     return rows
 
 
@@ -72,14 +91,23 @@ def drop_against_reference(comparison: Comparison) -> Figure:
     figure = Figure(figsize=(7.2, 0.8 + 2.6 * rows if columns > 1 else 4.5), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     kinds = comparison.conditions["kind"][comparison.corrupted]
-    drops = {method: {name: comparison.drop(method, [name]).value for name in kinds.index}
-             for method in comparison.methods}
+    drops = {
+        method: {name: comparison.drop(method, [name]).value for name in kinds.index} for method in comparison.methods
+    }
     for panel, method in zip(panels, others, strict=False):
         for index, kind in enumerate(kinds.unique()):
             names = kinds.index[kinds == kind]
-            panel.plot([drops[reference][name] for name in names], [drops[method][name] for name in names],
-                       linestyle="", marker=KIND_MARKERS.get(kind, "x"), markersize=5, label=kind,
-                       markerfacecolor=("0.2", "white", "0.7")[index % 3], markeredgecolor="0.1", markeredgewidth=0.8)
+            panel.plot(
+                [drops[reference][name] for name in names],
+                [drops[method][name] for name in names],
+                linestyle="",
+                marker=KIND_MARKERS.get(kind, "x"),
+                markersize=5,
+                label=kind,
+                markerfacecolor=("0.2", "white", "0.7")[index % 3],
+                markeredgecolor="0.1",
+                markeredgewidth=0.8,
+            )
         panel.axline((0, 0), slope=1, color="0.35", linestyle="--", linewidth=1)
         panel.set_title(plain_text(method), fontsize=10)
         tidy(panel)

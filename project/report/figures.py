@@ -58,8 +58,10 @@ def legible(methods: list[str]) -> dict[str, list[str]]:
     """The methods in parts of at most MOST, the first of all in each; by the suffix of a figure's name: "", _2, ..."""
     first, *others = methods
     starts = range(0, max(len(others), 1), MOST - 1)
-    return {f"_{number}" if number > 1 else "": [first, *others[start : start + MOST - 1]]
-            for number, start in enumerate(starts, start=1)}
+    return {
+        f"_{number}" if number > 1 else "": [first, *others[start : start + MOST - 1]]
+        for number, start in enumerate(starts, start=1)
+    }
 
 
 def tidy(panel: Axes) -> None:
@@ -75,8 +77,9 @@ def score_against_level(comparison: Comparison, kind: str) -> dict[str, Figure]:
     `kind` is noisy or natural. By suffix, a figure for each part of `legible`; none where the kind has no curve.
     """
     found = curves(comparison, [kind])
-    return {suffix: _panels(comparison, found, methods) for suffix, methods in legible(comparison.methods).items()
-            if found}
+    return {
+        suffix: _panels(comparison, found, methods) for suffix, methods in legible(comparison.methods).items() if found
+    }
 
 
 def _panels(comparison: Comparison, found: list[Curve], methods: list[str]) -> Figure:
@@ -92,8 +95,15 @@ def _panels(comparison: Comparison, found: list[Curve], methods: list[str]) -> F
             # With many methods the bands would hide each other; the table has all intervals.
             if len(methods) <= 4:
                 panel.fill_between(curve.levels, low, high, color=colour, alpha=0.12, linewidth=0)
-            panel.plot(curve.levels, [estimate.value for estimate in estimates], color=colour, linestyle=line,
-                       marker=marker, markersize=5, label=plain_text(method))
+            panel.plot(
+                curve.levels,
+                [estimate.value for estimate in estimates],
+                color=colour,
+                linestyle=line,
+                marker=marker,
+                markersize=5,
+                label=plain_text(method),
+            )
             for level, estimate in zip(curve.levels, estimates, strict=True):
                 _seed_points(panel, [level] * len(estimate.seeds), estimate.seeds, colour, marker)
         if not math.isnan(comparison.chance):
@@ -123,8 +133,17 @@ def _unit(curve: Curve) -> str:
 def _seed_points(panel: Axes, x: list[float], y: tuple[float, ...], colour: str, marker: str) -> None:
     """Single seeds, small and open; nothing where there is one, which is the value itself."""
     if len(y) > 1:
-        panel.plot(x, y, linestyle="", marker=marker, markersize=3, markerfacecolor="none", markeredgecolor=colour,
-                   markeredgewidth=0.5, alpha=0.7)
+        panel.plot(
+            x,
+            y,
+            linestyle="",
+            marker=marker,
+            markersize=3,
+            markerfacecolor="none",
+            markeredgecolor=colour,
+            markeredgewidth=0.5,
+            alpha=0.7,
+        )
 
 
 def intervals(found: dict[str, Estimate], label: str) -> Figure:
@@ -169,10 +188,25 @@ def clean_beside_robust(comparison: Comparison, condition: str) -> Figure:
 def _whiskered(panel: Axes, estimate: Estimate, place: float, fill: str, label: str) -> None:
     panel.hlines(place, estimate.low, estimate.high, color="0.1", linewidth=1.3)
     if len(estimate.seeds) > 1:
-        panel.plot(estimate.seeds, [place] * len(estimate.seeds), linestyle="", marker="|", color="0.1", markersize=6,
-                   markeredgewidth=0.7)
-    panel.plot([estimate.value], [place], linestyle="", marker="o", markersize=6.5, markerfacecolor=fill,
-               markeredgecolor="0.1", label=label)
+        panel.plot(
+            estimate.seeds,
+            [place] * len(estimate.seeds),
+            linestyle="",
+            marker="|",
+            color="0.1",
+            markersize=6,
+            markeredgewidth=0.7,
+        )
+    panel.plot(
+        [estimate.value],
+        [place],
+        linestyle="",
+        marker="o",
+        markersize=6.5,
+        markerfacecolor=fill,
+        markeredgecolor="0.1",
+        label=label,
+    )
 
 
 def heat_map(comparison: Comparison) -> Figure:
@@ -187,10 +221,18 @@ def heat_map(comparison: Comparison) -> Figure:
     for row, column in np.ndindex(drops.shape):
         drop = drops[row, column]
         text = "–" if math.isnan(drop) else f"{drop:.2f}".replace("-", "−")
-        panel.text(column, row, text, ha="center", va="center", fontsize=8.5,
-                   color="white" if drop > 0.6 * highest else "black")
-    panel.set_xticks(range(len(methods)), [plain_text(method) for method in methods], rotation=40, ha="left",
-                     rotation_mode="anchor")
+        panel.text(
+            column,
+            row,
+            text,
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            color="white" if drop > 0.6 * highest else "black",
+        )
+    panel.set_xticks(
+        range(len(methods)), [plain_text(method) for method in methods], rotation=40, ha="left", rotation_mode="anchor"
+    )
     panel.xaxis.tick_top()
     panel.set_yticks(range(len(names)), [plain_text(condition_text(comparison, name)) for name in names])
     kinds = comparison.conditions.loc[names, ["kind", "modality"]]

@@ -30,30 +30,56 @@ def model_card(config: Config, finished: Run, target: Target, alone: bool, apart
     `alone` tells that the adapter is exported without its encoder, `apart` by how much a logit differs at most.
     """
     info, encoder, data = finished.info, shown_name(config.model.encoder), config.data.name
-    header = {"library_name": "peft" if alone else "transformers", "pipeline_tag": "text-classification",
-              "base_model": encoder, "license": "other", "tags": ["text-centric", "multimodal", "robustness"],
-              "data": data, "method": config.method, "seed": config.seed,
-              "config_digest": config_digest(to_dict(config))}
+    header = {
+        "library_name": "peft" if alone else "transformers",
+        "pipeline_tag": "text-classification",
+        "base_model": encoder,
+        "license": "other",
+        "tags": ["text-centric", "multimodal", "robustness"],
+        "data": data,
+        "method": config.method,
+        "seed": config.seed,
+        "config_digest": config_digest(to_dict(config)),
+    }
     rows = ", ".join(f"{count} {name}" for name, count in info["rows"].items())
     terms = getattr(importlib.import_module(f"project.data.sources.{config.data.kind}"), "TERMS", None)
-    return "\n".join([
-        "---", yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(), "---", "",
-        f"# {config.method} on {data}", "",
-        f"`{encoder}`, fine-tuned with LoRA (rank {config.model.lora.r}) by the method `{config.method}`, seed "
-        f"{config.seed}, on {data} ({rows} rows). The question: {_plain(config.data.question)} "
-        f"{_outputs(config, target)}", "",
-        f"It reads the text that {', '.join(info['modalities'])} were turned into, not the raw record: "
-        f"{_experts(config, info['modalities'])}{_aligned(config)}. What exceeds {config.model.max_tokens} tokens is "
-        "cut, each of its pieces to an equal share. The run's texts.parquet has such texts, as `read`.", "",
-        "```python", *_snippet(config, target, encoder, alone), "```", "",
-        f"Its logits differ from the run's by at most {apart:.1e} on the run's own test texts.", "",
-        "## Licence", "",
-        f"To be filled in: the weights derive from `{encoder}` and from the data, under the terms of both"
-        f"{f' (data: {terms})' if terms else ''}.", "",
-        "## Measured robustness", "",
-        f"On {info['rows']['test']} test rows, with 95 % bootstrap intervals over groups; one seed. "
-        f"{name_text(info['metric'])} of a constant answer: {number_text(_chance(finished))}. Drop ratio: the share of "
-        "the clean score that a condition costs.", "", *_table(finished.results, info["metric"]), ""])
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(),
+            "---",
+            "",
+            f"# {config.method} on {data}",
+            "",
+            f"`{encoder}`, fine-tuned with LoRA (rank {config.model.lora.r}) by the method `{config.method}`, seed "
+            f"{config.seed}, on {data} ({rows} rows). The question: {_plain(config.data.question)} "
+            f"{_outputs(config, target)}",
+            "",
+            f"It reads the text that {', '.join(info['modalities'])} were turned into, not the raw record: "
+            f"{_experts(config, info['modalities'])}{_aligned(config)}. A text over {config.model.max_tokens} tokens "
+            "is cut, each of its parts to an equal share. The run's texts.parquet has such texts, as `read`.",
+            "",
+            "```python",
+            *_snippet(config, target, encoder, alone),
+            "```",
+            "",
+            f"Its logits differ from the run's by at most {apart:.1e} on the run's own test texts.",
+            "",
+            "## Licence",
+            "",
+            f"To be filled in: the weights derive from `{encoder}` and from the data, under the terms of both"
+            f"{f' (data: {terms})' if terms else ''}.",
+            "",
+            "## Measured robustness",
+            "",
+            f"On {info['rows']['test']} test rows, with 95 % bootstrap intervals over groups; one seed. "
+            f"{name_text(info['metric'])} of a constant answer: {number_text(_chance(finished))}. "
+            "Drop ratio: the share of the clean score that is lost under a condition.",
+            "",
+            *_table(finished.results, info["metric"]),
+            "",
+        ]
+    )
 
 
 def _plain(text: str) -> str:
@@ -72,8 +98,12 @@ def _outputs(config: Config, target: Target) -> str:
 
 def _experts(config: Config, modalities: list[str]) -> str:
     seen = "an ImageNet classifier and visual attributes" if config.experts.classifier else "visual attributes"
-    said = [f"images by {shown_name(config.experts.captioner) if config.experts.captioner else seen}"
-            if "image" in modalities else "", f"tables as {config.experts.table}" if "table" in modalities else ""]
+    said = [
+        f"images by {shown_name(config.experts.captioner) if config.experts.captioner else seen}"
+        if "image" in modalities
+        else "",
+        f"tables as {config.experts.table}" if "table" in modalities else "",
+    ]
     return "".join(f"{words}, " for words in said if words)
 
 
@@ -86,26 +116,42 @@ def _snippet(config: Config, target: Target, encoder: str, alone: bool) -> list[
     """How the export is loaded and asked, in Python."""
     load, ordinal = "AutoModelForSequenceClassification.from_pretrained", config.model.head == "ordinal"
     labels = head.num_logits(target, config.model.head)
-    loaded = [f"base = {load}({encoder!r}, num_labels={labels})  # or the folder of that encoder",
-              "model = PeftModel.from_pretrained(base, folder).eval()"] if alone else [f"model = {load}(folder)"]
+    loaded = (
+        [
+            f"base = {load}({encoder!r}, num_labels={labels})  # or the folder of that encoder",
+            "model = PeftModel.from_pretrained(base, folder).eval()",
+        ]
+        if alone
+        else [f"model = {load}(folder)"]
+    )
     if target.kind == "number":
         learned = f"logits.item() * {target.scale!r} + {target.mean!r}"
-        answer = [f"answer = {f'math.exp({learned})' if target.log else learned}",
-                  f"answer = min(max(answer, {target.low!r}), {target.high!r})  # the training targets' bounds"]
+        answer = [
+            f"answer = {f'math.exp({learned})' if target.log else learned}",
+            f"answer = min(max(answer, {target.low!r}), {target.high!r})  # the training targets' bounds",
+        ]
     else:
         shares = ["shares = logits.softmax(-1)"]
         if ordinal:
-            shares = ["above = torch.cummin(logits.sigmoid(), -1).values",
-                      "ends = torch.ones_like(above[:, :1])",
-                      "shares = -torch.diff(torch.cat([ends, above, 0 * ends], -1))"]
+            shares = [
+                "above = torch.cummin(logits.sigmoid(), -1).values",
+                "ends = torch.ones_like(above[:, :1])",
+                "shares = -torch.diff(torch.cat([ends, above, 0 * ends], -1))",
+            ]
         answer = [f"classes = {list(target.classes)!r}", *shares, "answer = classes[int(shares.argmax())]"]
-    return [*(["import math", ""] if target.log else []), *(["import torch"] if ordinal else []),
-            *(["from peft import PeftModel"] if alone else []),
-            "from transformers import AutoModelForSequenceClassification, AutoTokenizer", "",
-            'folder, text = ".", "The colour is red. A round thing."  # this folder, and what is to be judged',
-            *loaded, "tokenizer = AutoTokenizer.from_pretrained(folder)",
-            f'tokens = tokenizer(text, truncation=True, max_length={config.model.max_tokens}, return_tensors="pt")',
-            "logits = model(**tokens).logits.detach()", *answer]
+    return [
+        *(["import math", ""] if target.log else []),
+        *(["import torch"] if ordinal else []),
+        *(["from peft import PeftModel"] if alone else []),
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
+        "",
+        'folder, text = ".", "The colour is red. A round thing."  # this folder, and what is to be judged',
+        *loaded,
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        f'tokens = tokenizer(text, truncation=True, max_length={config.model.max_tokens}, return_tensors="pt")',
+        "logits = model(**tokens).logits.detach()",
+        *answer,
+    ]
 
 
 def _chance(finished: Run) -> float:
@@ -121,8 +167,19 @@ def _table(results: pd.DataFrame, metric: str) -> list[str]:
     for (condition, corruption, modality, level, order), rows in results.groupby(keys, sort=False, dropna=False):
         told = rows.set_index("metric")
         if metric in told.index:  # areas and breakdowns are of several levels
-            lines.append(table_line((corruption or condition, modality, f"{level:g}", order.replace(",", ", "),
-                                     _cell(told, metric), _cell(told, "drop_ratio"), str(told["n"][metric]))))
+            lines.append(
+                table_line(
+                    (
+                        corruption or condition,
+                        modality,
+                        f"{level:g}",
+                        order.replace(",", ", "),
+                        _cell(told, metric),
+                        _cell(told, "drop_ratio"),
+                        str(told["n"][metric]),
+                    )
+                )
+            )
     return lines
 
 

@@ -70,7 +70,9 @@ def build_report(comparisons: list[Comparison], folder: Path, title: str, resamp
     for stale in [*folder.glob("*.png"), *folder.glob("*.csv")]:
         stale.unlink()
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, trim_blocks=True,
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
         lstrip_blocks=True,
     )
     for name in ("name", "number", "bounds", "signed", "level", "p"):

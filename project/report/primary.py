@@ -26,18 +26,39 @@ ESTIMATES = ("clean", "corrupted", "drop", "difference", "chance_adjusted_drop",
 def primary(comparison: Comparison) -> Section:
     """The primary endpoint with its family, the methods' table and figure, and the sentences."""
     found, rows, condition = endpoint(comparison), robust_rows(comparison), primary_condition(comparison)
-    tables = {"methods": pd.DataFrame([
-        {"method": row["method"], "validation": row["validation"]}
-        | {key: value for name in ESTIMATES for key, value in estimate_columns(name, row[name]).items()} for row in rows])}
+    tables = {
+        "methods": pd.DataFrame(
+            [
+                {"method": row["method"], "validation": row["validation"]}
+                | {key: value for name in ESTIMATES for key, value in estimate_columns(name, row[name]).items()}
+                for row in rows
+            ]
+        )
+    }
     if found:
-        tables["primary"] = pd.DataFrame([
-            {"ours": found.ours, "rival": each.rival, "rival_validation": each.validation,
-             **estimate_columns("points", each.points), **estimate_columns("percent", each.percent), "p": each.p,
-             "p_holm": each.adjusted} for each in found.contrasts])
+        tables["primary"] = pd.DataFrame(
+            [
+                {
+                    "ours": found.ours,
+                    "rival": each.rival,
+                    "rival_validation": each.validation,
+                    **estimate_columns("points", each.points),
+                    **estimate_columns("percent", each.percent),
+                    "p": each.p,
+                    "p_holm": each.adjusted,
+                }
+                for each in found.contrasts
+            ]
+        )
     figure = clean_beside_robust(comparison, condition) if condition else None
-    values = {"endpoint": found, "family": FAMILY, "rows": rows,
-              "condition": condition_text(comparison, condition) if condition else None,
-              "judged": endpoint_sentence(comparison, found), "sentences": sentences(comparison)}
+    values = {
+        "endpoint": found,
+        "family": FAMILY,
+        "rows": rows,
+        "condition": condition_text(comparison, condition) if condition else None,
+        "judged": endpoint_sentence(comparison, found),
+        "sentences": sentences(comparison),
+    }
     return Section("primary.html.j2", values, tables, {"methods": figure} if figure else {})
 
 
@@ -83,10 +104,12 @@ def endpoint_sentence(comparison: Comparison, found: Endpoint | None) -> str:
         verdict = "no difference is shown"
     else:
         verdict = f"{found.ours} loses {'less' if best.points.value < 0 else 'more'}"
-    return (f"{where}{found.ours} has a drop ratio of {ours}; {best.rival}, the best of {len(found.contrasts)} rivals "
-            f"on validation (val/score {number_text(best.validation)}), has {rival}. The difference is "
-            f"{difference_text(best.points, 1)} points{percent}; p {p_text(best.p)}, after Holm's correction p "
-            f"{p_text(best.adjusted)}: {verdict}.")
+    return (
+        f"{where}{found.ours} has a drop ratio of {ours}; {best.rival}, the best of {len(found.contrasts)} rivals "
+        f"on validation (val/score {number_text(best.validation)}), has {rival}. The difference is "
+        f"{difference_text(best.points, 1)} points{percent}; p {p_text(best.p)}, after Holm's correction p "
+        f"{p_text(best.adjusted)}: {verdict}."
+    )
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -94,8 +117,10 @@ def sentences(comparison: Comparison) -> list[str]:
     found = []
     for method in comparison.methods:
         said = [] if method == comparison.reference else [_against_reference(comparison, method)]
-        weakest = [f"{text} (drop ratio {number_text(drop.value)} {bounds_text(drop)})"
-                   for text, drop in _weakest(comparison, method)]
+        weakest = [
+            f"{text} (drop ratio {number_text(drop.value)} {bounds_text(drop)})"
+            for text, drop in _weakest(comparison, method)
+        ]
         said += [f"{method} loses most {' and '.join(weakest)}."] if weakest else []
         found += [" ".join(said)] if said else []
     return found
@@ -118,8 +143,10 @@ def _against_reference(comparison: Comparison, method: str) -> str:
         else:
             verdict = f"it loses {'less' if difference.high < 0 else 'more'}"
         judged = f"{difference_text(difference)} under {condition_text(comparison, condition)}: {verdict}; "
-    return (f"{method} against {reference}, drop ratio: {judged}lower in {lower} of {len(drops)} corrupted conditions "
-            f"and higher in {higher}; clean {name_text(comparison.metric)} {difference_text(clean)}.")
+    return (
+        f"{method} against {reference}, drop ratio: {judged}lower in {lower} of {len(drops)} corrupted conditions "
+        f"and higher in {higher}; clean {name_text(comparison.metric)} {difference_text(clean)}."
+    )
 
 
 def _weakest(comparison: Comparison, method: str) -> list[tuple[str, Estimate]]:

@@ -33,9 +33,14 @@ def texts(comparison: Comparison) -> Section | None:
         return None
     read = {name: pd.read_parquet(run.folder / FILE) for name, run in first.items()}
     told = max(read, key=lambda name: _arrows(read[name]))
-    measured = {table: {name: pd.read_parquet(run.folder / f"{table}.parquet") for name, run in first.items()
-                        if (run.folder / f"{table}.parquet").is_file()}
-                for table in ("transformation", "collapse", "recovery", "diversity")}
+    measured = {
+        table: {
+            name: pd.read_parquet(run.folder / f"{table}.parquet")
+            for name, run in first.items()
+            if (run.folder / f"{table}.parquet").is_file()
+        }
+        for table in ("transformation", "collapse", "recovery", "diversity")
+    }
     condition = shown_condition(first[told], read[told])
     values = {
         "condition": condition,
@@ -79,15 +84,20 @@ def _merged(tables: dict[str, pd.DataFrame], rows: Callable[[str, pd.DataFrame],
 
 def transformation_rows(table: pd.DataFrame) -> list[dict]:
     """A row for each modality."""
-    return [{"modality": modality, "n": int(part["n"].iloc[0]), **_estimates(part)}
-            for modality, part in table.groupby("modality", sort=False)]
+    return [
+        {"modality": modality, "n": int(part["n"].iloc[0]), **_estimates(part)}
+        for modality, part in table.groupby("modality", sort=False)
+    ]
 
 
 def collapse_rows(table: pd.DataFrame, texts: pd.DataFrame, condition: str | None) -> list[dict]:
     """A row for each arrow that changes anything: clean test rows, those of `condition`, and training rows."""
     rows = []
-    for split, name, label in (("test", "clean", "test, clean"), ("test", condition, f"test, {condition}"),
-                               ("train", "clean", "training")):
+    for split, name, label in (
+        ("test", "clean", "test, clean"),
+        ("test", condition, f"test, {condition}"),
+        ("train", "clean", "training"),
+    ):
         part = table[(table["split"] == split) & (table["condition"] == name)]
         for arrow in ("described", "aligned", "perturbed"):
             some = part[(part["arrow"] == arrow) & (part["round"].fillna(0) == 0)]
@@ -103,15 +113,24 @@ def recovery_rows(table: pd.DataFrame) -> list[dict]:
         shares = part[part["measure"] != "untraceable"]
         if len(shares):
             lacking = part["count"][part["measure"] == "untraceable"].sum()
-            rows.append({"condition": condition, "removed": REMOVED.get(modality, f"words about the {modality}"),
-                         "n": int(shares["n"].iloc[0]), "untraceable": int(lacking), **_estimates(shares)})
+            rows.append(
+                {
+                    "condition": condition,
+                    "removed": REMOVED.get(modality, f"words about the {modality}"),
+                    "n": int(shares["n"].iloc[0]),
+                    "untraceable": int(lacking),
+                    **_estimates(shares),
+                }
+            )
     return rows
 
 
 def diversity_rows(table: pd.DataFrame) -> list[dict]:
     """A row for all perturbed texts and for each set of instructions."""
-    return [{"instruction": instruction, "n": int(part["n"].iloc[0]), **_estimates(part)}
-            for instruction, part in table.groupby("instruction", sort=False)]
+    return [
+        {"instruction": instruction, "n": int(part["n"].iloc[0]), **_estimates(part)}
+        for instruction, part in table.groupby("instruction", sort=False)
+    ]
 
 
 def _estimates(part: pd.DataFrame) -> dict[str, Estimate]:
@@ -124,30 +143,46 @@ def corrupted_cards(run: Run, texts: pd.DataFrame, condition: str) -> list[dict]
     Those come first whose answer it made worst; of equal ones, the first by id.
     """
     score = SCORES[run.info.get("metric", "accuracy")]
-    seen = {name: run.predictions[run.predictions["condition"] == name].set_index("record").sort_index()
-            for name in ("clean", condition)}
-    values = {name: pd.Series(score.of_rows(rows["target"], rows["prediction"]), rows.index)
-              for name, rows in seen.items()}
+    seen = {
+        name: run.predictions[run.predictions["condition"] == name].set_index("record").sort_index()
+        for name in ("clean", condition)
+    }
+    values = {
+        name: pd.Series(score.of_rows(rows["target"], rows["prediction"]), rows.index) for name, rows in seen.items()
+    }
     change = (values[condition] - values["clean"]) * (1 if score.higher_is_better else -1)
-    chosen = {"lost": change[change < 0].sort_values(kind="stable"),
-              "gained": change[change > 0].sort_values(ascending=False, kind="stable"),
-              "kept": change[change == 0]}
+    chosen = {
+        "lost": change[change < 0].sort_values(kind="stable"),
+        "gained": change[change > 0].sort_values(ascending=False, kind="stable"),
+        "kept": change[change == 0],
+    }
     test = texts[texts["split"] == "test"]
     said = {name: test[test["condition"] == name].set_index("record") for name in ("clean", condition)}
     cards = []
     for outcome, records in chosen.items():
         for record in records.index[: CARDS[outcome]]:
             before, after = said["clean"].loc[record], said[condition].loc[record]
-            cards.append({
-                "record": record, "target": _text(before["target"]), "outcome": outcome,
-                "clean": _text(seen["clean"].loc[record, "prediction"]),
-                "corrupted": _text(seen[condition].loc[record, "prediction"]),
-                "columns": [("described, clean", _whole(before["described"])),
-                            ("described, corrupted", _marked(before["described"], after["described"])),
-                            *((("aligned, clean", _whole(before["aligned"])),
-                               ("aligned, corrupted", _marked(before["aligned"], after["aligned"])))
-                              if _aligns(texts) else ())],
-            })
+            cards.append(
+                {
+                    "record": record,
+                    "target": _text(before["target"]),
+                    "outcome": outcome,
+                    "clean": _text(seen["clean"].loc[record, "prediction"]),
+                    "corrupted": _text(seen[condition].loc[record, "prediction"]),
+                    "columns": [
+                        ("described, clean", _whole(before["described"])),
+                        ("described, corrupted", _marked(before["described"], after["described"])),
+                        *(
+                            (
+                                ("aligned, clean", _whole(before["aligned"])),
+                                ("aligned, corrupted", _marked(before["aligned"], after["aligned"])),
+                            )
+                            if _aligns(texts)
+                            else ()
+                        ),
+                    ],
+                }
+            )
     return cards
 
 
@@ -159,15 +194,26 @@ def perturbed_cards(texts: pd.DataFrame) -> list[dict]:
     for row in train[train["round"] == 0].head(PERTURBED_CARDS).itertuples():
         before = clean.loc[row.record]
         passage = " ".join(json.loads(before["aligned"]).values())
-        how = "" if row.instruction is None else ", ".join(
-            f"{name} (fallback: the rules)" if fell else name
-            for name, fell in zip(row.instruction, row.fallback, strict=True))
-        cards.append({
-            "record": row.record, "target": _text(row.target), "instruction": how,
-            "columns": [("described", _whole(before["described"])),
-                        *([("aligned", _whole(before["aligned"]))] if _aligns(texts) else []),
-                        ("perturbed", [("", word_diff(passage, row.read))])],
-        })
+        how = (
+            ""
+            if row.instruction is None
+            else ", ".join(
+                f"{name} (fallback: the rules)" if fell else name
+                for name, fell in zip(row.instruction, row.fallback, strict=True)
+            )
+        )
+        cards.append(
+            {
+                "record": row.record,
+                "target": _text(row.target),
+                "instruction": how,
+                "columns": [
+                    ("described", _whole(before["described"])),
+                    *([("aligned", _whole(before["aligned"]))] if _aligns(texts) else []),
+                    ("perturbed", [("", word_diff(passage, row.read))]),
+                ],
+            }
+        )
     return cards
 
 

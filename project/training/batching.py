@@ -20,8 +20,10 @@ class MicroBatch:
 def accumulation_steps(config: TrainerConfig, devices: int) -> int:
     """How many passes each device takes for one optimizer step of `batch_size` records. Raises UserError."""
     if config.batch_size < devices:
-        raise UserError(f"trainer.batch_size={config.batch_size} is less than the {devices} devices; give each "
-                        "at least one record of a step, or take fewer devices")
+        raise UserError(
+            f"trainer.batch_size={config.batch_size} is less than the {devices} devices; give each "
+            "at least one record of a step, or take fewer devices"
+        )
     return -(-config.batch_size // (devices * (config.device_batch_size or config.batch_size)))
 
 

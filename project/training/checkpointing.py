@@ -39,8 +39,10 @@ def latest_intact_checkpoint(folder: Path) -> Path | None:
     for path in found:
         if is_intact(path):
             if path.name == BEFORE:
-                print(f"{folder / LAST} is torn or missing; the run goes on from {path.name}, the one before it",
-                      file=sys.stderr)
+                print(
+                    f"{folder / LAST} is torn or missing; the run goes on from {path.name}, the one before it",
+                    file=sys.stderr,
+                )
             return path
     if found:
         print(f"{' and '.join(map(str, found))} cannot be read; the run begins anew", file=sys.stderr)

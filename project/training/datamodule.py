@@ -28,8 +28,14 @@ from .tokenization import Encoding, by_length, encode, pad
 class EncodedTexts(Dataset):
     """Encoded texts with their targets and, for training, the candidates for the second view beside the clean one."""
 
-    def __init__(self, clean: list[Encoding], targets: list[str | float], target: Target,
-                 candidates: Sequence[list[Encoding]] = (), groups: list[int] | None = None):
+    def __init__(
+        self,
+        clean: list[Encoding],
+        targets: list[str | float],
+        target: Target,
+        candidates: Sequence[list[Encoding]] = (),
+        groups: list[int] | None = None,
+    ):
         self.clean, self.targets, self.target, self.candidates, self.groups = clean, targets, target, candidates, groups
 
     def __len__(self) -> int:
@@ -112,14 +118,19 @@ class TextDataModule(L.LightningDataModule):
             if round not in self._rounds:
                 ahead = self._ahead.pop(round, None)
                 self._rounds[round] = self._encode(ahead.result() if ahead else self.traces_of_round(round))
-        return EncodedTexts(self._clean_encodings, [trace.record.target for trace in clean], self.rows.target,
-                     [self._rounds[round] for round in rounds])
+        return EncodedTexts(
+            self._clean_encodings,
+            [trace.record.target for trace in clean],
+            self.rows.target,
+            [self._rounds[round] for round in rounds],
+        )
 
     def train_dataloader(self) -> ResumableLoader:
         """Asked for anew before each epoch; its texts are made when its first batch is."""
         epoch = self.trainer.current_epoch if self.trainer else 0
-        return ResumableLoader(lambda start: self._train_batches(epoch, start), self.steps_per_epoch * self._passes,
-                       self._passes)
+        return ResumableLoader(
+            lambda start: self._train_batches(epoch, start), self.steps_per_epoch * self._passes, self._passes
+        )
 
     def _train_batches(self, epoch: int, start: int) -> Iterator[dict]:
         """This rank's batches from number `start` on. They follow from (seed, epoch, lengths of the texts)."""
@@ -132,7 +143,11 @@ class TextDataModule(L.LightningDataModule):
         lengths = [sum(len(view["input_ids"]) for view in texts[index]["views"]) for index in range(len(texts))]
         steps = by_length(lengths, self.config.trainer.batch_size, seeded("batches", self.config.seed, epoch))
         # In one pass all devices read neighbours in length.
-        mine = [part for step in steps for part in split_batch(step, self._passes * self._devices)[self._rank::self._devices]]
+        mine = [
+            part
+            for step in steps
+            for part in split_batch(step, self._passes * self._devices)[self._rank :: self._devices]
+        ]
         for part in mine[start:]:
             yield {**self._collate([texts[index] for index in part.rows]), "weight": part.weight}
 
@@ -181,8 +196,12 @@ class TextDataModule(L.LightningDataModule):
         size = 4 * -(-trainer.batch_size // (self._passes * self._devices))
         chunks = [range(start, min(start + size, len(texts))) for start in range(0, len(texts), size)]
         mine = shard_eval_batches(chunks, self._rank, self._devices)
-        return ResumableLoader(lambda _: (self._collate([texts[index] for index in part.rows], counted=bool(part.weight))
-                                  for part in mine), len(mine))
+        return ResumableLoader(
+            lambda _: (
+                self._collate([texts[index] for index in part.rows], counted=bool(part.weight)) for part in mine
+            ),
+            len(mine),
+        )
 
     def _encode(self, traces: list[Trace]) -> list[Encoding]:
         return encode([compose(trace.parts) for trace in traces], self.tokenizer, self.config.model.max_tokens)

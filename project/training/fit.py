@@ -61,8 +61,11 @@ class TrainingSummary(L.Callback):
 
     def on_validation_end(self, trainer, module) -> None:
         """Take the panel."""
-        self.panel = {key.removeprefix("val/"): float(value) for key, value in trainer.callback_metrics.items()
-                      if key.startswith("val/")}
+        self.panel = {
+            key.removeprefix("val/"): float(value)
+            for key, value in trainer.callback_metrics.items()
+            if key.startswith("val/")
+        }
         score = self.panel["score"]
         self.best = score if self.best is None else self._better(self.best, score)
         if trainer.logger:
@@ -91,8 +94,7 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
     """
     mode = "max" if SCORES[module.target.metric].higher_is_better else "min"
     checkpoints = folder / "checkpoints"
-    best = ModelCheckpoint(checkpoints, filename="best", monitor="val/score", mode=mode,
-                           enable_version_counter=False)
+    best = ModelCheckpoint(checkpoints, filename="best", monitor="val/score", mode=mode, enable_version_counter=False)
     shared = getattr(data, "shared", False)
     saver = PreemptionCheckpoint(checkpoints, config.trainer.checkpoint_minutes, within=shared)
     told = TrainingSummary(max if mode == "max" else min)
@@ -105,11 +107,22 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
         saver,
     ]
     trainer = L.Trainer(
-        max_epochs=config.trainer.epochs, accelerator=config.trainer.accelerator, devices=config.trainer.devices,
-        num_nodes=config.trainer.nodes, strategy=_strategy(config, module), precision=config.trainer.precision,
-        gradient_clip_val=config.trainer.clip, callbacks=callbacks, plugins=[AtomicCheckpointIO()], logger=logger or False,
-        default_root_dir=folder, reload_dataloaders_every_n_epochs=1, num_sanity_val_steps=0, log_every_n_steps=1,
-        enable_model_summary=False, use_distributed_sampler=False,
+        max_epochs=config.trainer.epochs,
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.nodes,
+        strategy=_strategy(config, module),
+        precision=config.trainer.precision,
+        gradient_clip_val=config.trainer.clip,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        logger=logger or False,
+        default_root_dir=folder,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
     )
     # Lightning's own handlers save, and talk to the other ranks, within the signal: see SaveAndStop.
     trainer._signal_connector.register_signal_handlers = lambda: None
@@ -142,12 +155,16 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
         torch.distributed.destroy_process_group()  # what comes after is the first rank's alone
     if not is_intact(Path(best.best_model_path)):
         raise UserError(f"{best.best_model_path} is torn; delete {folder} to train anew")
-    module.load_state_dict(torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"],
-                           strict=False)
+    module.load_state_dict(
+        torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"], strict=False
+    )
     return {
-        "steps": trainer.global_step, "forward_samples": samples, "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "forward_samples": samples,
+        "epochs": trainer.current_epoch,
         **({"scoring_samples": scored} if scored else {}),
-        "devices": trainer.world_size, "passes": trainer.accumulate_grad_batches,
+        "devices": trainer.world_size,
+        "passes": trainer.accumulate_grad_batches,
         "seconds": {"train": round(told.seconds, 1), **scoring},
         "val": {"best_score": float(best.best_model_score), "last": told.panel},
     }
@@ -171,5 +188,7 @@ def _say(config: Config, trainer: L.Trainer) -> None:
     """How a step's records are divided, where there is anything to divide."""
     devices, count = trainer.world_size, trainer.accumulate_grad_batches
     if devices * count > 1 and rank_zero_only.rank == 0:
-        print(f"a step reads {config.trainer.batch_size} records: {devices} device{'s' * (devices > 1)}, {count} "
-              f"pass{'es' * (count > 1)} each")
+        print(
+            f"a step reads {config.trainer.batch_size} records: {devices} device{'s' * (devices > 1)}, {count} "
+            f"pass{'es' * (count > 1)} each"
+        )

@@ -9,8 +9,12 @@ from torch.nn.functional import pad
 from ..config.schema import FreeLBConfig
 
 
-def freelb(model: torch.nn.Module, view: dict[str, torch.Tensor], loss_of: Callable[[torch.Tensor], torch.Tensor],
-           config: FreeLBConfig) -> torch.Tensor:
+def freelb(
+    model: torch.nn.Module,
+    view: dict[str, torch.Tensor],
+    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    config: FreeLBConfig,
+) -> torch.Tensor:
     """The mean loss over the points of an ascent from a random displacement of the view's embeddings.
 
     Zhu et al. 2020, "FreeLB: Enhanced Adversarial Training for Natural Language Understanding", arXiv 1909.11764,
@@ -61,7 +65,9 @@ def norm(displacement: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(displacement, dim=(1, 2), keepdim=True)
 
 
-def gradient_surrogate(loss: torch.Tensor, gradients: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> torch.Tensor:
+def gradient_surrogate(
+    loss: torch.Tensor, gradients: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
+) -> torch.Tensor:
     """A number, shape (), with the value of the loss and these gradients of the weights, without the loss's graph.
 
     So what one backward pass found reaches the optimizer with the next one, in whatever way the trainer makes it.
@@ -77,6 +83,7 @@ def perturbed_embeddings(embedding: torch.nn.Module, delta: torch.Tensor) -> Ite
     The model still gets token ids, from which positions and Longformer's global attention follow; Longformer also
     lengthens its input to whole windows, which are not moved.
     """
+
     def move(layer: torch.nn.Module, args: tuple, found: torch.Tensor) -> torch.Tensor:
         return found + pad(delta, (0, 0, 0, found.shape[1] - delta.shape[1])).to(found.dtype)
 

@@ -14,8 +14,10 @@ def num_logits(target: Target, head: str) -> int:
     Raises UserError for an ordinal head on classes without an order.
     """
     if head == "ordinal" and target.kind != "ordinal":
-        raise UserError(f"model.head=ordinal wants ordered classes, and the target is a {target.kind}; set "
-                        "data.task=ordinal where its classes are whole numbers in order, or model.head=class")
+        raise UserError(
+            f"model.head=ordinal wants ordered classes, and the target is a {target.kind}; set "
+            "data.task=ordinal where its classes are whole numbers in order, or model.head=class"
+        )
     return 1 if target.kind == "number" else len(target.classes) - (head == "ordinal")
 
 
@@ -77,6 +79,6 @@ def answers(logits: torch.Tensor, target: Target, head: str) -> list[str] | list
         return [target.classes[index] for index in probabilities(logits, target, head).argmax(-1)]
     learned = logits.squeeze(-1).double().cpu().numpy() * target.scale + target.mean
     # Bounded before the exponential: a wild logit would overflow.
-    low, high = (np.log([target.low, target.high]) if target.log else (target.low, target.high))
+    low, high = np.log([target.low, target.high]) if target.log else (target.low, target.high)
     bounded = np.clip(learned, low, high)
     return (np.exp(bounded) if target.log else bounded).tolist()

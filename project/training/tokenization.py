@@ -14,8 +14,9 @@ def share_tokens(pieces: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_
     What is cut off depends on the piece alone, never on the order of the pieces.
     """
     share = (max_tokens - tokenizer.num_special_tokens_to_add()) // len(pieces)
-    cut = tokenizer(list(pieces), add_special_tokens=False, truncation=True, max_length=max(share, 1),
-                    return_offsets_mapping=True)
+    cut = tokenizer(
+        list(pieces), add_special_tokens=False, truncation=True, max_length=max(share, 1), return_offsets_mapping=True
+    )
     ends = [offsets[-1][1] if offsets else 0 for offsets in cut["offset_mapping"]]
     return " ".join(piece[:end] for piece, end in zip(pieces, ends, strict=True))
 
@@ -24,8 +25,10 @@ def encode(texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, m
     """Token ids and attention mask of each text, at most `max_tokens` long, not padded."""
     whole = [share_tokens(pieces, tokenizer, max_tokens) for pieces in texts]
     encoded = tokenizer(whole, truncation=True, max_length=max_tokens)
-    return [{"input_ids": ids, "attention_mask": mask}
-            for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)]
+    return [
+        {"input_ids": ids, "attention_mask": mask}
+        for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
+    ]
 
 
 def pad(encodings: Sequence[Encoding], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:

@@ -13,8 +13,9 @@ from project.analysis.collapse import Embedder, arrow_texts, collapse_table, eff
 from project.config.schema import TextTransformerConfig
 from project.pipeline.text_log import COLUMNS
 
-ROWS = arrays(float, st.tuples(st.integers(2, 6), st.integers(2, 5)), elements=st.floats(0.1, 10).map(lambda x: x - 5)
-              ).filter(lambda rows: (np.linalg.norm(rows, axis=1) > 0.1).all())
+ROWS = arrays(
+    float, st.tuples(st.integers(2, 6), st.integers(2, 5)), elements=st.floats(0.1, 10).map(lambda x: x - 5)
+).filter(lambda rows: (np.linalg.norm(rows, axis=1) > 0.1).all())
 
 
 def by_words(texts):
@@ -24,12 +25,26 @@ def by_words(texts):
 
 def frame(rows):
     """texts.parquet of (split, condition, round, record, target, described, aligned, read)."""
-    return pd.DataFrame([
-        {"split": split, "condition": condition, "round": round, "record": record, "group": record, "target": target,
-         "described": json.dumps({"text": described}), "table": None, "aligned": json.dumps({"summary": aligned}),
-         "read": read, "instruction": None, "fallback": None}
-        for split, condition, round, record, target, described, aligned, read in rows
-    ], columns=COLUMNS).astype({"round": "Int64"})
+    return pd.DataFrame(
+        [
+            {
+                "split": split,
+                "condition": condition,
+                "round": round,
+                "record": record,
+                "group": record,
+                "target": target,
+                "described": json.dumps({"text": described}),
+                "table": None,
+                "aligned": json.dumps({"summary": aligned}),
+                "read": read,
+                "instruction": None,
+                "fallback": None,
+            }
+            for split, condition, round, record, target, described, aligned, read in rows
+        ],
+        columns=COLUMNS,
+    ).astype({"round": "Int64"})
 
 
 def planted():
@@ -56,7 +71,7 @@ def test_equal_rows_have_rank_one_and_orthonormal_ones_their_number():
 
 def test_rank_by_hand():
     # Singular values 3 and 1: shares 3/4 and 1/4.
-    assert effective_rank(np.diag([3.0, 1.0])) == pytest.approx((4 / 3) ** 0.75 * 4 ** 0.25)
+    assert effective_rank(np.diag([3.0, 1.0])) == pytest.approx((4 / 3) ** 0.75 * 4**0.25)
 
 
 @settings(max_examples=40)
@@ -71,8 +86,11 @@ def test_rank_and_cosine_do_not_see_order_nor_scale(rows, random, scale):
 @settings(max_examples=40)
 @given(ROWS)
 def test_cosine_is_the_mean_over_all_pairs(rows):
-    cosine = [rows[a] @ rows[b] / np.linalg.norm(rows[a]) / np.linalg.norm(rows[b])
-              for a in range(len(rows)) for b in range(a)]
+    cosine = [
+        rows[a] @ rows[b] / np.linalg.norm(rows[a]) / np.linalg.norm(rows[b])
+        for a in range(len(rows))
+        for b in range(a)
+    ]
     assert mean_cosine(rows) == pytest.approx(np.mean(cosine), abs=1e-9)
 
 
@@ -97,8 +115,12 @@ def test_a_planted_collapse_is_found_where_it_happens():
     table = collapse_table(planted(), by_words, "accuracy", 100)
 
     def value(measure, arrow, condition="clean", split="test"):
-        return table[(table.measure == measure) & (table.arrow == arrow) & (table.condition == condition)
-                     & (table.split == split)].iloc[0]
+        return table[
+            (table.measure == measure)
+            & (table.arrow == arrow)
+            & (table.condition == condition)
+            & (table.split == split)
+        ].iloc[0]
 
     assert value("effective_rank", "aligned").value == pytest.approx(1, abs=1e-6)
     assert value("effective_rank", "described").value > 1.5
@@ -114,8 +136,9 @@ def test_a_planted_collapse_is_found_where_it_happens():
 def test_the_table_does_not_depend_on_the_order_of_rows():
     texts = planted()
     shuffled = texts.sample(frac=1, random_state=3).reset_index(drop=True)
-    pd.testing.assert_frame_equal(collapse_table(texts, by_words, "accuracy", 20),
-                                  collapse_table(shuffled, by_words, "accuracy", 20))
+    pd.testing.assert_frame_equal(
+        collapse_table(texts, by_words, "accuracy", 20), collapse_table(shuffled, by_words, "accuracy", 20)
+    )
 
 
 def test_numbers_are_probed_by_their_error():

@@ -27,18 +27,40 @@ def picture(target, index):
 
 def planted(words):
     """Rows whose picture, text and price each tell the class, and their texts as `words` describes them."""
+
     def record(part, index):
         target = "ABC"[index % 3]
-        return Record(f"{part}{index:02d}", f"{part}{index}", picture(target, index), f"{SAID[target]} {index % 5}",
-                      {"price": PRICES[target] + index % 3}, target)
+        return Record(
+            f"{part}{index:02d}",
+            f"{part}{index}",
+            picture(target, index),
+            f"{SAID[target]} {index % 5}",
+            {"price": PRICES[target] + index % 3},
+            target,
+        )
 
     train, test = ([record(part, index) for index in range(count)] for part, count in (("r", 24), ("t", 18)))
-    texts = pd.DataFrame([
-        {"split": split, "condition": "clean", "round": None, "record": row.id, "group": row.group,
-         "target": row.target, "described": json.dumps(words(row)), "table": None, "aligned": "{}", "read": "",
-         "instruction": None, "fallback": None}
-        for split, rows in (("train", train), ("test", test)) for row in rows
-    ], columns=COLUMNS).astype({"round": "Int64"})
+    texts = pd.DataFrame(
+        [
+            {
+                "split": split,
+                "condition": "clean",
+                "round": None,
+                "record": row.id,
+                "group": row.group,
+                "target": row.target,
+                "described": json.dumps(words(row)),
+                "table": None,
+                "aligned": "{}",
+                "read": "",
+                "instruction": None,
+                "fallback": None,
+            }
+            for split, rows in (("train", train), ("test", test))
+            for row in rows
+        ],
+        columns=COLUMNS,
+    ).astype({"round": "Int64"})
     return texts, Rows(train, [], test, Target("class", "A", ("A", "B", "C")), ("image", "text", "table"))
 
 
@@ -47,8 +69,9 @@ def told(table):
 
 
 def test_words_that_all_pictures_share_lose_what_the_pictures_tell():
-    texts, rows = planted(lambda row: {"image": "It is a picture.", "text": row.text,
-                                       "table": f"The price is {row.table['price']}."})
+    texts, rows = planted(
+        lambda row: {"image": "It is a picture.", "text": row.text, "table": f"The price is {row.table['price']}."}
+    )
     table = transformation_table(texts, rows, 200)
     found = told(table)
     assert found["raw"]["image"] == found["raw"]["table"] == found["raw"]["text"] == 1

@@ -22,11 +22,22 @@ def planted(change, rounds=(0,), pieces=lambda index: (["noise"], [False])):
         text = f"{WORDS[target]} number {index}"
         for round in (None, *rounds):
             instruction, fallback = (None, None) if round is None else pieces(index)
-            rows.append({
-                "split": "train", "condition": "clean", "round": round, "record": f"r{index:02d}", "group": f"g{index}",
-                "target": target, "described": "{}", "table": None, "aligned": json.dumps({"summary": text}),
-                "read": text if round is None else change(text, target), "instruction": instruction,
-                "fallback": fallback})
+            rows.append(
+                {
+                    "split": "train",
+                    "condition": "clean",
+                    "round": round,
+                    "record": f"r{index:02d}",
+                    "group": f"g{index}",
+                    "target": target,
+                    "described": "{}",
+                    "table": None,
+                    "aligned": json.dumps({"summary": text}),
+                    "read": text if round is None else change(text, target),
+                    "instruction": instruction,
+                    "fallback": fallback,
+                }
+            )
     return pd.DataFrame(rows, columns=COLUMNS).astype({"round": "Int64"})
 
 
@@ -63,8 +74,11 @@ def test_texts_of_the_other_class_lose_the_label_and_the_words():
 
 
 def test_each_set_of_instructions_is_told_apart():
-    texts = planted(lambda text, target: "no word of it" if target == "B" else text, rounds=(0, 1),
-                    pieces=lambda index: (["noise"], [index < 10]) if index % 2 == 0 else (["drop"], [False]))
+    texts = planted(
+        lambda text, target: "no word of it" if target == "B" else text,
+        rounds=(0, 1),
+        pieces=lambda index: (["noise"], [index < 10]) if index % 2 == 0 else (["drop"], [False]),
+    )
     assert values(texts)["fallback"] == 0.25
     assert values(texts, "noise")["fallback"] == 0.5 and values(texts, "drop")["fallback"] == 0
     assert values(texts, "noise")["unchanged"] == 1 and values(texts, "drop")["unchanged"] == 0

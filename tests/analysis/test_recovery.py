@@ -14,9 +14,20 @@ WORDS = st.lists(st.sampled_from("red blue hammer nail tram 12 3.0 the Of".split
 
 
 def row(record, described, aligned, table=None, condition="clean", split="test", group=None):
-    return {"split": split, "condition": condition, "round": None, "record": record, "group": group or record,
-            "target": "A", "described": json.dumps(described), "table": None if table is None else json.dumps(table),
-            "aligned": json.dumps({"summary": aligned}), "read": aligned, "instruction": None, "fallback": None}
+    return {
+        "split": split,
+        "condition": condition,
+        "round": None,
+        "record": record,
+        "group": group or record,
+        "target": "A",
+        "described": json.dumps(described),
+        "table": None if table is None else json.dumps(table),
+        "aligned": json.dumps({"summary": aligned}),
+        "read": aligned,
+        "instruction": None,
+        "fallback": None,
+    }
 
 
 def table_of(*rows):
@@ -24,15 +35,18 @@ def table_of(*rows):
     return {(line.condition, line.modality, line.measure): line for line in found.itertuples()}
 
 
-@pytest.mark.parametrize("text, found", [
-    ("The Red-hot HAMMER", ("the", "red", "hot", "hammer")),
-    ("3.0, 1,200.50 and 007", ("3", "1200.5", "and", "7")),
-    ("-5 to −5, 5-10", ("-5", "to", "-5", "5", "10")),
-    ("100 is not 1e2", ("100", "is", "not", "1", "e", "2")),
-    ("12.05.2020", ("12.05.2020",)),
-    ("Straße", ("strasse",)),
-    ("!?", ()),
-])
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("The Red-hot HAMMER", ("the", "red", "hot", "hammer")),
+        ("3.0, 1,200.50 and 007", ("3", "1200.5", "and", "7")),
+        ("-5 to −5, 5-10", ("-5", "to", "-5", "5", "10")),
+        ("100 is not 1e2", ("100", "is", "not", "1", "e", "2")),
+        ("12.05.2020", ("12.05.2020",)),
+        ("Straße", ("strasse",)),
+        ("!?", ()),
+    ],
+)
 def test_tokens_are_words_without_case_and_numbers_by_value(text, found):
     assert tokens(text) == found
 
@@ -71,8 +85,9 @@ def test_cells_that_cannot_be_traced_are_counted_apart():
 
 
 def test_the_guess_is_the_most_frequent_value_and_rivals_are_what_nothing_told():
-    vocabulary = Vocabulary([{"colour": "red", "ok": "yes"}, {"colour": "Red"}, {"colour": "light blue"},
-                             {"colour": "green", "ok": None}])
+    vocabulary = Vocabulary(
+        [{"colour": "red", "ok": "yes"}, {"colour": "Red"}, {"colour": "light blue"}, {"colour": "green", "ok": None}]
+    )
     assert vocabulary.guess == {"colour": ("red",)}
     said = tokens("a light blue and green thing, maybe red")
     assert vocabulary.rivals("colour", said, [tokens("green grass"), ("red",)]) == [("light", "blue")]
@@ -81,8 +96,10 @@ def test_the_guess_is_the_most_frequent_value_and_rivals_are_what_nothing_told()
 
 def constructed():
     """Records of which word and cell are removed, each with another fate; the training rows know three colours."""
-    train = [row(f"r{index}", {"table": f"The colour is {colour}."}, "x", {"colour": colour}, split="train")
-             for index, colour in enumerate(["red", "red", "blue", "grey"])]
+    train = [
+        row(f"r{index}", {"table": f"The colour is {colour}."}, "x", {"colour": colour}, split="train")
+        for index, colour in enumerate(["red", "red", "blue", "grey"])
+    ]
     told = "The colour is red."
     clean = {"text": "an old hammer", "table": told}
     cases = {  # corrupted text -> aligned text
@@ -101,8 +118,10 @@ def constructed():
 
 def test_counts_on_constructed_records():
     found = table_of(*constructed())
-    counts = {measure: found["noisy(table, 0.5)", "table", measure].count
-              for measure in ("right", "copied", "outside", "wrong", "lost", "guess")}
+    counts = {
+        measure: found["noisy(table, 0.5)", "table", measure].count
+        for measure in ("right", "copied", "outside", "wrong", "lost", "guess")
+    }
     assert counts == {"right": 2, "copied": 1, "outside": 1, "wrong": 1, "lost": 2, "guess": 5}
     right = found["noisy(table, 0.5)", "table", "right"]
     assert right.n == 5 and right.value == 0.4 and right.low <= 0.4 <= right.high
@@ -110,8 +129,10 @@ def test_counts_on_constructed_records():
 
 def test_words_of_a_missing_modality_and_their_guess():
     rows = [row(name, {"image": "a red boat", "text": "sails well"}, "x") for name in ("a", "b")]
-    rows += [row("a", {"text": "sails well"}, "a boat that sails well", None, "missing(image)"),
-             row("b", {"text": "sails well"}, "sails well", None, "missing(image)")]
+    rows += [
+        row("a", {"text": "sails well"}, "a boat that sails well", None, "missing(image)"),
+        row("b", {"text": "sails well"}, "sails well", None, "missing(image)"),
+    ]
     found = table_of(*rows)
     assert found["missing(image)", "image", "outside"].count == 1  # boat
     assert found["missing(image)", "image", "lost"].count == 3

@@ -80,9 +80,11 @@ def test_print_config_prints_what_loads_again_and_runs_nothing(capsys, calls):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["trian"],
-         "unknown verb trian; the verbs are validate, prepare, train, evaluate, predict, export, study, sweep, "
-         "analyse, report, store, show; did you mean train?"),
+        (
+            ["trian"],
+            "unknown verb trian; the verbs are validate, prepare, train, evaluate, predict, export, study, sweep, "
+            "analyse, report, store, show; did you mean train?",
+        ),
         (["train", "sed=1"], "command line: unknown key sed; did you mean seed?"),
         (["train", "seed"], "command line: seed is not of the form key=value"),
         (["train", "run=x"], "command line: unknown key run"),

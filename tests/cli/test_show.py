@@ -37,11 +37,14 @@ def test_a_round_shows_the_perturbed_text(shown, tiny_args):
     assert "perturbed" in shown(id=row.id, round="1")
 
 
-@pytest.mark.parametrize("args, what", [
-    ({"id": "no such row"}, "id=no such row"),
-    ({"condition": "noisy(sound, 1)"}, "there is no such condition; there are clean"),
-    ({"round": "7"}, "give a number from 0 to 1"),
-])
+@pytest.mark.parametrize(
+    "args, what",
+    [
+        ({"id": "no such row"}, "id=no such row"),
+        ({"condition": "noisy(sound, 1)"}, "there is no such condition; there are clean"),
+        ({"round": "7"}, "give a number from 0 to 1"),
+    ],
+)
 def test_what_is_not_there_is_one_line(shown, args, what):
     with pytest.raises(UserError, match=what.replace("(", r"\(").replace(")", r"\)")):
         shown(**args)

@@ -36,17 +36,24 @@ def test_without_a_folder_it_is_the_configurations(folder, capsys):
 
 
 def test_damage_is_exit_code_1(folder, capsys):
-    shard, = folder.glob("*.parquet")
+    (shard,) = folder.glob("*.parquet")
     shard.write_bytes(b"PAR1")
     code, said = told(capsys, "verify", folder)
     assert code == 1 and shard.name in said and "1 damaged places" in said
 
 
-@pytest.mark.parametrize(("words", "error"), [
-    (["lss"], "store lss: give one of"), ([], "give one of ls, stats"), (["ls", "a", "b"], "takes one folder"),
-    (["ls", "/no/such"], "/no/such: there is no such folder"), (["merge"], "into=outputs/store"),
-    (["export", "."], "give output=FOLDER"), (["seal", ".", "idle=soon"], "idle=soon: give minutes"),
-])
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["lss"], "store lss: give one of"),
+        ([], "give one of ls, stats"),
+        (["ls", "a", "b"], "takes one folder"),
+        (["ls", "/no/such"], "/no/such: there is no such folder"),
+        (["merge"], "into=outputs/store"),
+        (["export", "."], "give output=FOLDER"),
+        (["seal", ".", "idle=soon"], "idle=soon: give minutes"),
+    ],
+)
 def test_a_mistake_is_one_line_and_exit_code_2(words, error, capsys):
     code, said = told(capsys, *words)
     assert code == 2 and said.startswith("error: ") and error in said

@@ -28,6 +28,7 @@ from project.pipeline.pipeline import open_pipeline
 @pytest.fixture
 def validated(tiny_args, capsys):
     """Validates the tiny run under further arguments; gives exit code, output and the lines of errors."""
+
     def made(*args, **own):
         code = validate.run(load_config([*tiny_args, *args]), own)
         printed = capsys.readouterr()
@@ -41,8 +42,10 @@ def rows(train, val=(), test=(), classes=("x", "y"), modalities=("text",)):
 
 
 def many(count, prefix, target="x"):
-    return [Record(f"{prefix}{index}", f"{prefix}{index}", None, f"{prefix} {index} words", None, target)
-            for index in range(count)]
+    return [
+        Record(f"{prefix}{index}", f"{prefix}{index}", None, f"{prefix} {index} words", None, target)
+        for index in range(count)
+    ]
 
 
 def pictured(*images):
@@ -63,14 +66,26 @@ def torn(tmp_path):
 def test_a_good_configuration_is_summed_up_with_exit_code_0(validated):
     code, out, errors = validated("method=rules")
     assert (code, errors) == (0, [])
-    for told in ("columns of rows.csv", "photo", "image file", "target class", "train", "apple", "tokens",
-                 "example, row", "The price is", "at most 0 calls", "problems: 0"):
+    for told in (
+        "columns of rows.csv",
+        "photo",
+        "image file",
+        "target class",
+        "train",
+        "apple",
+        "tokens",
+        "example, row",
+        "The price is",
+        "at most 0 calls",
+        "problems: 0",
+    ):
         assert told in out
 
 
 def test_without_models_words_are_counted_and_no_model_is_looked_at(validated):
-    code, out, _ = validated("method=ours", "model.encoder=/nowhere", "experts.captioner=/nowhere", "llm.path=/nowhere",
-                             models="false")
+    code, out, _ = validated(
+        "method=ours", "model.encoder=/nowhere", "experts.captioner=/nowhere", "llm.path=/nowhere", models="false"
+    )
     assert code == 0 and "│ words" in out
 
 
@@ -170,8 +185,13 @@ def test_near_copies_are_warned_of():
 def test_images_that_are_missing_or_broken_are_named(torn):
     found = Findings()
     good, zipped = torn / "good.png", ZippedImage(torn / "photos.zip", "good.png")
-    gone = [torn / "gone.png", (good, torn / "torn.png"), ZippedImage(torn / "photos.zip", "gone.png"),
-            ZippedImage(torn / "good.png", "good.png"), ZippedImage(torn / "gone.zip", "good.png")]
+    gone = [
+        torn / "gone.png",
+        (good, torn / "torn.png"),
+        ZippedImage(torn / "photos.zip", "gone.png"),
+        ZippedImage(torn / "good.png", "good.png"),
+        ZippedImage(torn / "gone.zip", "good.png"),
+    ]
     check_images(pictured(good, zipped, None, "a ready description", *gone), EmojiConfig(), found)
     assert [problem.split(":")[0] for problem in found.problems] == ["row r4", "row r6", "row r7", "row r8", "row r5"]
     assert "cannot be decoded" in found.problems[-1] and found.warnings == []
@@ -187,19 +207,31 @@ def test_only_a_sample_of_many_images_is_decoded(torn, monkeypatch):
         assert len(decoded) == expected <= 4
 
 
-@pytest.mark.parametrize(("images", "told"), [([None], "missing everywhere"), (["words"], "descriptions"),
-                                              ([None, Image.new("RGB", (4, 4))], None)])
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [([None], "missing everywhere"), (["words"], "descriptions"), ([None, Image.new("RGB", (4, 4))], None)],
+)
 def test_images_that_no_row_has_are_warned_of_where_they_are_asked_for(images, told):
     found = Findings()
     check_images(pictured(*images), EmojiConfig(), found)
     assert len(found.warnings) == (told is not None) and all(told in line for line in found.warnings)
 
 
-@pytest.mark.parametrize("args", [
-    ["method=ours"], ["method=ours", "alignment.style=false"], ["method=rules"], ["method=tamml"],
-    ["method=ours", "perturbation.place=described"], ["method=rules", "perturbation.place=described"],
-    ["method=ours", "perturbation.weight=0"], ["method=ours_serial"], ["method=ours_all"], ["method=freelb"],
-])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["method=ours"],
+        ["method=ours", "alignment.style=false"],
+        ["method=rules"],
+        ["method=tamml"],
+        ["method=ours", "perturbation.place=described"],
+        ["method=rules", "perturbation.place=described"],
+        ["method=ours", "perturbation.weight=0"],
+        ["method=ours_serial"],
+        ["method=ours_all"],
+        ["method=freelb"],
+    ],
+)
 def test_a_run_asks_for_no_more_than_the_calls_that_are_told(tiny_args, args):
     config = load_config([*tiny_args, *args, "alignment.exemplar=false"])
     split = read_rows(config.data)
@@ -212,9 +244,18 @@ def test_a_run_asks_for_no_more_than_the_calls_that_are_told(tiny_args, args):
 
 def test_a_split_without_training_rows_is_a_warning(validated, tmp_path):
     pd.DataFrame({"t": ["some words", "other words"] * 12, "y": ["a", "b"] * 12}).to_csv(tmp_path / "t.csv")
-    code, out, errors = validated("method=rules", f"data.path={tmp_path / 't.csv'}", "data.image=null", "data.text=[t]",
-                                  "data.table=[]", "data.target=y", "data.group=null", "data.split.val=0.005",
-                                  "data.split.test=0.99", models="false")
+    code, out, errors = validated(
+        "method=rules",
+        f"data.path={tmp_path / 't.csv'}",
+        "data.image=null",
+        "data.text=[t]",
+        "data.table=[]",
+        "data.target=y",
+        "data.group=null",
+        "data.split.val=0.005",
+        "data.split.test=0.99",
+        models="false",
+    )
     assert (code, errors) == (0, [])
     assert "no rows for train" in out and "no rows for val" in out and "example, row" in out
 

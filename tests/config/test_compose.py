@@ -345,17 +345,23 @@ def test_a_value_that_makes_no_sense_is_refused(arg):
     assert arg.split("=")[0].split(".")[-1] in mistake([arg])
 
 
-@pytest.mark.parametrize(("args", "told"), [
-    (["alignment.serial=true", "alignment.summary=false"], "alignment.serial=true has the reasoning read the summary"),
-    (["alignment.serial=true", "alignment.reasoning=false"], "alignment.reasoning=true"),
-    (["method=freelb", "perturbation.weight=1"], "perturbation.weight=1.0 must be 0 with perturbation.kind=freelb"),
-    (["method=freelb", "trainer.strategy=fsdp"], "choose trainer.strategy=ddp"),
-    (["method=ours_worst", "perturbation.rounds=1"], "perturbation.worst=2 must be at most perturbation.rounds=1"),
-    (["method=ours_worst", "perturbation.weight=0"], "perturbation.worst=2 wants a perturbed text"),
-    (["method=ours_consistency", "perturbation.weight=0"], "perturbation.consistency=1.0 wants a perturbed text"),
-    (["perturbation.prompts=0"], "perturbation.prompts=0 must be at least 1"),
-    (["perturbation.ascent.steps=0"], "perturbation.ascent.steps=0 must be at least 1"),
-])
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (
+            ["alignment.serial=true", "alignment.summary=false"],
+            "alignment.serial=true has the reasoning read the summary",
+        ),
+        (["alignment.serial=true", "alignment.reasoning=false"], "alignment.reasoning=true"),
+        (["method=freelb", "perturbation.weight=1"], "perturbation.weight=1.0 must be 0 with perturbation.kind=freelb"),
+        (["method=freelb", "trainer.strategy=fsdp"], "choose trainer.strategy=ddp"),
+        (["method=ours_worst", "perturbation.rounds=1"], "perturbation.worst=2 must be at most perturbation.rounds=1"),
+        (["method=ours_worst", "perturbation.weight=0"], "perturbation.worst=2 wants a perturbed text"),
+        (["method=ours_consistency", "perturbation.weight=0"], "perturbation.consistency=1.0 wants a perturbed text"),
+        (["perturbation.prompts=0"], "perturbation.prompts=0 must be at least 1"),
+        (["perturbation.ascent.steps=0"], "perturbation.ascent.steps=0 must be at least 1"),
+    ],
+)
 def test_values_that_do_not_go_together_are_refused(args, told):
     assert told in mistake(args)
 
@@ -474,7 +480,11 @@ def test_every_option_of_the_project_loads_and_says_what_it_is(path):
 
 def test_the_default_options_say_what_the_schema_says():
     config = load_config(["alignment=default", "perturbation=none"])
-    assert (config.experts, config.alignment, config.model) == (ExpertsConfig(), AlignmentConfig(), TextTransformerConfig())
+    assert (config.experts, config.alignment, config.model) == (
+        ExpertsConfig(),
+        AlignmentConfig(),
+        TextTransformerConfig(),
+    )
     assert (config.trainer, config.robustness) == (TrainerConfig(), RobustnessConfig())
 
 

@@ -17,16 +17,27 @@ def named(**values):
 def test_the_names_of_a_small_evaluation():
     assert named(levels=[0.3, 1.0], missing="single", orders=1) == [
         "clean",
-        "noisy(image, 0.3)", "noisy(image, 1)", "noisy(text, 0.3)", "noisy(text, 1)", "noisy(table, 0.3)",
-        "noisy(table, 1)", "noisy(all, 0.3)", "noisy(all, 1)",
-        "missing(image)", "missing(text)", "missing(table)",
+        "noisy(image, 0.3)",
+        "noisy(image, 1)",
+        "noisy(text, 0.3)",
+        "noisy(text, 1)",
+        "noisy(table, 0.3)",
+        "noisy(table, 1)",
+        "noisy(all, 0.3)",
+        "noisy(all, 1)",
+        "missing(image)",
+        "missing(text)",
+        "missing(table)",
         "order(table, text, image)",
     ]
 
 
 def test_noise_on_all_modalities_alone_where_no_other_is_asked_for():
     assert named(levels=[0.3, 0.5], noise="all", missing="none", orders=0) == [
-        "clean", "noisy(all, 0.3)", "noisy(all, 0.5)"]
+        "clean",
+        "noisy(all, 0.3)",
+        "noisy(all, 0.5)",
+    ]
 
 
 def test_pairs_are_missing_too_where_they_are_asked_for():
@@ -37,8 +48,11 @@ def test_pairs_are_missing_too_where_they_are_asked_for():
 
 @pytest.mark.parametrize(("orders", "count"), [(None, 5), (0, 0), (2, 2), (9, 5)])
 def test_so_many_orders_besides_the_usual_one(orders, count):
-    found = [condition.order for condition in conditions.evaluation_conditions(RobustnessConfig(orders=orders))
-             if condition.kind == "order"]
+    found = [
+        condition.order
+        for condition in conditions.evaluation_conditions(RobustnessConfig(orders=orders))
+        if condition.kind == "order"
+    ]
     assert len(found) == len(set(found)) == count
     assert MODALITIES not in found
 
@@ -50,11 +64,19 @@ def test_nothing_but_clean_where_nothing_is_asked_for():
 def test_realistic_damage_is_tested_where_it_is_asked_for_and_the_data_have_the_modality():
     config = RobustnessConfig(levels=[], missing="none", orders=0, natural=["stale", "blur"], natural_levels=[0.3, 1])
     found = conditions.evaluation_conditions(config)
-    assert list(map(str, found)) == ["clean", "natural(stale, 0.3)", "natural(stale, 1)", "natural(blur, 0.3)",
-                                     "natural(blur, 1)"]
+    assert list(map(str, found)) == [
+        "clean",
+        "natural(stale, 0.3)",
+        "natural(stale, 1)",
+        "natural(blur, 0.3)",
+        "natural(blur, 1)",
+    ]
     assert [(condition.modality, condition.seed) for condition in found[1:]] == 2 * [("table", 1)] + 2 * [("image", 1)]
     assert list(map(str, conditions.evaluation_conditions(config, ("text", "table")))) == [
-        "clean", "natural(stale, 0.3)", "natural(stale, 1)"]
+        "clean",
+        "natural(stale, 0.3)",
+        "natural(stale, 1)",
+    ]
 
 
 def test_the_shipped_configuration_tests_every_realistic_damage():

@@ -131,8 +131,9 @@ def test_noise_on_all_modalities_is_the_noise_on_each():
 
 
 def test_records_and_seeds_draw_apart():
-    first, other, reseeded = (corrupt(record_of(id=id), noisy(MODALITIES, 0.5, seed)) for id, seed in
-                              [("a", 1), ("b", 1), ("a", 2)])
+    first, other, reseeded = (
+        corrupt(record_of(id=id), noisy(MODALITIES, 0.5, seed)) for id, seed in [("a", 1), ("b", 1), ("a", 2)]
+    )
     for name in MODALITIES:
         assert getattr(first, name) != getattr(other, name)
         assert getattr(first, name) != getattr(reseeded, name)
@@ -141,8 +142,11 @@ def test_records_and_seeds_draw_apart():
 def test_the_validation_draws_are_not_the_test_draws():
     config = RobustnessConfig()
     panel = conditions.validation_conditions(config)
-    test = next(condition for condition in conditions.evaluation_conditions(config)
-                if condition.modality == "all" and condition.level == panel[1].level)
+    test = next(
+        condition
+        for condition in conditions.evaluation_conditions(config)
+        if condition.modality == "all" and condition.level == panel[1].level
+    )
     assert str(panel[1]) == str(test) == "noisy(all, 0.5)"
     for name in MODALITIES:
         assert getattr(corrupt(record_of(), panel[1]), name) != getattr(corrupt(record_of(), test), name)

@@ -17,8 +17,10 @@ from project.data.record import Record
 from project.pipeline.corrupt import corrupt
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-WORDS = ("A calm tom cat, 3 years old, that likes tuna.\nFound near my home on Monday and needs a garden of its own. "
-         "Часы наручные, почти новые, торг уместен.")
+WORDS = (
+    "A calm tom cat, 3 years old, that likes tuna.\nFound near my home on Monday and needs a garden of its own. "
+    "Часы наручные, почти новые, торг уместен."
+)
 TABLE = {f"column {number}": f"{number} kg" if number % 3 else str(number) for number in range(1, 21)} | {"gap": None}
 DONORS = [Record(f"donor {row}", "d", table={name: f"{row}/{name}" for name in TABLE}) for row in range(9)]
 names = st.sampled_from(list(NATURAL))
@@ -26,7 +28,8 @@ levels = st.floats(0, 1)
 seeds = st.integers(0, 2**31)
 quantities = st.from_regex(r"-?[0-9]{1,9}(\.[0-9]{1,4})?( ?(kg|years|percent))?", fullmatch=True)
 tables = st.dictionaries(
-    st.text(max_size=4), st.none() | st.floats(allow_nan=False) | st.text(max_size=5) | quantities, max_size=6)
+    st.text(max_size=4), st.none() | st.floats(allow_nan=False) | st.text(max_size=5) | quantities, max_size=6
+)
 
 
 def picture(seed=0, side=64):
@@ -99,15 +102,23 @@ def test_any_value_can_be_damaged_and_twice_alike(name, seed, level, text, table
     if modality == "table":
         assert list(once.table) == list(table)
         assert [column for column in table if once.table[column] is None] == [
-            column for column in table if table[column] is None]
+            column for column in table if table[column] is None
+        ]
 
 
 @pytest.mark.parametrize("name", NATURAL)
 def test_the_damage_grows_with_the_level_on_average(name):
     records = [record_of(str(row), seed=row) for row in range(15)]
     modality = NATURAL[name].modality
-    found = [np.mean([distance(name, getattr(record, modality), getattr(damaged(record, name, level), modality))
-                      for record in records]) for level in (0.0, *LEVELS, 1.0)]
+    found = [
+        np.mean(
+            [
+                distance(name, getattr(record, modality), getattr(damaged(record, name, level), modality))
+                for record in records
+            ]
+        )
+        for level in (0.0, *LEVELS, 1.0)
+    ]
     # Of a photo, what a window of it shows differs ever more, until it no longer looks like the whole in any place.
     slack = 0.01 if name == "crop" else 0
     assert found[0] == 0 and all(more > less - slack for less, more in zip(found, found[1:], strict=False))
@@ -130,8 +141,9 @@ def test_what_is_hurt_at_a_lower_level_is_hurt_alike_at_a_higher_one(name, seed,
 def test_a_closer_crop_lies_within_a_wider_one(one, other, seed):
     down, right = np.mgrid[:128, :128] * 2
     ramp = Record("a", "a", Image.fromarray(np.stack([down, right, 0 * down], axis=-1).astype(np.uint8)))
-    closer, wider = (pixels(damaged(ramp, "crop", level, seed).image).astype(int) for level in (max(one, other),
-                                                                                               min(one, other)))
+    closer, wider = (
+        pixels(damaged(ramp, "crop", level, seed).image).astype(int) for level in (max(one, other), min(one, other))
+    )
     for channel in (0, 1):
         assert closer[..., channel].min() >= wider[..., channel].min() - 2
         assert closer[..., channel].max() <= wider[..., channel].max() + 2
@@ -154,8 +166,9 @@ def test_about_a_share_of_level_is_hurt(name, level):
 
 def test_records_seeds_and_corruptions_draw_apart():
     for name in set(NATURAL) - {"blur", "jpeg", "darkness", "truncation"}:  # which draw nothing
-        first, other, reseeded = (value(damaged(record_of(id), name, 0.5, seed), name)
-                                  for id, seed in [("a", 1), ("b", 1), ("a", 2)])
+        first, other, reseeded = (
+            value(damaged(record_of(id), name, 0.5, seed), name) for id, seed in [("a", 1), ("b", 1), ("a", 2)]
+        )
         assert first != other and first != reseeded
 
 
@@ -214,11 +227,28 @@ def told(table, seed=0):
 
 
 def test_a_quantity_means_the_same_in_its_other_unit():
-    table = {"weight": "1.50 kg", "age": "2 years and 2 months", "fee": "50 ringgit", "rate": "95 percent",
-             "bag": "250 g", "вес": "3 кг", "bathroom": "1 shared bath", "model": "A5 m3", "word": "kg"}
-    assert told(table) == {"weight": "1500 g", "age": "24 months and 60 days", "fee": "5000 sen",
-                           "rate": "950 per mille", "bag": "0.25 kg", "вес": "3000 г", "bathroom": "1 shared bath",
-                           "model": "A5 m3", "word": "kg"}
+    table = {
+        "weight": "1.50 kg",
+        "age": "2 years and 2 months",
+        "fee": "50 ringgit",
+        "rate": "95 percent",
+        "bag": "250 g",
+        "вес": "3 кг",
+        "bathroom": "1 shared bath",
+        "model": "A5 m3",
+        "word": "kg",
+    }
+    assert told(table) == {
+        "weight": "1500 g",
+        "age": "24 months and 60 days",
+        "fee": "5000 sen",
+        "rate": "950 per mille",
+        "bag": "0.25 kg",
+        "вес": "3000 г",
+        "bathroom": "1 shared bath",
+        "model": "A5 m3",
+        "word": "kg",
+    }
 
 
 def test_a_plain_number_becomes_a_thousand_times_greater_or_smaller():
@@ -258,7 +288,7 @@ def test_stale_cells_without_training_rows_are_an_error():
 
 def test_the_pipeline_takes_stale_cells_from_its_training_rows(pipeline_of, records):
     pipeline = pipeline_of("method=plain")
-    trace, = pipeline.transform(records[5:6], natural("stale", 1.0, 1))
+    (trace,) = pipeline.transform(records[5:6], natural("stale", 1.0, 1))
     others = {record.table["weight"] for record in records[:3]}
     assert trace.corrupted.table["weight"] in others and trace.record.table["weight"] == "930"
     assert trace.corrupted.table["weight"] in dict(trace.described)["table"]

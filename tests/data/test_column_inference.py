@@ -10,14 +10,22 @@ from project.config.schema import TableConfig
 from project.data.column_inference import as_targets, column_roles, infer_columns, number, task_of
 from project.data.sources.table import read_table
 
-ADS = pd.DataFrame({
-    "ad_id": [11, 12, 13, 14], "code": ["q1", "w2", "e3", "r4"], "photo": ["0.png", "1.PNG", None, "gone.png"],
-    "thumb": ["0.png", "1.PNG", None, None],
-    "text": ["a chair of oak, hardly used", "two lamps for a desk", None, "bicycle with a new wheel and a bell"],
-    "city": ["New Old Town", "New Old Town", "New Old Town", "Bay"], "price": ["5", "12.5", "NA", "7"],
-    "year": [2001, 2002, 2003, 2004], "paid": [1, 2, 3, 4], "none": [None] * 4, "seller": ["a", "a", "b", "b"],
-    "sold": ["yes", "no", "yes", "no"],
-})
+ADS = pd.DataFrame(
+    {
+        "ad_id": [11, 12, 13, 14],
+        "code": ["q1", "w2", "e3", "r4"],
+        "photo": ["0.png", "1.PNG", None, "gone.png"],
+        "thumb": ["0.png", "1.PNG", None, None],
+        "text": ["a chair of oak, hardly used", "two lamps for a desk", None, "bicycle with a new wheel and a bell"],
+        "city": ["New Old Town", "New Old Town", "New Old Town", "Bay"],
+        "price": ["5", "12.5", "NA", "7"],
+        "year": [2001, 2002, 2003, 2004],
+        "paid": [1, 2, 3, 4],
+        "none": [None] * 4,
+        "seller": ["a", "a", "b", "b"],
+        "sold": ["yes", "no", "yes", "no"],
+    }
+)
 
 
 @pytest.fixture
@@ -50,9 +58,19 @@ def test_a_parquet_is_inferred_as_the_csv_is(ads, tmp_path):
     assert (other.image, other.text, other.table) == ("photo", ["text"], ["city", "price", "year", "paid"])
 
 
-@pytest.mark.parametrize(("name", "left_out"), [("id", True), ("ad_id", True), ("PetID", True), ("userId", True),
-                                                ("Unnamed: 0", True), ("paid", False), ("grid", False),
-                                                ("idle", False)])
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("id", True),
+        ("ad_id", True),
+        ("PetID", True),
+        ("userId", True),
+        ("Unnamed: 0", True),
+        ("paid", False),
+        ("grid", False),
+        ("idle", False),
+    ],
+)
 def test_whole_numbers_name_a_row_only_by_their_columns_name(tmp_path, name, left_out):
     pd.DataFrame({name: [3, 1, 2], "n": [1, 1, 2], "y": list("aba")}).to_csv(tmp_path / "t.csv", index=False)
     table = infer_columns(TableConfig(path=str(tmp_path / "t.csv"), target="y")).table
@@ -60,8 +78,15 @@ def test_whole_numbers_name_a_row_only_by_their_columns_name(tmp_path, name, lef
 
 
 def test_web_addresses_and_what_never_changes_are_left_out(tmp_path):
-    pd.DataFrame({"url": ["https://a.b/c", "https://a.b/c", "http://d.e/f"], "same": [1, 1, 1], "some": [1, 1, None],
-                  "n": [1, 1, 2], "y": list("aba")}).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame(
+        {
+            "url": ["https://a.b/c", "https://a.b/c", "http://d.e/f"],
+            "same": [1, 1, 1],
+            "some": [1, 1, None],
+            "n": [1, 1, 2],
+            "y": list("aba"),
+        }
+    ).to_csv(tmp_path / "t.csv", index=False)
     config = TableConfig(path=str(tmp_path / "t.csv"), target="y")
     assert infer_columns(config).table == ["some", "n"]
     assert "web addresses" in column_roles(config) and "always the same" in column_roles(config)
@@ -73,7 +98,8 @@ def test_images_outside_the_folder_are_no_images(tmp_path):
     for index in range(2):
         Image.new("RGB", (4, 4)).save(tmp_path / f"{index}.png")
     pd.DataFrame({"p": ["../0.png", "../1.png"], "q": [f"{tmp_path}/0.png"] * 2, "y": list("ab")}).to_csv(
-        inside / "t.csv", index=False)
+        inside / "t.csv", index=False
+    )
     assert infer_columns(TableConfig(path=str(inside / "t.csv"), target="y")).image is None
 
 

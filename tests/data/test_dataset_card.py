@@ -15,11 +15,14 @@ from project.data.target import Target
 
 def rows(targets, target=None, **splits):
     """One training row a target, with texts of 1, 2, 3, ... words, and no table."""
-    train = [Record(str(index), f"g{index // 2}", None, " ".join(["word"] * (index + 1)), None, value)
-             for index, value in enumerate(targets)]
+    train = [
+        Record(str(index), f"g{index // 2}", None, " ".join(["word"] * (index + 1)), None, value)
+        for index, value in enumerate(targets)
+    ]
     classes = tuple(sorted(set(targets)))
-    return Rows(train, splits.get("val", []), splits.get("test", []), target or Target("class", classes[0], classes),
-                ("text",))
+    return Rows(
+        train, splits.get("val", []), splits.get("test", []), target or Target("class", classes[0], classes), ("text",)
+    )
 
 
 def lines(rows, title):
@@ -28,13 +31,25 @@ def lines(rows, title):
 
 @pytest.fixture
 def table(tmp_path):
-    frame = pd.DataFrame({"body": [f"SECRET words number {index}" for index in range(40)],
-                          "price": [f"FEE{index}" for index in range(40)],
-                          "kind": ["big | <b>bad", "small"] * 20,
-                          "owner": [f"PERSON{index // 2}" for index in range(40)]})
+    frame = pd.DataFrame(
+        {
+            "body": [f"SECRET words number {index}" for index in range(40)],
+            "price": [f"FEE{index}" for index in range(40)],
+            "kind": ["big | <b>bad", "small"] * 20,
+            "owner": [f"PERSON{index // 2}" for index in range(40)],
+        }
+    )
     frame.to_csv(tmp_path / "ads.csv", index=False)
-    return TableConfig(name="ads", path=str(tmp_path / "ads.csv"), question="Which kind?", text=["body"],
-                     table=["price"], target="kind", group="owner", split=SplitConfig(seed=3, max_test=2))
+    return TableConfig(
+        name="ads",
+        path=str(tmp_path / "ads.csv"),
+        question="Which kind?",
+        text=["body"],
+        table=["price"],
+        target="kind",
+        group="owner",
+        split=SplitConfig(seed=3, max_test=2),
+    )
 
 
 def written(config):
@@ -74,14 +89,20 @@ def test_the_source_of_a_known_data_set_and_its_terms_are_told(monkeypatch):
 def test_rows_groups_and_missing_modalities_are_counted_by_split():
     split = rows(["x", "y", "x"], val=[Record("v", "v", None, None, {"a": "1"}, "x")])
     assert lines(split, "Rows") == [("train", "3", "2"), ("val", "1", "1"), ("test", "0", "0")]
-    assert lines(split, "Missing") == [("train", "100.0%", "0.0%", "100.0%"), ("val", "100.0%", "100.0%", "0.0%"),
-                                       ("test", "-", "-", "-")]
+    assert lines(split, "Missing") == [
+        ("train", "100.0%", "0.0%", "100.0%"),
+        ("val", "100.0%", "100.0%", "0.0%"),
+        ("test", "-", "-", "-"),
+    ]
 
 
 def test_classes_are_counted_by_split_those_that_training_lacks_too():
     split = rows(["x", "x", "x", "y"], test=[Record("t", "t", None, "a", None, "z")])
-    assert lines(split, "Classes") == [("x", "3 (75.0%)", "0 (-)", "0 (0.0%)"), ("y", "1 (25.0%)", "0 (-)", "0 (0.0%)"),
-                                       ("z", "0 (0.0%)", "0 (-)", "1 (100.0%)")]
+    assert lines(split, "Classes") == [
+        ("x", "3 (75.0%)", "0 (-)", "0 (0.0%)"),
+        ("y", "1 (25.0%)", "0 (-)", "0 (0.0%)"),
+        ("z", "0 (0.0%)", "0 (-)", "1 (100.0%)"),
+    ]
 
 
 def test_of_many_classes_the_commonest_are_listed_and_the_others_counted():

@@ -28,16 +28,22 @@ def words(seed, count=40):
 def test_an_equal_row_has_similarity_1_whatever_its_group():
     table = {"price": "5", "city": None}
     train = [record("a", " ".join(words(0)), table), record("b", " ".join(words(1)))]
-    found = near_copies(rows(train, val=[record("c", " ".join(words(0)), table, group="other")],
-                             test=[record("d", " ".join(words(1)), group="b")]))
+    found = near_copies(
+        rows(
+            train,
+            val=[record("c", " ".join(words(0)), table, group="other")],
+            test=[record("d", " ".join(words(1)), group="b")],
+        )
+    )
     assert found.pairs == (Copy("test", "d", "b", 1.0), Copy("val", "c", "a", 1.0))
 
 
 def test_one_word_changed_is_a_near_copy_and_another_text_is_none():
     text = words(2)
     changed = [*text[:-1], "other"]
-    found = near_copies(rows([record("a", " ".join(text))], test=[record("b", " ".join(changed)),
-                                                                  record("c", " ".join(words(3)))]))
+    found = near_copies(
+        rows([record("a", " ".join(text))], test=[record("b", " ".join(changed)), record("c", " ".join(words(3)))])
+    )
     (pair,) = found.pairs
     assert (pair.row, pair.train) == ("b", "a") and 0.9 < pair.similarity < 1
 
@@ -73,16 +79,19 @@ def test_rows_without_words_are_like_nothing():
 
 @pytest.mark.parametrize("block", [1, 3])
 def test_blocks_change_nothing(monkeypatch, block):
-    split = rows([record(str(number), " ".join(words(number))) for number in range(8)],
-                 test=[record(f"t{number}", " ".join(words(number))) for number in range(10)])
+    split = rows(
+        [record(str(number), " ".join(words(number))) for number in range(8)],
+        test=[record(f"t{number}", " ".join(words(number))) for number in range(10)],
+    )
     expected = near_copies(split)
     monkeypatch.setattr(module, "BLOCK", block)
     assert near_copies(split) == expected and len(expected.pairs) == 8
 
 
 def test_what_is_not_compared_is_said(monkeypatch):
-    split = rows([record(str(number), " ".join(words(number))) for number in range(4)],
-                 val=[record("v", " ".join(words(3)))])
+    split = rows(
+        [record(str(number), " ".join(words(number))) for number in range(4)], val=[record("v", " ".join(words(3)))]
+    )
     assert "1 validation and 0 test rows" in str(near_copies(split)) and "first" not in str(near_copies(split))
     monkeypatch.setattr(module, "MOST", 3)
     found = near_copies(split)

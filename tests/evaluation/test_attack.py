@@ -48,6 +48,7 @@ def marked(counts):
 @pytest.fixture
 def attacked(pipeline_of, scripted, records):
     """Attacks the planted reader on descriptions; gives the prediction, what is told, and the clean traces."""
+
     def run(reply, reader=None, draws=4, rows=records, folder=None, **overrides):
         scripted.reply = reply
         pipeline, reader = pipeline_of("method=plain", folder=folder), reader or Counter()
@@ -73,11 +74,20 @@ def test_else_the_draw_that_leaves_the_answer_least_probable(attacked, records):
     assert found.answers == [CLASSES[0]] * len(records) and told["success_rate"] == 0
 
 
-@pytest.mark.parametrize("reply", [
-    data_of, lambda request: data_of(request) + " Vehicle x", lambda request: "x x x",
-    lambda request: data_of(request) + " x" * 90, lambda request: "", lambda request: data_of(request) + " x 77",
-    lambda request: (data_of(request) + " x", "length"), lambda request: "I'm sorry, I cannot help with x x x.",
-], ids=["unchanged", "class named", "facts lost", "too long", "empty", "number added", "cut off", "refusal"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        data_of,
+        lambda request: data_of(request) + " Vehicle x",
+        lambda request: "x x x",
+        lambda request: data_of(request) + " x" * 90,
+        lambda request: "",
+        lambda request: data_of(request) + " x 77",
+        lambda request: (data_of(request) + " x", "length"),
+        lambda request: "I'm sorry, I cannot help with x x x.",
+    ],
+    ids=["unchanged", "class named", "facts lost", "too long", "empty", "number added", "cut off", "refusal"],
+)
 def test_what_is_not_faithful_is_not_used(attacked, records, reply):
     reader = Counter()
     found, told, clean = attacked(reply, reader)
@@ -109,13 +119,18 @@ def test_a_row_without_a_text_stays_as_it_is(attacked, records, scripted):
     assert found.answers == [CLASSES[0]] and not scripted.asked and told["unfaithful"] is None
 
 
-def test_labels_never_reach_the_attacker_and_the_answer_that_it_is_told_is_the_models(attacked, scripted, records,
-                                                                                     tmp_path):
+def test_labels_never_reach_the_attacker_and_the_answer_that_it_is_told_is_the_models(
+    attacked, scripted, records, tmp_path
+):
     seen = []
     for number, target in enumerate((None, MARKER, "Vehicle")):
         scripted.asked.clear()
-        found, _, _ = attacked(marked([0, 1, 0, 1]), Counter(enough=99), folder=tmp_path / str(number),
-                               rows=[replace(record, target=target) for record in records])
+        found, _, _ = attacked(
+            marked([0, 1, 0, 1]),
+            Counter(enough=99),
+            folder=tmp_path / str(number),
+            rows=[replace(record, target=target) for record in records],
+        )
         assert not any(MARKER in content for request in scripted.asked for _, content in request.messages)
         seen.append((sorted(request.key("") for request in scripted.asked), [trace.parts for trace in found.traces]))
     assert seen[0] == seen[1] == seen[2]
@@ -138,8 +153,16 @@ def run(tiny_args, scripted, monkeypatch):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
 
     def trained(*more):
-        config = load_config([*tiny_args, "method=plain", "trainer.epochs=1", "robustness.attack=true",
-                              "robustness.attack_draws=2", *more])
+        config = load_config(
+            [
+                *tiny_args,
+                "method=plain",
+                "trainer.epochs=1",
+                "robustness.attack=true",
+                "robustness.attack_draws=2",
+                *more,
+            ]
+        )
         train.run(config, {})
         return run_folder(config)
 
@@ -167,9 +190,12 @@ def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted, tmp_pat
     assert "rewritten against the method" in page and "2 rewritings" in page
 
 
-@pytest.mark.parametrize(("extra", "said"), [
-    (("data.task=number", "data.target=price", "data.table=[city]"), "a number is no class"),
-])
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        (("data.task=number", "data.target=price", "data.table=[city]"), "a number is no class"),
+    ],
+)
 def test_where_there_is_nothing_to_attack_that_is_said_and_the_run_goes_on(run, scripted, caplog, extra, said):
     folder = run(*extra)
     assert said in caplog.text and not scripted.asked

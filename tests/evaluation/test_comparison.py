@@ -16,18 +16,31 @@ from project.evaluation.primary_endpoint import endpoint, holm
 from project.evaluation.run_loading import Run, by_name
 from project.metrics.bootstrap import p_value
 
-CONDITIONS = {"clean": ("clean", "none", 0.0), "noisy(text, 0.5)": ("noisy", "text", 0.5),
-              "noisy(text, 0.9)": ("noisy", "text", 0.9), "noisy(all, 0.5)": ("noisy", "all", 0.5),
-              "noisy(all, 0.9)": ("noisy", "all", 0.9)}
+CONDITIONS = {
+    "clean": ("clean", "none", 0.0),
+    "noisy(text, 0.5)": ("noisy", "text", 0.5),
+    "noisy(text, 0.9)": ("noisy", "text", 0.9),
+    "noisy(all, 0.5)": ("noisy", "all", 0.5),
+    "noisy(all, 0.9)": ("noisy", "all", 0.9),
+}
 
 
 def made(name="plain", right=(8, 6, 4, 4, 2), seed=0, rows=10, folder="study", val=None, **info):
     """A run that is right in the first so many of each ten rows under the five conditions; five rows are a group."""
     found = [
-        {"record": f"r{row:03d}", "group": f"g{row // 5}", "present": "text,table", "corruption": "",
-         "condition": condition, "kind": kind,
-         "modality": modality, "level": level, "order": "text,table", "target": "x",
-         "prediction": "x" if row % 10 < count else "y"}
+        {
+            "record": f"r{row:03d}",
+            "group": f"g{row // 5}",
+            "present": "text,table",
+            "corruption": "",
+            "condition": condition,
+            "kind": kind,
+            "modality": modality,
+            "level": level,
+            "order": "text,table",
+            "target": "x",
+            "prediction": "x" if row % 10 < count else "y",
+        }
         for (condition, (kind, modality, level)), count in zip(CONDITIONS.items(), right, strict=True)
         for row in range(rows)
     ]
@@ -58,8 +71,13 @@ def test_experiments_in_folders_of_folders_are_told_apart():
 
 
 def test_the_reference_and_ours_come_first_and_the_unchanged_runs_are_meant():
-    runs = [made("ours"), made("boosting"), made("plain-1f3a9c", method="plain", val=0.9), made(val=0.1),
-            made("ours-77aa01", method="ours")]
+    runs = [
+        made("ours"),
+        made("boosting"),
+        made("plain-1f3a9c", method="plain", val=0.9),
+        made(val=0.1),
+        made("ours-77aa01", method="ours"),
+    ]
     comparison = compare(runs, 10)
     assert comparison.methods == ["plain", "ours", "boosting", "ours-77aa01", "plain-1f3a9c"]
     assert comparison.named("fusion") is None
@@ -123,8 +141,13 @@ def test_curves_by_hand():
 
 
 def test_the_rival_is_chosen_on_validation_whatever_the_test_says():
-    runs = [made("ours", (10, 6, 4, 8, 2), val=0.6), made("tamml", (10, 6, 4, 5, 2), val=0.7),
-            made("boosting", (10, 6, 4, 9, 2), val=0.65), made(val=0.5), made("llm")]
+    runs = [
+        made("ours", (10, 6, 4, 8, 2), val=0.6),
+        made("tamml", (10, 6, 4, 5, 2), val=0.7),
+        made("boosting", (10, 6, 4, 9, 2), val=0.65),
+        made(val=0.5),
+        made("llm"),
+    ]
     found = endpoint(compare(runs, 100))
     assert (found.condition, found.ours, found.validation) == ("noisy(all, 0.5)", "ours", 0.6)
     assert [contrast.rival for contrast in found.contrasts] == ["tamml", "boosting", "plain", "llm"]
@@ -134,8 +157,10 @@ def test_the_rival_is_chosen_on_validation_whatever_the_test_says():
 
 
 def test_an_error_is_best_on_validation_where_it_is_lowest():
-    runs = [made(name, metric="rmse", val=val, constant=2.0) for name, val in
-            [("ours", 1.0), ("plain", 3.0), ("boosting", 2.0)]]
+    runs = [
+        made(name, metric="rmse", val=val, constant=2.0)
+        for name, val in [("ours", 1.0), ("plain", 3.0), ("boosting", 2.0)]
+    ]
     for run in runs:
         run.predictions["target"], run.predictions["prediction"] = 1.0, 2.0 + run.predictions["level"]
     assert endpoint(compare(runs, 20)).best.rival == "boosting"

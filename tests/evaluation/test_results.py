@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from project.config.schema import RobustnessConfig
-from project.corruption.conditions import evaluation_conditions as conditions_of_the_test
+from project.corruption.conditions import evaluation_conditions
 from project.corruption.natural import NATURAL
 from project.data.target import Target
 from project.evaluation.results import (
@@ -28,7 +28,7 @@ CLASSES = ["x", "y", "z"]
 def planted(weakness="noisy(table", rows=30, targets=CLASSES, **natural):
     """Predictions of a model that is always right, and always wrong under conditions that begin with `weakness`."""
     found = []
-    for condition in conditions_of_the_test(RobustnessConfig(levels=[0.1, 0.5], missing="single", **natural)):
+    for condition in evaluation_conditions(RobustnessConfig(levels=[0.1, 0.5], missing="single", **natural)):
         for index in range(rows):
             target = targets[index % len(targets)]
             wrong = str(condition).startswith(weakness)
@@ -53,8 +53,12 @@ def planted(weakness="noisy(table", rows=30, targets=CLASSES, **natural):
 
 
 def table_of(predictions, **changes):
-    target = Target(changes.pop("kind", "class"), changes.pop("constant", "x"), changes.pop("classes", tuple(CLASSES)),
-                    changes.pop("log", False))
+    target = Target(
+        changes.pop("kind", "class"),
+        changes.pop("constant", "x"),
+        changes.pop("classes", tuple(CLASSES)),
+        changes.pop("log", False),
+    )
     about = {"method": "m", "data": "d", "seed": 3, "resamples": 200} | changes
     return results_table(predictions, **about, target=target)
 
@@ -144,7 +148,8 @@ def test_conditions_come_in_reading_order():
     kinds = found["kind"].tolist()
     assert kinds == sorted(kinds, key=["clean", "noisy", "missing", "order", "natural"].index)
     assert found.index[found["kind"] == "natural"].tolist() == [
-        f"natural({name}, {level})" for name in ("blur", "jpeg", "typing", "stale") for level in (0.3, 0.7)]
+        f"natural({name}, {level})" for name in ("blur", "jpeg", "typing", "stale") for level in (0.3, 0.7)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -173,10 +178,17 @@ def test_what_training_has_seen(perturbation, kind, modality, expected):
     assert training_exposure(perturbation, kind, modality) == expected
 
 
-@pytest.mark.parametrize(("corruption", "by_rules", "by_instructions"), [
-    ("blur", "unseen", "unseen"), ("typing", "unseen", "seen"), ("ocr", "unseen", "seen"),
-    ("truncation", "partly", "seen"), ("units", "unseen", "unseen"), ("stale", "unseen", "unseen"),
-])
+@pytest.mark.parametrize(
+    ("corruption", "by_rules", "by_instructions"),
+    [
+        ("blur", "unseen", "unseen"),
+        ("typing", "unseen", "seen"),
+        ("ocr", "unseen", "seen"),
+        ("truncation", "partly", "seen"),
+        ("units", "unseen", "unseen"),
+        ("stale", "unseen", "unseen"),
+    ],
+)
 def test_what_training_has_seen_of_realistic_damage(corruption, by_rules, by_instructions):
     expected = {"none": "unseen", "paraphrase": "unseen", "rules": by_rules, "instructions": by_instructions}
     modality = NATURAL[corruption].modality
@@ -204,8 +216,9 @@ def with_gaps(lacking):
     predictions = planted(weakness="never")
     gap = predictions["record"].str[1:].astype(int) < lacking
     wrong = predictions["target"].map({"x": "y", "y": "z", "z": "x"})
-    return predictions.assign(present=np.where(gap, "text,table", "image,text,table"),
-                              prediction=np.where(gap, wrong, predictions["target"]))
+    return predictions.assign(
+        present=np.where(gap, "text,table", "image,text,table"), prediction=np.where(gap, wrong, predictions["target"])
+    )
 
 
 def test_rows_that_really_lack_a_modality_are_scored_apart():
@@ -225,7 +238,11 @@ def test_rows_are_named_by_all_that_they_lack():
     held = ["image,text,table"] * 5 + ["text"] * 6 + ["image,text"] * 7 + ["table"] * 3 + [""] * 5
     masks = by_presence(pd.DataFrame({"present": held}))
     assert {names: int(rows.sum()) for names, rows in masks.items()} == {
-        "none": 5, "table": 7, "image+table": 6, "image+text+table": 5}
+        "none": 5,
+        "table": 7,
+        "image+table": 6,
+        "image+text+table": 5,
+    }
     assert list(masks)[:2] == ["none", "table"]
 
 
@@ -233,28 +250,53 @@ def test_the_summary_names_every_kind_of_condition():
     predictions = with_gaps(10)
     damaged = planted(weakness="never", natural=["blur"], natural_levels=[0.5]).query("kind == 'natural'")
     flat = summary(table_of(pd.concat([predictions, damaged])), "accuracy")
-    assert {"test/drop_ratio/natural/blur/0.5", "test/accuracy/genuine/image", "test/accuracy/genuine/none",
-            "test/accuracy/clean", "test/drop_ratio/missing/text"} <= set(flat)
+    assert {
+        "test/drop_ratio/natural/blur/0.5",
+        "test/accuracy/genuine/image",
+        "test/accuracy/genuine/none",
+        "test/accuracy/clean",
+        "test/drop_ratio/missing/text",
+    } <= set(flat)
 
 
 def numbers(rows=40):
     """Predictions of prices that are right but for a factor of e under noise, in 20 groups."""
     found = []
-    for condition in conditions_of_the_test(RobustnessConfig(levels=[0.5], missing="none", orders=0), ("text", "table")):
+    for condition in evaluation_conditions(RobustnessConfig(levels=[0.5], missing="none", orders=0), ("text", "table")):
         for index in range(rows):
             target = float(10 + index)
             prediction = target * np.e if condition.kind == "noisy" else target * np.exp(0.5)
-            found.append({"record": f"r{index}", "group": f"g{index % 20}", "present": "text,table",
-                          "condition": str(condition), "kind": condition.kind, "corruption": condition.corruption,
-                          "modality": condition.modality, "level": condition.level, "order": ",".join(condition.order),
-                          "target": target, "prediction": prediction, "probabilities": None})
+            found.append(
+                {
+                    "record": f"r{index}",
+                    "group": f"g{index % 20}",
+                    "present": "text,table",
+                    "condition": str(condition),
+                    "kind": condition.kind,
+                    "corruption": condition.corruption,
+                    "modality": condition.modality,
+                    "level": condition.level,
+                    "order": ",".join(condition.order),
+                    "target": target,
+                    "prediction": prediction,
+                    "probabilities": None,
+                }
+            )
     return pd.DataFrame(found)
 
 
 def test_a_number_is_measured_by_its_error_in_both_units_and_its_drop_in_the_learned_one():
     table = table_of(numbers(), kind="number", constant=28.0, classes=(), log=True)
-    assert set(table.metric) == {"rmse_log", "rmse", "r2", "drop_ratio", "chance_adjusted_drop", "area_under_curve",
-                                 "breakdown_0.1", "breakdown_0.2"}
+    assert set(table.metric) == {
+        "rmse_log",
+        "rmse",
+        "r2",
+        "drop_ratio",
+        "chance_adjusted_drop",
+        "area_under_curve",
+        "breakdown_0.1",
+        "breakdown_0.2",
+    }
     assert value(table, "rmse_log", "clean", "none", 0).value == pytest.approx(0.5)
     assert value(table, "rmse_log", "noisy", "all", 0.5).value == pytest.approx(1)
     drop = value(table, "drop_ratio", "noisy", "all", 0.5)
@@ -264,8 +306,9 @@ def test_a_number_is_measured_by_its_error_in_both_units_and_its_drop_in_the_lea
 
 
 def test_ordinal_classes_are_scored_by_kappa_with_an_interval():
-    predictions = planted().replace({"target": dict(zip("xyz", "012", strict=True)),
-                                     "prediction": dict(zip("xyz", "012", strict=True))})
+    predictions = planted().replace(
+        {"target": dict(zip("xyz", "012", strict=True)), "prediction": dict(zip("xyz", "012", strict=True))}
+    )
     table = table_of(predictions, kind="ordinal", constant="0", classes=("0", "1", "2"))
     kappa = value(table, "kappa", "clean", "none", 0)
     assert (kappa.value, kappa.low, kappa.high) == (1, 1, 1)
@@ -304,8 +347,10 @@ def test_an_answer_that_is_no_class_is_the_farthest_of_ordered_ones():
     predictions = planted("noisy(table").replace({"target": ordered, "prediction": ordered})
     silent = predictions["kind"].eq("noisy") & predictions["record"].isin(["r000", "r002"])
     opposite = predictions["prediction"].where(~silent, predictions["target"].map({"0": "2", "2": "0"}))
-    tables = [table_of(predictions.assign(prediction=found), kind="ordinal", constant="0", classes=("0", "1", "2"))
-              for found in (predictions["prediction"].where(~silent, ""), opposite)]
+    tables = [
+        table_of(predictions.assign(prediction=found), kind="ordinal", constant="0", classes=("0", "1", "2"))
+        for found in (predictions["prediction"].where(~silent, ""), opposite)
+    ]
     for metric in ("kappa", "accuracy"):
         one, other = (table[table.metric == metric] for table in tables)
         pd.testing.assert_frame_equal(one, other)

@@ -42,10 +42,22 @@ def test_what_names_no_finished_run_is_refused(outputs, pattern):
 def test_probabilities_are_read_where_they_are_wanted(outputs):
     folder = outputs / "a/plain/seed-0"
     (folder / "run.json").write_text(json.dumps({"method": "plain", "name": "plain", "data": "d", "seed": 0}))
-    rows = pd.DataFrame({"record": ["r", "r"], "group": "g", "present": "text", "corruption": "",
-                         "condition": ["clean", "noisy(text, 0.5)"],
-                         "kind": ["clean", "noisy"], "modality": ["none", "text"], "level": [0.0, 0.5],
-                         "order": "text", "target": "x", "prediction": "x", "probabilities": [[0.9, 0.1], [0.6, 0.4]]})
+    rows = pd.DataFrame(
+        {
+            "record": ["r", "r"],
+            "group": "g",
+            "present": "text",
+            "corruption": "",
+            "condition": ["clean", "noisy(text, 0.5)"],
+            "kind": ["clean", "noisy"],
+            "modality": ["none", "text"],
+            "level": [0.0, 0.5],
+            "order": "text",
+            "target": "x",
+            "prediction": "x",
+            "probabilities": [[0.9, 0.1], [0.6, 0.4]],
+        }
+    )
     rows.to_parquet(folder / "predictions.parquet")
     rows.to_parquet(folder / "results.parquet")
     (run,) = load_runs([folder])

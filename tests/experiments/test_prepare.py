@@ -63,8 +63,10 @@ def test_two_shards_side_by_side_equal_one_run_and_do_not_overlap(prepared, args
     # An engine for each thread: both run in this process.
     monkeypatch.setattr(engines, "_engine", lambda config: halves[int(threading.current_thread().name)])
     config = load_config([*args, f"store.path={tmp_path / 'parts'}", "store.patience=30"])
-    threads = [threading.Thread(target=prepare.run, args=(config, {"shard": f"{index}/2"}), name=str(index))
-               for index in range(2)]
+    threads = [
+        threading.Thread(target=prepare.run, args=(config, {"shard": f"{index}/2"}), name=str(index))
+        for index in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -95,16 +97,26 @@ class TestDryRun:
         told = self.told(prepared, tmp_path, capsys)
         assert "calls to generate (" in told and " perturb, " in told and " summary)" in told
         assert "Time: unknown" in told and "data.limit=20" in told and "Money: none, the model runs here." in told
-        assert all(Store(tmp_path / "s").find([key])[0].model != "smollm2-135m-instruct-q4_1"
-                   for key in Store(tmp_path / "s").keys())
+        assert all(
+            Store(tmp_path / "s").find([key])[0].model != "smollm2-135m-instruct-q4_1"
+            for key in Store(tmp_path / "s").keys()
+        )
 
     def test_with_stored_generations_it_tells_time_from_their_pace(self, prepared, tmp_path, capsys):
         prepared(tmp_path / "s", "data.limit=8")
         assert "Time: about " in self.told(prepared, tmp_path, capsys)
 
     def test_with_a_price_it_tells_money(self, prepared, tmp_path, capsys):
-        told = self.told(prepared, tmp_path, capsys, "llm=openai", "llm.model=m", "llm.base_url=http://127.0.0.1:9/v1",
-                         "llm.price_prompt=3", "llm.price_completion=15")
+        told = self.told(
+            prepared,
+            tmp_path,
+            capsys,
+            "llm=openai",
+            "llm.model=m",
+            "llm.base_url=http://127.0.0.1:9/v1",
+            "llm.price_prompt=3",
+            "llm.price_completion=15",
+        )
         words = told.replace("\n", " ").split()
         tokens = [int(words[words.index(unit) - 1].replace(",", "")) for unit in ("prompt", "completion")]
         money = float(words[words.index("Money:") + 2].strip(","))
@@ -175,11 +187,14 @@ print(done)
 """
 
 
-
 def test_fifty_kills_lose_at_most_the_requests_in_flight(prepared, args, tmp_path):
     asked = prepared(tmp_path / "whole", "perturbation.rounds=16")
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "s"), str(tmp_path / "log"), *args,
-                           "perturbation.rounds=16"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path / "s"), str(tmp_path / "log"), *args, "perturbation.rounds=16"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     kills = int(done.stdout)
     assert kills == 50  # there was always work left
@@ -205,7 +220,7 @@ def test_a_disk_that_fills_up_is_one_line_and_does_no_damage(prepared, args, tmp
     command = [sys.executable, "-c", FULL, "30000", *args, f"store.path={tmp_path / 's'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    error, = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert "cannot write to the store" in error and "Traceback" not in done.stderr
     kept = completions(tmp_path / "s")
     assert 5 < len(kept)
@@ -217,12 +232,10 @@ def test_a_disk_that_fills_up_is_one_line_and_does_no_damage(prepared, args, tmp
 
 def test_the_stored_prompts_hold_the_settings_that_make_the_key(prepared, tmp_path):
     prepared(tmp_path / "s")
-    shard, = (tmp_path / "s").glob("*.parquet")
+    (shard,) = (tmp_path / "s").glob("*.parquet")
     import pyarrow.parquet as pq
 
     for row in pq.read_table(shard).to_pylist()[:20]:
         settings = json.loads(row["prompt"])
         settings["messages"] = tuple(map(tuple, settings["messages"]))
         assert Request(row["stage"], **settings).key(row["model"]) == row["key"]
-
-

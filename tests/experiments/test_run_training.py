@@ -39,10 +39,21 @@ def finished(tiny_args):
 def test_a_run_leaves_exactly_what_explains_it(finished):
     left = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     assert left == {
-        "config.yaml", "data.md", "run.json", "predictions.parquet", "results.parquet", "texts.parquet",
-        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/before.ckpt",
-        "adapter/adapter_config.json", "adapter/adapter_model.safetensors", "adapter/README.md",
-        "adapter/tokenizer.json", "adapter/tokenizer_config.json"}
+        "config.yaml",
+        "data.md",
+        "run.json",
+        "predictions.parquet",
+        "results.parquet",
+        "texts.parquet",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "checkpoints/before.ckpt",
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/README.md",
+        "adapter/tokenizer.json",
+        "adapter/tokenizer_config.json",
+    }
 
 
 def test_without_evaluation_a_run_ends_with_its_validation_scores(tiny_args, finished, tmp_path, monkeypatch):
@@ -57,8 +68,9 @@ def test_without_evaluation_a_run_ends_with_its_validation_scores(tiny_args, fin
         assert 0 <= info["val"]["best_score"] <= 1 and (info["metric"], info["seed"]) == ("accuracy", 0)
         train.run(load_config(args), {"evaluate": "false"})
     trained(args)
-    pd.testing.assert_frame_equal(pd.read_parquet(folder / "predictions.parquet"),
-                                  pd.read_parquet(finished / "predictions.parquet"))
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(folder / "predictions.parquet"), pd.read_parquet(finished / "predictions.parquet")
+    )
 
 
 def test_run_json_tells_equal_compute(finished):
@@ -105,8 +117,9 @@ def test_each_epoch_reads_the_texts_of_its_own_number(tiny_args, monkeypatch):
 
 def test_two_runs_with_one_seed_give_equal_results(finished, tiny_args, tmp_path):
     again = trained([*tiny_args, "method=rules", f"output={tmp_path / 'again'}"])
-    pd.testing.assert_frame_equal(pd.read_parquet(finished / "results.parquet"),
-                                  pd.read_parquet(again / "results.parquet"))
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(finished / "results.parquet"), pd.read_parquet(again / "results.parquet")
+    )
 
 
 def test_another_configuration_in_the_same_folder_shows_the_difference(finished, tiny_args):
@@ -117,8 +130,18 @@ def test_another_configuration_in_the_same_folder_shows_the_difference(finished,
 def test_other_tests_of_a_trained_run_are_made_without_training_it_again(finished, tiny_args, monkeypatch):
     before, told = pd.read_parquet(finished / "predictions.parquet"), json.loads((finished / "run.json").read_text())
     monkeypatch.delattr(RobustModule, "training_step")
-    assert trained([*tiny_args, "method=rules", "robustness.levels=[0.5,0.9]", "robustness.natural=[typing]",
-                    f"name={finished.parent.name}"]) == finished
+    assert (
+        trained(
+            [
+                *tiny_args,
+                "method=rules",
+                "robustness.levels=[0.5,0.9]",
+                "robustness.natural=[typing]",
+                f"name={finished.parent.name}",
+            ]
+        )
+        == finished
+    )
     after, info = pd.read_parquet(finished / "predictions.parquet"), json.loads((finished / "run.json").read_text())
     added = set(after["condition"]) - set(before["condition"])
     assert {"noisy(all, 0.9)", "noisy(text, 0.9)"} < added and any("typing" in condition for condition in added)
@@ -128,8 +151,19 @@ def test_other_tests_of_a_trained_run_are_made_without_training_it_again(finishe
     for key in ("steps", "forward_samples", "val", "llm_train"):
         assert info[key] == told[key]
     monkeypatch.setattr(evaluate, "evaluate_run", None)
-    assert main(["train", *tiny_args, "method=rules", "robustness.levels=[0.5,0.9]", "robustness.natural=[typing]",
-                 f"name={finished.parent.name}"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                *tiny_args,
+                "method=rules",
+                "robustness.levels=[0.5,0.9]",
+                "robustness.natural=[typing]",
+                f"name={finished.parent.name}",
+            ]
+        )
+        == 0
+    )
 
 
 def test_a_test_that_breaks_off_leaves_the_former_one_whole(finished, tiny_args, monkeypatch):
@@ -163,12 +197,15 @@ def test_a_key_that_came_after_the_run_had_its_default_there(finished, tiny_args
     assert "is finished and used as it is" in capsys.readouterr().out.replace("\n", " ")
 
 
-@pytest.mark.parametrize(("extra", "task", "metric", "further"), [
-    (("data.task=number",), "number", "rmse", {"r2"}),
-    (("data.task=number", "data.log=true"), "number", "rmse_log", {"r2", "rmse"}),
-    (("data.task=ordinal",), "ordinal", "accuracy", {"kappa", "macro_f1", "ece"}),
-    (("data.task=ordinal", "model.head=ordinal"), "ordinal", "accuracy", {"kappa", "macro_f1", "ece"}),
-])
+@pytest.mark.parametrize(
+    ("extra", "task", "metric", "further"),
+    [
+        (("data.task=number",), "number", "rmse", {"r2"}),
+        (("data.task=number", "data.log=true"), "number", "rmse_log", {"r2", "rmse"}),
+        (("data.task=ordinal",), "ordinal", "accuracy", {"kappa", "macro_f1", "ece"}),
+        (("data.task=ordinal", "model.head=ordinal"), "ordinal", "accuracy", {"kappa", "macro_f1", "ece"}),
+    ],
+)
 def test_numbers_and_ordered_classes_are_trained_and_measured(tiny_args, extra, task, metric, further):
     folder = trained([*tiny_args, "method=rules", "data.target=price", "data.table=[city]", *extra])
     info, results = json.loads((folder / "run.json").read_text()), pd.read_parquet(folder / "results.parquet")
@@ -183,20 +220,36 @@ def test_modalities_that_the_data_lack_make_no_conditions(tiny_args):
     folder = trained([*(arg for arg in tiny_args if not arg.startswith("data.image")), "method=plain"])
     assert json.loads((folder / "run.json").read_text())["modalities"] == ["text", "table"]
     assert set(pd.read_parquet(folder / "predictions.parquet")["condition"]) == {
-        "clean", "noisy(text, 0.5)", "noisy(table, 0.5)", "noisy(all, 0.5)", "missing(text)", "missing(table)",
-        "order(table, text)"}
+        "clean",
+        "noisy(text, 0.5)",
+        "noisy(table, 0.5)",
+        "noisy(all, 0.5)",
+        "missing(text)",
+        "missing(table)",
+        "order(table, text)",
+    }
 
 
 def test_realistic_damage_and_what_is_present_are_in_the_results(tiny_args):
-    folder = trained([*tiny_args, "method=plain", "trainer.epochs=1", "robustness.natural=[stale,jpeg,typing]",
-                      "robustness.natural_levels=[0.4,0.8]"])
+    folder = trained(
+        [
+            *tiny_args,
+            "method=plain",
+            "trainer.epochs=1",
+            "robustness.natural=[stale,jpeg,typing]",
+            "robustness.natural_levels=[0.4,0.8]",
+        ]
+    )
     predictions, results = (pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "results"))
     assert set(predictions["present"]) == {"image,text,table"}
     assert set(predictions[predictions["kind"] == "natural"]["corruption"]) == {"stale", "jpeg", "typing"}
     assert (predictions[predictions["kind"] != "natural"]["corruption"] == "").all()
     curves = results[(results["condition"] == "natural") & results["level"].isna()]
     assert set(zip(curves["corruption"], curves["modality"], strict=True)) == {
-        ("stale", "table"), ("jpeg", "image"), ("typing", "text")}
+        ("stale", "table"),
+        ("jpeg", "image"),
+        ("typing", "text"),
+    }
 
 
 def test_what_the_language_model_itself_said_stands_beside_the_predictions(tiny_args, scripted, monkeypatch):
@@ -206,8 +259,9 @@ def test_what_the_language_model_itself_said_stands_beside_the_predictions(tiny_
         return data_of(request) + " blue" if request.stage == "attack" else faithful(request)
 
     scripted.reply = reply
-    folder = trained([*tiny_args, "method=tamml", "alignment.style=false", "trainer.epochs=1",
-                      "robustness.attack=true"])
+    folder = trained(
+        [*tiny_args, "method=tamml", "alignment.style=false", "trainer.epochs=1", "robustness.attack=true"]
+    )
     predictions, results = (pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "results"))
     attacked = predictions["kind"] == "attack"
     assert predictions["llm_prediction"].isin(json.loads((folder / "run.json").read_text())["classes"])[~attacked].all()
@@ -256,12 +310,23 @@ def test_the_cost_is_of_training_and_evaluation_wherever_that_is_made(tiny_args,
     scripted.reply = faithful
 
     def cost(where, **own):
-        config = load_config([*tiny_args, "method=ours", "alignment.style=false", "trainer.epochs=1",
-                              f"output={tmp_path / where}", f"store.path={tmp_path / where}"])
+        config = load_config(
+            [
+                *tiny_args,
+                "method=ours",
+                "alignment.style=false",
+                "trainer.epochs=1",
+                f"output={tmp_path / where}",
+                f"store.path={tmp_path / where}",
+            ]
+        )
         (evaluate if own.pop("again", None) else train).run(config, own)
         told = json.loads((run_folder(config) / "run.json").read_text())
-        return {name: {key: value for key, value in told[name].items() if key not in ("calls", "hits", "seconds")}
-                for name in ("llm", "llm_train") if name in told}
+        return {
+            name: {key: value for key, value in told[name].items() if key not in ("calls", "hits", "seconds")}
+            for name in ("llm", "llm_train")
+            if name in told
+        }
 
     whole = cost("whole")
     assert 0 < whole["llm_train"]["generations"] < whole["llm"]["generations"]
@@ -280,9 +345,14 @@ def test_a_run_broken_off_goes_on_and_ends_as_if_undisturbed(tiny_args, tmp_path
     undisturbed = trained([*args, f"output={tmp_path / 'undisturbed'}"])
     folder = run_folder(load_config(args))
     # A shell that has the tests in its background makes them, and their children, deaf to Ctrl-C.
-    process = subprocess.Popen([sys.executable, "-m", "project", "train", *args], stderr=subprocess.PIPE,
-                               stdout=subprocess.DEVNULL, text=True, env={**os.environ, "COLUMNS": "200"},
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "project", "train", *args],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     last = folder / "checkpoints/last.ckpt"
     deadline = time.monotonic() + 120
     while not last.is_file():

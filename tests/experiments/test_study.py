@@ -128,13 +128,15 @@ def folder_of(tmp_path):
     return tmp_path / "outputs/default/study"
 
 
-def test_every_method_and_seed_is_tuned_run_reported_and_then_used_as_it_is(study_file, settings, in_process, tmp_path,
-                                                                            capsys):
+def test_every_method_and_seed_is_tuned_run_reported_and_then_used_as_it_is(
+    study_file, settings, in_process, tmp_path, capsys
+):
     path = study_file(tune={"default": {"trainer.lr": [1e-3, 1e-2]}, "rules": {}})
     assert main(["study", path, *settings]) == 0
     runs = tmp_path / "outputs/default"
     assert {folder.relative_to(runs).as_posix() for folder in runs.glob("*/seed-*")} == {
-        f"{method}/seed-{seed}" for method in ("plain", "rules") for seed in (0, 1)}
+        f"{method}/seed-{seed}" for method in ("plain", "rules") for seed in (0, 1)
+    }
     assert (runs / "report/index.html").is_file()
     trials = sorted(folder_of(tmp_path).glob("tuning/default/*/seed-0"))
     assert len(trials) == 2 and not list(folder_of(tmp_path).rglob("predictions.parquet"))
@@ -167,8 +169,9 @@ def test_an_interrupted_study_goes_on_with_what_is_left(study_file, settings, pr
     assert pretended.asked == ["plain 0", "rules 0", "rules 0", "plain 1", "rules 1"]
 
 
-def test_a_failing_run_is_noted_with_its_error_and_tried_again_next_time(study_file, settings, pretended, tmp_path,
-                                                                        capsys):
+def test_a_failing_run_is_noted_with_its_error_and_tried_again_next_time(
+    study_file, settings, pretended, tmp_path, capsys
+):
     pretended.before = staticmethod(lambda config: config.name == "plain" and config.seed == 0)
     assert main(["study", study_file(), *settings]) == 1
     assert pretended.asked == ["plain 0", "rules 0", "plain 1", "rules 1"]
@@ -190,8 +193,9 @@ def test_a_method_without_all_its_trials_is_held_back(study_file, settings, pret
 
 
 @pytest.mark.parametrize(("metric", "better"), [("accuracy", "0.2"), ("rmse", "0.1")])
-def test_the_choice_knows_whether_a_score_or_an_error_is_measured(study_file, settings, pretended, tmp_path, metric,
-                                                                 better):
+def test_the_choice_knows_whether_a_score_or_an_error_is_measured(
+    study_file, settings, pretended, tmp_path, metric, better
+):
     pretended.metric = metric
     path = study_file(tiers=ONE, tune={"default": {"trainer.lr": [0.1, 0.2]}})
     assert main(["study", path, *settings]) == 0
@@ -280,33 +284,45 @@ def test_a_folder_with_another_configuration_fails_alone_and_says_what_differs(s
 CHANGED = {"name": "plain", "method": "plain", "overrides": {"trainer.lr": 0.5}}
 
 
-@pytest.mark.parametrize(("said", "message"), [
-    ({"tiers": {"A": {"methods": ["plane"], "seeds": [0]}}}, "tier A, plane: method=plane: .*did you mean plain"),
-    ({"tiers": {"A": {"methods": ["plain"]}}}, "tier A: seeds must be a list of whole numbers"),
-    ({"tiers": {"A": {"methods": ["plain"], "seed": [0]}}}, "unknown key seed.*did you mean seeds"),
-    ({"tiers": {"A": {"methods": [], "seeds": [0]}}}, "tier A: no methods"),
-    ({"tiers": {}}, "tiers is not set"),
-    ({"tiers": {**ONE, "B": {"methods": [CHANGED], "seeds": [0]}}}, "would hold two methods, A: plain and B: plain"),
-    ({"overrides": {"trainer.lrr": 1}, "tiers": ONE}, "tier A, plain: .*unknown key trainer.lrr"),
-    ({"tune": {"plain": {"trainer.lr": [1]}, "default": {"trainer.lr": [1, 2]}}}, "as many trials .*plain 1, rules 2"),
-    ({"tune": {"rulse": {}}}, "no tier has rulse; did you mean rules"),
-    ({"tune": {"default": {"trainer.lr": 1}}}, "trainer.lr must be a list"),
-    ({"hours": 0}, "hours=0 must be a number above 0"),
-    ({"folds": 1}, "folds=1 must be a whole number from 2"),
-])
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"tiers": {"A": {"methods": ["plane"], "seeds": [0]}}}, "tier A, plane: method=plane: .*did you mean plain"),
+        ({"tiers": {"A": {"methods": ["plain"]}}}, "tier A: seeds must be a list of whole numbers"),
+        ({"tiers": {"A": {"methods": ["plain"], "seed": [0]}}}, "unknown key seed.*did you mean seeds"),
+        ({"tiers": {"A": {"methods": [], "seeds": [0]}}}, "tier A: no methods"),
+        ({"tiers": {}}, "tiers is not set"),
+        (
+            {"tiers": {**ONE, "B": {"methods": [CHANGED], "seeds": [0]}}},
+            "would hold two methods, A: plain and B: plain",
+        ),
+        ({"overrides": {"trainer.lrr": 1}, "tiers": ONE}, "tier A, plain: .*unknown key trainer.lrr"),
+        (
+            {"tune": {"plain": {"trainer.lr": [1]}, "default": {"trainer.lr": [1, 2]}}},
+            "as many trials .*plain 1, rules 2",
+        ),
+        ({"tune": {"rulse": {}}}, "no tier has rulse; did you mean rules"),
+        ({"tune": {"default": {"trainer.lr": 1}}}, "trainer.lr must be a list"),
+        ({"hours": 0}, "hours=0 must be a number above 0"),
+        ({"folds": 1}, "folds=1 must be a whole number from 2"),
+    ],
+)
 def test_a_wrong_study_file_is_refused_before_anything_runs(study_file, settings, said, message):
     with pytest.raises(UserError, match=message):
         read_study(Path(study_file(**said)), settings)
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    ([], "name one study file"),
-    (["nowhere.yaml"], "nowhere.yaml: .*No such file"),
-    (["FILE", "tier=Z"], "tier=Z: .*has A"),
-    (["FILE", "hours=long"], "hours=long: give a number"),
-    (["FILE", "method=ours"], "method cannot be given beside a study file"),
-    (["FILE", "--print-config"], "study has many configurations"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name one study file"),
+        (["nowhere.yaml"], "nowhere.yaml: .*No such file"),
+        (["FILE", "tier=Z"], "tier=Z: .*has A"),
+        (["FILE", "hours=long"], "hours=long: give a number"),
+        (["FILE", "method=ours"], "method cannot be given beside a study file"),
+        (["FILE", "--print-config"], "study has many configurations"),
+    ],
+)
 def test_a_wrong_command_is_one_line(study_file, settings, capsys, words, message):
     words = [study_file() if word == "FILE" else word for word in words]
     assert main(["study", *words, *settings]) == 2
@@ -324,21 +340,25 @@ def test_the_shipped_studies_name_what_there_is(path):
 @given(folds=st.integers(2, 12), groups=st.lists(st.text(max_size=5), min_size=1, max_size=30, unique=True))
 def test_over_the_folds_each_group_is_tested_once(folds, groups):
     for group in groups:
-        splits = [split_of(Record("r", group, None, "t", None, "a"), SplitConfig(test=1 / folds, fold=fold, val=0.1))
-                  for fold in range(folds)]
+        splits = [
+            split_of(Record("r", group, None, "t", None, "a"), SplitConfig(test=1 / folds, fold=fold, val=0.1))
+            for fold in range(folds)
+        ]
         assert splits.count("test") == 1 and (folds == 2 or "train" in splits)
 
 
-def test_the_folds_become_one_run_in_which_each_row_is_predicted_once(study_file, settings, in_process, tmp_path,
-                                                                       table_file):
+def test_the_folds_become_one_run_in_which_each_row_is_predicted_once(
+    study_file, settings, in_process, tmp_path, table_file
+):
     assert main(["study", study_file(tiers=ONE, folds=3), *settings]) == 0
     assert len(in_process) == 3
     folder = tmp_path / "outputs/default/plain/seed-0"
     predictions, info = pd.read_parquet(folder / "predictions.parquet"), json.loads((folder / "run.json").read_text())
     clean = predictions[predictions["condition"] == "clean"]
     assert len(clean) == clean["record"].nunique() == len(pd.read_csv(table_file)) == info["rows"]["test"]
-    parts = [json.loads(path.read_text())
-             for path in folder_of(tmp_path).glob("folds/fold-*/default/plain/seed-0/run.json")]
+    parts = [
+        json.loads(path.read_text()) for path in folder_of(tmp_path).glob("folds/fold-*/default/plain/seed-0/run.json")
+    ]
     assert info["folds"] == 3 and info["steps"] == sum(part["steps"] for part in parts)
     results = pd.read_parquet(folder / "results.parquet")
     accuracy = results[(results["metric"] == "accuracy") & (results["condition"] == "clean")]["value"].item()
@@ -349,8 +369,14 @@ def test_the_folds_become_one_run_in_which_each_row_is_predicted_once(study_file
 @pytest.mark.slow
 def test_a_request_to_end_ends_the_run_too_and_keeps_its_last_epoch(study_file, settings, tmp_path):
     settings = [*settings, "trainer.epochs=400", "trainer.patience=400"]
-    process = subprocess.Popen([sys.executable, "-m", "project", "study", study_file(), *settings], cwd=ROOT, text=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "COLUMNS": "200"})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "project", "study", study_file(), *settings],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "200"},
+    )
     folder = tmp_path / "outputs/default/plain/seed-0"
     deadline = time.monotonic() + 240
     while not (folder / "checkpoints/last.ckpt").is_file():

@@ -97,8 +97,13 @@ def test_every_file_runs_a_trial_without_a_server(path, fast, scripted, monkeypa
 
 @pytest.mark.parametrize("value", [None, True, 1e-05, [1, 2], "a b", 3, 0.1])
 def test_values_as_python_writes_them_mean_what_they_say(value):
-    key = {type(None): "data.limit", bool: "store.engine", list: "robustness.levels", str: "data.question",
-           int: "seed"}.get(type(value), "trainer.lr")
+    key = {
+        type(None): "data.limit",
+        bool: "store.engine",
+        list: "robustness.levels",
+        str: "data.question",
+        int: "seed",
+    }.get(type(value), "trainer.lr")
     value = [0.1, 0.2] if isinstance(value, list) else value
     (argument,) = create_sweep_command_args({"args": {key: {"value": value}}})["args_no_hyphens"]
     found = load_config([argument])
@@ -180,8 +185,10 @@ COMMAND = [sys.executable, "-m", "project", "sweep"]
 
 def test_two_workers_share_the_trials_of_one_sweep(written, fast, tmp_path):
     path = written(SMALL.replace("[0.001, 0.02]", "[0.001, 0.002, 0.003, 0.004]"))
-    workers = [subprocess.Popen([*COMMAND, str(path), *fast, "method=plain"], stdout=subprocess.PIPE, text=True)
-               for _ in range(2)]
+    workers = [
+        subprocess.Popen([*COMMAND, str(path), *fast, "method=plain"], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     said = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
     made = [text.count("trial ") for text in said]
@@ -220,14 +227,16 @@ def test_a_running_trial_of_a_living_worker_is_left_alone(written, fast, tmp_pat
 
 
 def test_a_logarithmic_scale_with_steps_is_rounded(written):
-    read = read_sweep(written("""\
+    read = read_sweep(
+        written("""\
 method: random
 metric: {name: val/drop_ratio}
 parameters:
   perturbation.weight: {distribution: q_log_uniform_values, min: 0.5, max: 8, q: 0.5}
   trainer.lr: {distribution: log_uniform, min: -9, max: -5}
   trainer.epochs: {min: 1, max: 3}
-"""))
+""")
+    )
     study = optuna.create_study()
     for _ in range(20):
         chosen = sweep._chosen(read, study.ask())
@@ -236,24 +245,31 @@ parameters:
     assert study.get_trials(states=(TrialState.RUNNING,))
 
 
-@pytest.mark.parametrize(("before", "after", "message"), [
-    ("method: grid", "method: gird", "method: gird is none of grid, random, bayes; did you mean grid?"),
-    ("val/best_score", "val/scores", "metric.name: val/scores is not logged of validation rows"),
-    ("maximize", "max", "metric.goal: max is neither"),
-    ("trainer.lr", "trainer.lrr", "parameters: trainer.lrr=0.001: command line: unknown key"),
-    ("[0.001, 0.02]", "[0.001, many]", "parameters: trainer.lr=many"),
-    ("[0.001, 0.02]", "[0.001, -1]", "parameters: trainer.lr=-1"),
-    ("values: [0.001, 0.02]", "value: []", "trainer.lr=[]"),
-    ("values: [0.001, 0.02]", "values: 3", "trainer.lr: values must be a list"),
-    ("values: [0.001, 0.02]", "min: 0.1", "trainer.lr: max must be a number, and is null"),
-    ("values: [0.001, 0.02]", "min: 0.1, max: 0.01", "min=0.1 must be under max=0.01"),
-    ("values: [0.001, 0.02]", "min: 0.1, max: 0.2", "a grid wants values, not a range"),
-    ("values: [0.001, 0.02]", "min: 0, max: 1, distribution: normal", "distribution: normal is none of"),
-    ("values: [0.001, 0.02]", "vals: [1]", "unknown key vals"),
-    ("values: [0.001, 0.02]", "parameters: {a: {value: 1}}", "write the dotted key"),
-    ("parameters:", "early_terminate: {type: median}\nparameters:", "early_terminate.type: median is not hyperband"),
-    ("parameters:", "paramters:", "unknown key paramters"),
-])
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("method: grid", "method: gird", "method: gird is none of grid, random, bayes; did you mean grid?"),
+        ("val/best_score", "val/scores", "metric.name: val/scores is not logged of validation rows"),
+        ("maximize", "max", "metric.goal: max is neither"),
+        ("trainer.lr", "trainer.lrr", "parameters: trainer.lrr=0.001: command line: unknown key"),
+        ("[0.001, 0.02]", "[0.001, many]", "parameters: trainer.lr=many"),
+        ("[0.001, 0.02]", "[0.001, -1]", "parameters: trainer.lr=-1"),
+        ("values: [0.001, 0.02]", "value: []", "trainer.lr=[]"),
+        ("values: [0.001, 0.02]", "values: 3", "trainer.lr: values must be a list"),
+        ("values: [0.001, 0.02]", "min: 0.1", "trainer.lr: max must be a number, and is null"),
+        ("values: [0.001, 0.02]", "min: 0.1, max: 0.01", "min=0.1 must be under max=0.01"),
+        ("values: [0.001, 0.02]", "min: 0.1, max: 0.2", "a grid wants values, not a range"),
+        ("values: [0.001, 0.02]", "min: 0, max: 1, distribution: normal", "distribution: normal is none of"),
+        ("values: [0.001, 0.02]", "vals: [1]", "unknown key vals"),
+        ("values: [0.001, 0.02]", "parameters: {a: {value: 1}}", "write the dotted key"),
+        (
+            "parameters:",
+            "early_terminate: {type: median}\nparameters:",
+            "early_terminate.type: median is not hyperband",
+        ),
+        ("parameters:", "paramters:", "unknown key paramters"),
+    ],
+)
 def test_a_typo_is_one_line_that_names_the_file_and_the_key(written, capsys, before, after, message):
     path = written(SMALL.replace(before, after))
     assert main(["validate", f"sweep={path}"]) == 2

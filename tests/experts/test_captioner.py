@@ -45,19 +45,52 @@ from project.experts.captioner import caption_images, captioner_name
 
 PROMPT = "what is shown here"
 PLACE = "<loc_1><loc_2><loc_3><loc_4>"  # one token here, as this tokenizer puts blanks between tokens
-MARKS = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "<|im_start|>", "<|im_end|>", "<|vision_start|>",
-         "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", PLACE]
-WORDS = ["user", "assistant", *PROMPT.split(), *"Describe with a paragraph in the image .".split(),
-         *(f"w{number}" for number in range(60))]
+MARKS = [
+    "<pad>",
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<image>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    PLACE,
+]
+WORDS = [
+    "user",
+    "assistant",
+    *PROMPT.split(),
+    *"Describe with a paragraph in the image .".split(),
+    *(f"w{number}" for number in range(60)),
+]
 VOCABULARY = {name: index for index, name in enumerate([*MARKS, *WORDS])}
-TEMPLATE = ("{% for message in messages %}<|im_start|> {{ message.role }} {% for part in message.content %}"
-            "{% if part.type == 'image' %}<|vision_start|> <|image_pad|> <|vision_end|> "
-            "{% else %}{{ part.text }} {% endif %}{% endfor %}<|im_end|> {% endfor %}"
-            "{% if add_generation_prompt %}<|im_start|> assistant {% endif %}")
-TEXT = {"vocab_size": len(VOCABULARY), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-EYES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32,
-        "patch_size": 8}
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|> {{ message.role }} {% for part in message.content %}"
+    "{% if part.type == 'image' %}<|vision_start|> <|image_pad|> <|vision_end|> "
+    "{% else %}{{ part.text }} {% endif %}{% endfor %}<|im_end|> {% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|> assistant {% endif %}"
+)
+TEXT = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+EYES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 32,
+    "patch_size": 8,
+}
 SIZE = {"height": 32, "width": 32}
 
 
@@ -66,39 +99,85 @@ def tokenizer_of(ends=("<s>", "</s>"), **tokens):
     inner = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     inner.post_processor = processors.TemplateProcessing(
-        single=" ".join([ends[0], "$A", *ends[1:]]), special_tokens=[(name, VOCABULARY[name]) for name in ends])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-                                        unk_token="<unk>", cls_token="<s>", sep_token="</s>", **tokens)
+        single=" ".join([ends[0], "$A", *ends[1:]]), special_tokens=[(name, VOCABULARY[name]) for name in ends]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        cls_token="<s>",
+        sep_token="</s>",
+        **tokens,
+    )
     tokenizer.add_special_tokens({"additional_special_tokens": [*MARKS[4:]]})
     return tokenizer
 
 
 def blip():
     text = {**TEXT, "encoder_hidden_size": 32, "sep_token_id": 2, "bos_token_id": 5}  # not the tokenizer's first
-    return (BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=EYES, projection_dim=32)),
-            [BlipProcessor(BlipImageProcessor(size=SIZE), tokenizer_of())])
+    return (
+        BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=EYES, projection_dim=32)),
+        [BlipProcessor(BlipImageProcessor(size=SIZE), tokenizer_of())],
+    )
 
 
 def blip2():
     text = {**TEXT, "model_type": "opt", "ffn_dim": 48, "word_embed_proj_dim": 32}
-    config = Blip2Config(text_config=text, vision_config=EYES, num_query_tokens=3, image_token_index=4,
-                         qformer_config={**TEXT, "encoder_hidden_size": 32})
-    return (Blip2ForConditionalGeneration(config),
-            [Blip2Processor(BlipImageProcessor(size=SIZE), tokenizer_of(ends=["<s>"]), num_query_tokens=3)])
+    config = Blip2Config(
+        text_config=text,
+        vision_config=EYES,
+        num_query_tokens=3,
+        image_token_index=4,
+        qformer_config={**TEXT, "encoder_hidden_size": 32},
+    )
+    return (
+        Blip2ForConditionalGeneration(config),
+        [Blip2Processor(BlipImageProcessor(size=SIZE), tokenizer_of(ends=["<s>"]), num_query_tokens=3)],
+    )
 
 
 def florence2():
-    text = {**TEXT, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
-            "decoder_attention_heads": 4, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "model_type": "bart",
-            "decoder_start_token_id": 2, "forced_eos_token_id": 2, "is_encoder_decoder": True}
-    eyes = {"depths": [1, 1], "patch_size": [7, 3], "patch_stride": [4, 2], "patch_padding": [3, 1],
-            "patch_prenorm": [False, True], "embed_dim": [16, 32], "num_heads": [2, 2], "num_groups": [2, 2],
-            "window_size": 4, "projection_dim": 32, "drop_path_rate": 0.0}
+    text = {
+        **TEXT,
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "model_type": "bart",
+        "decoder_start_token_id": 2,
+        "forced_eos_token_id": 2,
+        "is_encoder_decoder": True,
+    }
+    eyes = {
+        "depths": [1, 1],
+        "patch_size": [7, 3],
+        "patch_stride": [4, 2],
+        "patch_padding": [3, 1],
+        "patch_prenorm": [False, True],
+        "embed_dim": [16, 32],
+        "num_heads": [2, 2],
+        "num_groups": [2, 2],
+        "window_size": 4,
+        "projection_dim": 32,
+        "drop_path_rate": 0.0,
+    }
     images = CLIPImageProcessor(size=SIZE, crop_size=SIZE)
     images.image_seq_length = 17  # 4 x 4 places, and one for all of them
-    return (Florence2ForConditionalGeneration(Florence2Config(text_config=text, vision_config=eyes, image_token_id=4)),
-            [Florence2Processor(images, tokenizer_of(extra_special_tokens={"image_token": "<image>"}),
-                                post_processor_config={"description_with_bboxes": {}})])
+    return (
+        Florence2ForConditionalGeneration(Florence2Config(text_config=text, vision_config=eyes, image_token_id=4)),
+        [
+            Florence2Processor(
+                images,
+                tokenizer_of(extra_special_tokens={"image_token": "<image>"}),
+                post_processor_config={"description_with_bboxes": {}},
+            )
+        ],
+    )
 
 
 def git():
@@ -108,16 +187,38 @@ def git():
 
 def qwen():
     text = {**TEXT, "num_key_value_heads": 2, "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1]}}
-    eyes = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "out_hidden_size": 32,
-            "patch_size": 8, "window_size": 16, "fullatt_block_indexes": [1]}
-    config = Qwen2_5_VLConfig(text_config=text, vision_config=eyes, **{
-        f"{name}_id": VOCABULARY[f"<|{mark}|>"] for name, mark in
-        [("image_token", "image_pad"), ("video_token", "video_pad"), ("vision_start_token", "vision_start"),
-         ("vision_end_token", "vision_end")]})
+    eyes = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 4,
+        "out_hidden_size": 32,
+        "patch_size": 8,
+        "window_size": 16,
+        "fullatt_block_indexes": [1],
+    }
+    config = Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=eyes,
+        **{
+            f"{name}_id": VOCABULARY[f"<|{mark}|>"]
+            for name, mark in [
+                ("image_token", "image_pad"),
+                ("video_token", "video_pad"),
+                ("vision_start_token", "vision_start"),
+                ("vision_end_token", "vision_end"),
+            ]
+        },
+    )
     images = Qwen2VLImageProcessor(patch_size=8, size={"shortest_edge": 16 * 16, "longest_edge": 64 * 64})
-    return (Qwen2_5_VLForConditionalGeneration(config),
-            [Qwen2_5_VLProcessor(images, tokenizer_of(ends=["<s>"]), Qwen2VLVideoProcessor(patch_size=8),
-                                 chat_template=TEMPLATE)])
+    return (
+        Qwen2_5_VLForConditionalGeneration(config),
+        [
+            Qwen2_5_VLProcessor(
+                images, tokenizer_of(ends=["<s>"]), Qwen2VLVideoProcessor(patch_size=8), chat_template=TEMPLATE
+            )
+        ],
+    )
 
 
 def vit_gpt2():
@@ -159,9 +260,16 @@ def experts(folder, **values):
 def pictures():
     """Five noisy images of four sizes."""
     draw = np.random.default_rng(0)
-    return [draw.integers(low, high, (*size, 3), dtype=np.uint8)
-            for low, high, size in [(0, 80, (32, 32)), (90, 255, (40, 28)), (0, 255, (20, 64)), (200, 255, (32, 32)),
-                                    (0, 20, (17, 33))]]
+    return [
+        draw.integers(low, high, (*size, 3), dtype=np.uint8)
+        for low, high, size in [
+            (0, 80, (32, 32)),
+            (90, 255, (40, 28)),
+            (0, 255, (20, 64)),
+            (200, 255, (32, 32)),
+            (0, 20, (17, 33)),
+        ]
+    ]
 
 
 @every_model
@@ -210,23 +318,30 @@ def test_the_checkpoints_beams_and_sampling_are_overruled(folder_of, tmp_path):
     config = experts(folder_of(qwen), prompt=PROMPT)
     folder = shutil.copytree(config.captioner, tmp_path / "model")
     kept = json.loads((folder / "generation_config.json").read_text())
-    (folder / "generation_config.json").write_text(json.dumps(
-        kept | {"do_sample": True, "temperature": 9.0, "top_k": 50, "num_beams": 4}))
+    (folder / "generation_config.json").write_text(
+        json.dumps(kept | {"do_sample": True, "temperature": 9.0, "top_k": 50, "num_beams": 4})
+    )
     assert caption_images(pictures(), experts(str(folder), prompt=PROMPT)) == caption_images(pictures(), config)
 
 
 def test_git_goes_on_after_its_prompt_and_not_after_an_end(folder_of, monkeypatch):
     seen, generate = [], GitForCausalLM.generate
-    monkeypatch.setattr(GitForCausalLM, "generate", lambda self, **inputs: (
-        seen.extend(inputs["input_ids"].tolist()), generate(self, **inputs))[1])
+    monkeypatch.setattr(
+        GitForCausalLM,
+        "generate",
+        lambda self, **inputs: (seen.extend(inputs["input_ids"].tolist()), generate(self, **inputs))[1],
+    )
     caption_images(pictures()[:2], experts(folder_of(git), prompt=PROMPT))
     assert seen == [[VOCABULARY[word] for word in ["<s>", *PROMPT.split()]]] * 2
 
 
 def test_a_caption_that_ends_at_once_is_empty(folder_of, monkeypatch):
     config = experts(folder_of(blip2), prompt=PROMPT)
-    monkeypatch.setattr(Blip2ForConditionalGeneration, "generate", lambda self, input_ids, **rest: torch.cat(
-        [input_ids, torch.full((len(input_ids), 1), 2)], dim=1))
+    monkeypatch.setattr(
+        Blip2ForConditionalGeneration,
+        "generate",
+        lambda self, input_ids, **rest: torch.cat([input_ids, torch.full((len(input_ids), 1), 2)], dim=1),
+    )
     assert caption_images(pictures(), config) == [""] * 5
 
 
@@ -313,8 +428,10 @@ class TestLoading:
         self.refused(str(tmp_path))
 
 
-@pytest.mark.parametrize("other", [{"captioner": "owner/other"}, {"revision": "abc"}, {"prompt": "w1"},
-                                   {"caption_tokens": 9}, {"dtype": "bfloat16"}])
+@pytest.mark.parametrize(
+    "other",
+    [{"captioner": "owner/other"}, {"revision": "abc"}, {"prompt": "w1"}, {"caption_tokens": 9}, {"dtype": "bfloat16"}],
+)
 def test_the_name_tells_whatever_changes_a_caption(other):
     assert captioner_name(experts("owner/model", **other)) != captioner_name(experts("owner/model"))
 

@@ -30,15 +30,21 @@ def cells_of(markdown):
     return [tuple(re.sub(r"\\(.)", r"\1", cell.replace("<br>", "\n")) for cell in row.groups()) for row in rows]
 
 
-@pytest.mark.parametrize("form, missing, expected", [
-    ("sentences", "skip", "The kind is cat. The age is 3. The name is Мурка."),
-    ("sentences", "say", "The kind is cat. The age is 3. The fee is not known. The name is Мурка."),
-    ("markdown", "skip", "| column | value |\n| --- | --- |\n| kind | cat |\n| age | 3 |\n| name | Мурка |"),
-    ("markdown", "say",
-     "| column | value |\n| --- | --- |\n| kind | cat |\n| age | 3 |\n| fee | unknown |\n| name | Мурка |"),
-    ("json", "skip", '{\n  "kind": "cat",\n  "age": 3,\n  "name": "Мурка"\n}'),
-    ("json", "say", '{\n  "kind": "cat",\n  "age": 3,\n  "fee": null,\n  "name": "Мурка"\n}'),
-])
+@pytest.mark.parametrize(
+    "form, missing, expected",
+    [
+        ("sentences", "skip", "The kind is cat. The age is 3. The name is Мурка."),
+        ("sentences", "say", "The kind is cat. The age is 3. The fee is not known. The name is Мурка."),
+        ("markdown", "skip", "| column | value |\n| --- | --- |\n| kind | cat |\n| age | 3 |\n| name | Мурка |"),
+        (
+            "markdown",
+            "say",
+            "| column | value |\n| --- | --- |\n| kind | cat |\n| age | 3 |\n| fee | unknown |\n| name | Мурка |",
+        ),
+        ("json", "skip", '{\n  "kind": "cat",\n  "age": 3,\n  "name": "Мурка"\n}'),
+        ("json", "say", '{\n  "kind": "cat",\n  "age": 3,\n  "fee": null,\n  "name": "Мурка"\n}'),
+    ],
+)
 def test_a_table_reads_as_its_form_says(form, missing, expected):
     assert said(PET, form, missing) == expected
 
@@ -52,9 +58,11 @@ def test_without_a_cell_to_tell_there_is_no_text(form, table, missing):
 @given(TABLES)
 def test_the_sentences_of_the_present_cells_follow_in_order(table):
     assert said(table, "sentences") == " ".join(
-        said({name: value}, "sentences") for name, value in table.items() if value is not None)
-    assert all(f"The {name} is {value}." in said(table, "sentences") for name, value in table.items()
-               if value is not None)
+        said({name: value}, "sentences") for name, value in table.items() if value is not None
+    )
+    assert all(
+        f"The {name} is {value}." in said(table, "sentences") for name, value in table.items() if value is not None
+    )
 
 
 @given(TABLES)
@@ -63,8 +71,9 @@ def test_a_markdown_table_has_one_line_a_cell_and_reads_back(table):
     expected = [("column", "value"), ("---", "---"), *table.items()]
     assert len(text.splitlines()) == (len(expected) if table else 0)
     if table:
-        assert cells_of(text) == [(in_lines(name), "unknown" if value is None else in_lines(value))
-                                  for name, value in expected]
+        assert cells_of(text) == [
+            (in_lines(name), "unknown" if value is None else in_lines(value)) for name, value in expected
+        ]
 
 
 @given(TABLES)

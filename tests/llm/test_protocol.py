@@ -19,7 +19,8 @@ def request_of(**values):
 
 def test_without_images_the_key_is_what_it_always_was():
     assert Request("summary", (("user", "x"),), 0.0, 5).key("m") == (
-        "35127e812f905054e96b2a73a17c64a9759a4f7f3769d0e4be3af8a3ed85283e")
+        "35127e812f905054e96b2a73a17c64a9759a4f7f3769d0e4be3af8a3ed85283e"
+    )
 
 
 def test_the_key_tells_images_apart_by_their_digests_and_holds_no_pixels():
@@ -33,10 +34,16 @@ def test_the_key_tells_images_apart_by_their_digests_and_holds_no_pixels():
 def test_what_the_user_says_is_split_at_its_marks_alone():
     messages = (("system", IMAGE), ("user", f"{IMAGE}\n{IMAGE}\na"), ("assistant", IMAGE), ("user", f"b\n{IMAGE}"))
     request = Request("multimodal", messages, 0.0, 8, images=("r", "b", "r"), pixels=(RED, BLUE, RED))
-    told = [(role, ["red" if piece is RED else "blue" if piece is BLUE else piece for piece in pieces])
-            for role, pieces in request.pieces()]
-    assert told == [("system", [IMAGE]), ("user", ["red", "blue", "a"]), ("assistant", [IMAGE]),
-                    ("user", ["b\n", "red"])]
+    told = [
+        (role, ["red" if piece is RED else "blue" if piece is BLUE else piece for piece in pieces])
+        for role, pieces in request.pieces()
+    ]
+    assert told == [
+        ("system", [IMAGE]),
+        ("user", ["red", "blue", "a"]),
+        ("assistant", [IMAGE]),
+        ("user", ["b\n", "red"]),
+    ]
 
 
 @pytest.mark.parametrize("given", [{"images": ("r", "b"), "pixels": (RED, BLUE)}, {"images": ("r",)}])

@@ -15,8 +15,11 @@ CASES = {
     "empty": (Gate(), ".. -", "Yes."),
     "refusal": (Gate(), "I'm sorry, I can't help with that.", "The hammer is a sorry sight."),
     "loop": (Gate(), LOOP, "it is a hammer " * 2),
-    "too long": (Gate(longest=2.0), " ".join(f"word{'abcdefghi'[n % 9]}{'abcdefg'[n % 7]}" for n in range(27)),
-                 " ".join(f"word{'abcdefghi'[n % 9]}{'abcdefg'[n % 7]}" for n in range(26))),
+    "too long": (
+        Gate(longest=2.0),
+        " ".join(f"word{'abcdefghi'[n % 9]}{'abcdefg'[n % 7]}" for n in range(27)),
+        " ".join(f"word{'abcdefghi'[n % 9]}{'abcdefg'[n % 7]}" for n in range(26)),
+    ),
     "too short": (Gate(shortest=0.5), "A red hammer.", "A red hammer that drives nails into boards."),
     "script": (Gate(), "Красный молоток", "Ein großer Hammer, très lourd"),
     "numbers": (Gate(), "It weighs 120 kg.", "It weighs 12 kg."),
@@ -58,8 +61,10 @@ def test_a_short_source_may_become_a_sentence():
     assert Gate(longest=1.0).flags("It is a hammer with which one drives nails into wood.", "hammer") == ()
 
 
-@pytest.mark.parametrize(("words", "loops"), [("a b c d " * 3, True), ("a b c d " * 2, False), ("a " * 6, True),
-                                              ("a " * 5, False), ("", False)])
+@pytest.mark.parametrize(
+    ("words", "loops"),
+    [("a b c d " * 3, True), ("a b c d " * 2, False), ("a " * 6, True), ("a " * 5, False), ("", False)],
+)
 def test_a_loop_is_a_run_of_four_words_three_times(words, loops):
     assert is_loop(words.split()) == loops
 

@@ -25,10 +25,15 @@ def planted_files(tmp_path_factory):
         for index in range(192):
             kind = index % 2
             told = {name: kind if name == signal else draw.randint(0, 1) for name in ("image", "text", "table")}
-            rows.append({"photo": f"{list(colours)[told['image']]}{index % 8}.png",
-                         "title": f"a {('small', 'large')[told['text']]} round thing",
-                         "price": 2 + 5 * told["table"] + draw.randint(0, 2), "city": draw.choice("AB"),
-                         "kind": ("apple", "plum")[kind]})
+            rows.append(
+                {
+                    "photo": f"{list(colours)[told['image']]}{index % 8}.png",
+                    "title": f"a {('small', 'large')[told['text']]} round thing",
+                    "price": 2 + 5 * told["table"] + draw.randint(0, 2),
+                    "city": draw.choice("AB"),
+                    "kind": ("apple", "plum")[kind],
+                }
+            )
         files[signal] = folder / f"{signal}.csv"
         pd.DataFrame(rows).to_csv(files[signal], index=False)
     return files
@@ -37,6 +42,7 @@ def planted_files(tmp_path_factory):
 @pytest.fixture
 def planted(planted_files, tiny_args):
     """Arguments of a run on rows of which one modality alone tells the class."""
+
     def args(signal):
         kept = [arg for arg in tiny_args if not arg.startswith(("data.path", "data.group"))]
         return [*kept, f"data.path={planted_files[signal]}"]

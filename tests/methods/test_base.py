@@ -8,8 +8,13 @@ from project.config.run_identity import run_folder
 from project.experiments import run_training as train
 from project.llm import factory as engines
 
-SMALL = {"fusion_noise": ("model.image=small", "model.width=8"), "boosting": ("model.image=none",), "llm": (),
-         "mllm": (), "plain": ()}
+SMALL = {
+    "fusion_noise": ("model.image=small", "model.width=8"),
+    "boosting": ("model.image=none",),
+    "llm": (),
+    "mllm": (),
+    "plain": (),
+}
 
 
 @pytest.mark.parametrize("method", SMALL)
@@ -17,8 +22,18 @@ def test_every_method_answers_under_damage_that_takes_from_training_rows(method,
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
     reads = method in ("plain", "fusion_noise")
     args = [arg for arg in tiny_args if reads or not arg.startswith("model.")]
-    config = load_config([*args, f"method={method}", *SMALL[method], "trainer.epochs=1", "alignment.style=false",
-                          "robustness.natural=[stale]", "robustness.levels=[]", "robustness.missing=none"])
+    config = load_config(
+        [
+            *args,
+            f"method={method}",
+            *SMALL[method],
+            "trainer.epochs=1",
+            "alignment.style=false",
+            "robustness.natural=[stale]",
+            "robustness.levels=[]",
+            "robustness.missing=none",
+        ]
+    )
     train.run(config, {})
     predictions = pd.read_parquet(run_folder(config) / "predictions.parquet")
     assert set(predictions["kind"]) == {"clean", "natural", "order"} and predictions["prediction"].notna().all()

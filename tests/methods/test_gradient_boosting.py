@@ -58,8 +58,9 @@ def test_a_run_names_its_setting_and_is_evaluated_alike_again(tiny_args):
     before = pd.read_parquet(folder / "predictions.parquet")
     evaluate.run(load_config(args), {})
     pd.testing.assert_frame_equal(before, pd.read_parquet(folder / "predictions.parquet"))
-    by_condition = {name: np.stack(rows.sort_values("record")["probabilities"])
-                    for name, rows in before.groupby("condition")}
+    by_condition = {
+        name: np.stack(rows.sort_values("record")["probabilities"]) for name, rows in before.groupby("condition")
+    }
     for name in by_condition:
         if name.startswith("order"):
             np.testing.assert_array_equal(by_condition[name], by_condition["clean"])
@@ -96,8 +97,9 @@ def test_the_best_setting_on_the_panel_is_kept_and_each_is_logged(tiny_args, tmp
 @pytest.mark.parametrize("log", ["true", "false"])
 def test_numbers_are_answered_in_their_unit_and_bounds(tiny_args, monkeypatch, setting, log, tmp_path):
     monkeypatch.setattr(boosting, "SETTINGS", (setting,))
-    config = load_config(arguments(tiny_args, "data.target=price", "data.table=[city]", "data.task=number",
-                                   f"data.log={log}"))
+    config = load_config(
+        arguments(tiny_args, "data.target=price", "data.table=[city]", "data.task=number", f"data.log={log}")
+    )
     rows = read_rows(config.data)
     boosting.fit(config, tmp_path, None, rows, None)
     answers = boosting.load(config, tmp_path, None, rows)(rows.test, boosting.CLEAN).answers

@@ -35,8 +35,9 @@ def network_of(args):
     return fusion.network(config, rows, inputs), inputs, rows
 
 
-@pytest.mark.parametrize(("method", "saw"), [("fusion", "none"), ("fusion_noise", "noise"),
-                                             ("fusion_moddrop", "dropped modalities")])
+@pytest.mark.parametrize(
+    ("method", "saw"), [("fusion", "none"), ("fusion_noise", "noise"), ("fusion_moddrop", "dropped modalities")]
+)
 def test_a_run_is_trained_kept_and_evaluated_alike_again(tiny_args, method, saw):
     config, folder = trained([*tiny_args, *SMALL, f"method={method}", "robustness.orders=2"])
     info = json.loads((folder / "run.json").read_text())
@@ -44,9 +45,18 @@ def test_a_run_is_trained_kept_and_evaluated_alike_again(tiny_args, method, saw)
     assert info["llm"]["calls"] == 0 and {"score", "clean", "drop_ratio"} <= set(info["val"]["last"])
 
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert left == {"config.yaml", "data.md", "run.json", "predictions.parquet", "results.parquet",
-                    "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/before.ckpt",
-                    "fusion/weights.safetensors", "fusion/columns.json"}
+    assert left == {
+        "config.yaml",
+        "data.md",
+        "run.json",
+        "predictions.parquet",
+        "results.parquet",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "checkpoints/before.ckpt",
+        "fusion/weights.safetensors",
+        "fusion/columns.json",
+    }
     checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert not any("base_layer" in name or "embeddings.word" in name for name in checkpoint["state_dict"])
 
@@ -55,8 +65,9 @@ def test_a_run_is_trained_kept_and_evaluated_alike_again(tiny_args, method, saw)
     pd.testing.assert_frame_equal(before, pd.read_parquet(folder / "predictions.parquet"))
     assert json.loads((folder / "run.json").read_text())["perturbation"] == saw
 
-    by_condition = {name: np.stack(rows.sort_values("record")["probabilities"])
-                    for name, rows in before.groupby("condition")}
+    by_condition = {
+        name: np.stack(rows.sort_values("record")["probabilities"]) for name, rows in before.groupby("condition")
+    }
     orders = [name for name in by_condition if name.startswith("order")]
     assert len(orders) == 2
     for name in orders:
@@ -69,8 +80,17 @@ def test_a_run_is_trained_kept_and_evaluated_alike_again(tiny_args, method, saw)
 
 @pytest.mark.parametrize("extra", [("data.task=number", "data.log=true"), ("data.task=ordinal", "model.head=ordinal")])
 def test_numbers_and_ordered_classes_are_learned(tiny_args, extra):
-    _, folder = trained([*tiny_args, *SMALL, "method=fusion_moddrop", "data.target=price", "data.table=[city]",
-                         "trainer.epochs=1", *extra])
+    _, folder = trained(
+        [
+            *tiny_args,
+            *SMALL,
+            "method=fusion_moddrop",
+            "data.target=price",
+            "data.table=[city]",
+            "trainer.epochs=1",
+            *extra,
+        ]
+    )
     assert pd.read_parquet(folder / "results.parquet")["value"].notna().any()
 
 
@@ -119,8 +139,11 @@ def test_the_branch_whose_modality_tells_the_class_learns_it(planted, signal, tm
 
     # Each row with another one's value: what says nothing may be exchanged, what tells the class may not.
     others = rows.test[1:] + rows.test[:1]
-    exchanged = {name: accuracy([replace(record, **{name: getattr(other, name)})
-                                 for record, other in zip(rows.test, others, strict=True)])
-                 for name in rows.modalities}
+    exchanged = {
+        name: accuracy(
+            [replace(record, **{name: getattr(other, name)}) for record, other in zip(rows.test, others, strict=True)]
+        )
+        for name in rows.modalities
+    }
     assert accuracy(rows.test) >= 0.85 and exchanged.pop(signal) <= 0.75
     assert min(exchanged.values()) >= 0.8

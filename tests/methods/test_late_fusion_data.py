@@ -25,6 +25,7 @@ RECORD = Record("r", "g", None, "one two three four five six seven eight nine te
 @pytest.fixture
 def made(tiny_args):
     """A data module over the tiny rows, under further arguments."""
+
     def make(*args):
         config = load_config([*tiny_args, "method=fusion", "model.image=small", *args])
         rows = read_rows(config.data)
@@ -48,8 +49,10 @@ def test_damage_depends_on_seed_epoch_and_record_alone(noise, drop, seed, epoch)
 
 def test_damage_differs_between_epochs_seeds_and_records():
     config = FusionConfig(noise=1.0)
-    views = [damaged(replace(RECORD, id=id), config, seed, epoch) for id, seed, epoch in
-             (("r", 0, 0), ("r", 0, 1), ("r", 1, 0), ("s", 0, 0))]
+    views = [
+        damaged(replace(RECORD, id=id), config, seed, epoch)
+        for id, seed, epoch in (("r", 0, 0), ("r", 0, 1), ("r", 1, 0), ("s", 0, 0))
+    ]
     assert len({view.text for view in views}) == 4
 
 
@@ -65,8 +68,10 @@ def test_modalities_are_dropped_as_often_as_asked_for():
 
 
 def test_levels_are_drawn_up_to_the_noise():
-    lost = [np.mean([cell is None for cell in damaged(RECORD, FusionConfig(noise=0.6), 0, epoch).table.values()])
-            for epoch in range(500)]
+    lost = [
+        np.mean([cell is None for cell in damaged(RECORD, FusionConfig(noise=0.6), 0, epoch).table.values()])
+        for epoch in range(500)
+    ]
     assert np.mean(lost) == pytest.approx(0.3, abs=0.04)
 
 
@@ -89,16 +94,24 @@ def test_without_damage_the_clean_view_is_read_twice_and_without_weight_once(mad
 def test_a_modality_is_present_where_there_is_something_to_read(made):
     inputs = made().inputs
     own = made().rows.train[0]
-    seen = [own, replace(own, image="a ready description", text=" ", table={"price": None}),
-            replace(own, image=None, text=None, table=None)]
+    seen = [
+        own,
+        replace(own, image="a ready description", text=" ", table={"price": None}),
+        replace(own, image=None, text=None, table=None),
+    ]
     assert inputs.branches == ("image", "text", "table")
     assert inputs.view(seen, seen)["present"].tolist() == [[True] * 3, [False] * 3, [False] * 3]
 
 
 def test_features_of_a_picture_as_it_is_are_computed_once(monkeypatch, records):
     looks = []
-    monkeypatch.setattr(image.classifier, "backbone_features", lambda images, device: looks.append(len(images)) or np.stack(
-        [np.full(image.WIDTH, shown.mean()) for shown in images]))
+    monkeypatch.setattr(
+        image.classifier,
+        "backbone_features",
+        lambda images, device: (
+            looks.append(len(images)) or np.stack([np.full(image.WIDTH, shown.mean()) for shown in images])
+        ),
+    )
     monkeypatch.setattr(image, "_KEPT", {})
     shown = [records[0].image, records[0].image.copy(), None, (records[0].image, records[1].image)]
     first = image.extract_image_features(shown, [True] * 4, "cpu")

@@ -79,12 +79,18 @@ def test_a_run_takes_its_answers_from_the_reasoning_stage(trained, scripted, tab
     accuracy = results.query("condition == 'clean' and metric == 'accuracy'")["value"].item()
     assert accuracy == pytest.approx((clean["prediction"] == clean["target"]).mean())
     # Nothing was learned from training rows: none was asked about but those that may give the example.
-    assert {path.name for path in folder.iterdir()} == {"config.yaml", "data.md", "run.json", "predictions.parquet",
-                                                        "results.parquet"}
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml",
+        "data.md",
+        "run.json",
+        "predictions.parquet",
+        "results.parquet",
+    }
 
 
-@pytest.mark.parametrize(("extra", "metric"), [(("data.task=number", "data.log=true"), "rmse_log"),
-                                               (("data.task=ordinal",), "accuracy")])
+@pytest.mark.parametrize(
+    ("extra", "metric"), [(("data.task=number", "data.log=true"), "rmse_log"), (("data.task=ordinal",), "accuracy")]
+)
 def test_numbers_and_ordered_classes_survive_answers_that_are_none(trained, scripted, extra, metric):
     scripted.reply = lambda request: "no idea" if "sour" in request.messages[-1][1] else faithful(request)
     folder = trained("data.target=price", "data.table=[city]", *extra)

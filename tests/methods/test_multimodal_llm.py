@@ -32,7 +32,7 @@ BACKWARDS = Condition("order", order=("table", "text", "image"))
 def chosen(request) -> str:
     """An answer that depends on all that is shown, wrapped as chat models do."""
     classes = json.loads(request.schema)["properties"]["prediction"].get("enum", [0.5, 2.5])
-    return f'Sure: {json.dumps({"prediction": classes[len(str(request.images) + request.messages[-1][1]) % 3]})}'
+    return f"Sure: {json.dumps({'prediction': classes[len(str(request.images) + request.messages[-1][1]) % 3]})}"
 
 
 @pytest.fixture
@@ -53,9 +53,10 @@ def test_the_image_itself_is_shown_with_text_and_table_as_data(asking, scripted,
     prediction = asking()(records[5:], CLEAN)
     assert set(prediction.answers) <= set(CLASSES) and not any(prediction.unparsed) and len(scripted.asked) == 3
     for request in scripted.asked:
-        record, = (record for record in records if f"text: {record.text}" in request.messages[-1][1])
-        assert request.images == (digest(pixels(record.image)),) and np.array_equal(request.pixels[0],
-                                                                                    pixels(record.image))
+        (record,) = (record for record in records if f"text: {record.text}" in request.messages[-1][1])
+        assert request.images == (digest(pixels(record.image)),) and np.array_equal(
+            request.pixels[0], pixels(record.image)
+        )
         first, *rest = request.messages[-1][1].split("\n")
         assert first == IMAGE and rest.count("<data>") == rest.count("</data>") == 2
         assert "What is it?" in request.messages[0][1] and "; ".join(CLASSES) in request.messages[0][1]
@@ -68,7 +69,9 @@ def test_it_sees_what_the_condition_leaves_in_the_order_of_the_condition(asking,
     predict([record], Condition("missing", ("image",), 1.0))
     noisy_one, backwards, blind = scripted.asked
     assert noisy_one.images != backwards.images and noisy_one.messages == (
-        backwards.messages[0], ("user", noisy_one.messages[1][1]))
+        backwards.messages[0],
+        ("user", noisy_one.messages[1][1]),
+    )
     assert backwards.messages[1][1].endswith(IMAGE) and backwards.messages[1][1].startswith("<data>\ntable: ")
     assert blind.images == () and IMAGE not in blind.messages[1][1]
 
@@ -106,7 +109,7 @@ class TestShots:
             said = [json.loads(content)["prediction"] for role, content in request.messages if role == "assistant"]
             assert sorted(said) == sorted(CLASSES)
             for digested, (_, content), answer in zip(request.images, request.messages[1:-1:2], said, strict=False):
-                row, = (row for row in records[:5] if row.text in content)
+                (row,) = (row for row in records[:5] if row.text in content)
                 assert row.target == answer and digest(pixels(row.image)) == digested
         assert len({request.messages[:-1] for request in scripted.asked}) == 1  # one prefix for the cache
 
@@ -149,12 +152,17 @@ def args(tiny_args):
     return [arg for arg in tiny_args if not arg.startswith("model.")]
 
 
-@pytest.mark.parametrize("extra", [(), ("method=mllm_fewshot",), ("data.target=price", "data.table=[city]",
-                                                                   "data.task=number", "data.log=true")])
+@pytest.mark.parametrize(
+    "extra",
+    [(), ("method=mllm_fewshot",), ("data.target=price", "data.table=[city]", "data.task=number", "data.log=true")],
+)
 def test_a_whole_run_from_a_prepared_store(args, scripted, monkeypatch, capsys, extra):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
-    scripted.reply = lambda request: "no idea" if "sour" in request.messages[-1][1] else json.dumps(
-        {"prediction": json.loads(request.schema)["properties"]["prediction"].get("enum", [5])[0]})
+    scripted.reply = lambda request: (
+        "no idea"
+        if "sour" in request.messages[-1][1]
+        else json.dumps({"prediction": json.loads(request.schema)["properties"]["prediction"].get("enum", [5])[0]})
+    )
     config = load_config([*args, "method=mllm", *extra])
     prepare.run(config, {"dry_run": "true"})
     assert not scripted.asked

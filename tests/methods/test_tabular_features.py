@@ -14,27 +14,60 @@ from project.methods.tabular_features import MISSING, UNKNOWN, Columns, fit_colu
 
 def rows(**columns):
     """Records of columns of equal length."""
-    return [Record(str(index), str(index), table=dict(zip(columns, cells, strict=True)))
-            for index, cells in enumerate(zip(*columns.values(), strict=True))]
+    return [
+        Record(str(index), str(index), table=dict(zip(columns, cells, strict=True)))
+        for index, cells in enumerate(zip(*columns.values(), strict=True))
+    ]
 
 
-@pytest.mark.parametrize(("cell", "value"), [
-    ("4", 4), ("-1.5", -1.5), (3.0, 3), ("1e3", 1000), ("$1,250.00", 1250), ("50 ringgit", 50), ("95 percent", 95),
-    ("10%", 10), ("1 shared bath", 1), ("2 years and 1 month", 25), ("1 month", 1), ("3 years", 36),
-])
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("4", 4),
+        ("-1.5", -1.5),
+        (3.0, 3),
+        ("1e3", 1000),
+        ("$1,250.00", 1250),
+        ("50 ringgit", 50),
+        ("95 percent", 95),
+        ("10%", 10),
+        ("1 shared bath", 1),
+        ("2 years and 1 month", 25),
+        ("1 month", 1),
+        ("3 years", 36),
+    ],
+)
 def test_a_cell_that_tells_a_number_is_read_as_one(cell, value):
     assert parse_number(cell) == value
 
 
-@pytest.mark.parametrize("cell", [None, "", "free", "2017-03-28", "A4", "4x4", "1,2", "nan", "inf", float("nan"),
-                                  "5 minutes to the beach by car or on foot"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        None,
+        "",
+        "free",
+        "2017-03-28",
+        "A4",
+        "4x4",
+        "1,2",
+        "nan",
+        "inf",
+        float("nan"),
+        "5 minutes to the beach by car or on foot",
+    ],
+)
 def test_dates_codes_and_words_tell_none(cell):
     assert parse_number(cell) is None
 
 
 def test_columns_are_numbers_categories_words_or_two_of_these():
-    train = rows(fee=["free", "3 ringgit", "free", "9", "4"], city=["A", "B", "A", "B", "C"],
-                 about=["one pot", "two pans", "a spoon", "a fork", "knives"], empty=[None] * 5)
+    train = rows(
+        fee=["free", "3 ringgit", "free", "9", "4"],
+        city=["A", "B", "A", "B", "C"],
+        about=["one pot", "two pans", "a spoon", "a fork", "knives"],
+        empty=[None] * 5,
+    )
     columns = fit_columns(train)
     assert list(columns.numbers) == ["fee"] and columns.words == ["about"]
     assert columns.categories == {"fee": ["free"], "city": ["A", "B"]}

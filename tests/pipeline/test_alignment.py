@@ -57,7 +57,7 @@ def test_with_every_stage_off_the_descriptions_come_back_and_no_model_is_needed(
 
 
 def test_all_stages_make_a_summary_and_a_reasoning(aligned, scripted):
-    result, = aligned(PARTS)
+    (result,) = aligned(PARTS)
     assert [name for name, _ in result.parts] == ["summary", "reasoning"]
     assert result.prediction in ("Fruit", "Tool", "Vehicle")
     assert result.parts[1][1].endswith(f" It is most likely {result.prediction}.")
@@ -66,14 +66,13 @@ def test_all_stages_make_a_summary_and_a_reasoning(aligned, scripted):
 
 
 def test_without_a_summary_the_descriptions_stand_before_the_reasoning(aligned):
-    result, = aligned(PARTS, config=REASONING)
+    (result,) = aligned(PARTS, config=REASONING)
     assert result.parts[:2] == PARTS and [name for name, _ in result.parts[2:]] == ["reasoning"]
 
 
 def test_the_summary_and_the_reasoning_read_the_styled_descriptions(aligned, scripted):
     styled = {as_data(text): f"Notably: {text}" for _, text in PARTS}
-    scripted.reply = lambda request: (
-        styled[request.messages[-1][1]] if request.stage == "style" else faithful(request))
+    scripted.reply = lambda request: styled[request.messages[-1][1]] if request.stage == "style" else faithful(request)
     aligned(PARTS)
     later = [request for request in scripted.asked if request.stage != "style"]
     assert {request.stage for request in later} == {"summary", "reasoning"}
@@ -86,7 +85,7 @@ def test_a_serial_reasoning_reads_the_summary_and_nothing_else(llm, scripted, ta
     for serial in (False, True):
         scripted.asked.clear()
         align([PARTS, ()], llm, replace(ALL, serial=serial), told)
-        request, = (request for request in scripted.asked if request.stage == "reasoning")
+        (request,) = (request for request in scripted.asked if request.stage == "reasoning")
         read = "summary: A heavy wooden hammer handle that drives nails, weight 41." if serial else labelled(PARTS)
         assert request.messages[-1][1] == as_data(read)
         assert ("The line text tells it." in request.messages[0][1]) != serial
@@ -94,8 +93,8 @@ def test_a_serial_reasoning_reads_the_summary_and_nothing_else(llm, scripted, ta
 
 def test_a_serial_reasoning_reads_what_stands_in_for_a_failed_summary(aligned, scripted):
     scripted.reply = answering("summary", "Sorry.", "")
-    result, = aligned(PARTS, config=replace(ALL, serial=True))
-    request, = (request for request in scripted.asked if request.stage == "reasoning")
+    (result,) = aligned(PARTS, config=replace(ALL, serial=True))
+    (request,) = (request for request in scripted.asked if request.stage == "reasoning")
     assert result.answers["summary"].fallback and request.messages[-1][1] == as_data(f"summary: {join_parts(PARTS)}")
 
 
@@ -114,13 +113,13 @@ def test_equal_descriptions_are_asked_once(aligned, scripted):
 
 def test_a_style_that_fails_every_draw_leaves_the_description_as_it_was(aligned, scripted):
     scripted.reply = answering("style", "", "Sorry.")
-    result, = aligned(PARTS, config=replace(ALL, summary=False, reasoning=False))
+    (result,) = aligned(PARTS, config=replace(ALL, summary=False, reasoning=False))
     assert result.parts == result.styled == PARTS
 
 
 def test_a_summary_that_loses_facts_is_drawn_again_then_replaced_by_its_source(aligned, scripted, llm):
     scripted.reply = answering("summary", "It is a hammer.", "A hammer with a handle.")
-    result, = aligned(PARTS, config=SUMMARY)
+    (result,) = aligned(PARTS, config=SUMMARY)
     assert result.parts == (("summary", join_parts(PARTS)),)
     assert result.answers["summary"].fallback and result.answers["summary"].flags == ("too short", "facts")
     assert llm.usage.fallbacks == {"summary": 1}
@@ -129,7 +128,7 @@ def test_a_summary_that_loses_facts_is_drawn_again_then_replaced_by_its_source(a
 @pytest.mark.parametrize("added", ["Fruit", "tool", "A VEHICLE, that is"])
 def test_a_summary_that_names_a_class_which_its_source_does_not_is_refused(aligned, scripted, added):
     scripted.reply = answering("summary", f"{join_parts(PARTS)} {added}.", join_parts(PARTS))
-    result, = aligned(PARTS, config=SUMMARY)
+    (result,) = aligned(PARTS, config=SUMMARY)
     assert result.parts == (("summary", join_parts(PARTS)),)
     assert result.answers["summary"].attempts == 2 and not result.answers["summary"].fallback
 
@@ -140,16 +139,29 @@ def test_a_summary_may_name_a_class_that_its_source_names(aligned, scripted):
     assert aligned(parts, config=SUMMARY)[0].answers["summary"].attempts == 1
 
 
-@pytest.mark.parametrize("bad", [
-    "no JSON at all", "[]", "{}", reasoned("A hammer.", "Animal"), reasoned("", "Tool"), reasoned(7, "Tool"),
-    reasoned("A hammer of 1999.", "Tool"), reasoned("I'm sorry, I cannot help.", "Tool"), reasoned("A hammer.", None),
-    reasoned("A hammer.", ["Tool"]), '{"prediction": "Tool"}', '{"explanation": "A hammer."}', '{"explanation": "A ham',
-])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "no JSON at all",
+        "[]",
+        "{}",
+        reasoned("A hammer.", "Animal"),
+        reasoned("", "Tool"),
+        reasoned(7, "Tool"),
+        reasoned("A hammer of 1999.", "Tool"),
+        reasoned("I'm sorry, I cannot help.", "Tool"),
+        reasoned("A hammer.", None),
+        reasoned("A hammer.", ["Tool"]),
+        '{"prediction": "Tool"}',
+        '{"explanation": "A hammer."}',
+        '{"explanation": "A ham',
+    ],
+)
 def test_a_reasoning_that_cannot_be_used_is_drawn_again_then_left_out(aligned, scripted, bad, llm):
     scripted.reply = answering("reasoning", bad, reasoned("It drives nails.", "Tool"))
     assert aligned(PARTS, config=REASONING)[0].parts[-1] == ("reasoning", "It drives nails. It is most likely Tool.")
     scripted.reply = answering("reasoning", bad, bad)
-    result, = aligned(OTHER, config=REASONING)
+    (result,) = aligned(OTHER, config=REASONING)
     assert result.parts == OTHER and result.prediction is None
     assert llm.usage.fallbacks == {"reasoning": 1}
 
@@ -162,7 +174,7 @@ def test_an_explanation_with_half_a_character_is_not_handed_on(aligned, scripted
 
 def test_the_answer_s_schema_allows_the_classes_alone(aligned, scripted, task):
     aligned(PARTS, config=REASONING)
-    request, = scripted.asked
+    (request,) = scripted.asked
     assert json.loads(request.schema)["properties"]["prediction"]["enum"] == list(task.classes)
     assert task.question in request.messages[0][1] and all(name in request.messages[0][1] for name in task.classes)
 
@@ -182,9 +194,9 @@ def test_the_example_is_a_turn_of_its_own_before_the_record(aligned, scripted):
     style = {request.messages[-1][1]: request.messages for request in scripted.asked if request.stage == "style"}
     assert style[as_data(PARTS[0][1])][1:3] == (("user", as_data(OTHER[0][1])), ("assistant", "An apple, styled."))
     assert len(style[as_data(PARTS[1][1])]) == 2  # the example has no table to show
-    summary, = (request.messages for request in scripted.asked if request.stage == "summary")
+    (summary,) = (request.messages for request in scripted.asked if request.stage == "summary")
     assert summary[1:3] == (("user", as_data("text: An apple, styled.")), ("assistant", "An apple, summed up."))
-    reasoning, = (request.messages for request in scripted.asked if request.stage == "reasoning")
+    (reasoning,) = (request.messages for request in scripted.asked if request.stage == "reasoning")
     assert len(reasoning) == 2
 
 
@@ -195,8 +207,15 @@ def result(**answers):
     return Aligned(PARTS, PARTS, answers)
 
 
-@pytest.mark.parametrize("first", [{}, {"summary": GenerationResult("x", ("facts",), 2, True)}, {"summary": REDRAWN},
-                                   {"summary": PASSED, "reasoning": GenerationResult("", ("loop",), 2, True)}])
+@pytest.mark.parametrize(
+    "first",
+    [
+        {},
+        {"summary": GenerationResult("x", ("facts",), 2, True)},
+        {"summary": REDRAWN},
+        {"summary": PASSED, "reasoning": GenerationResult("", ("loop",), 2, True)},
+    ],
+)
 def test_the_example_is_the_first_row_whose_answers_passed_at_the_first_draw(first):
     good = Aligned(OTHER, OTHER, {"summary": GenerationResult("An apple.")})
     assert exemplar_from([PARTS, OTHER], [result(**first), good]) == Exemplar(OTHER, OTHER, "An apple.")

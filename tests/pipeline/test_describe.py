@@ -40,18 +40,23 @@ def drawn(colour, box, side=96, ground="white"):
 
 def test_each_present_modality_is_described_in_the_order_of_reading(tmp_path, records):
     record = replace(records[0], order=("table", "image", "text"))
-    (table, image, text), = describe([record], PLAIN, Store(tmp_path))
+    ((table, image, text),) = describe([record], PLAIN, Store(tmp_path))
     assert table == ("table", "The material is steel. The weight is 41.")
     assert image[0] == "image" and "red" in image[1]
     assert text == ("text", record.text)
 
 
-@pytest.mark.parametrize(("absent", "left"), [
-    ({"image": None}, ["text", "table"]), ({"text": ""}, ["image", "table"]), ({"table": {}}, ["image", "text"]),
-    ({"image": None, "text": None, "table": None}, []),
-])
+@pytest.mark.parametrize(
+    ("absent", "left"),
+    [
+        ({"image": None}, ["text", "table"]),
+        ({"text": ""}, ["image", "table"]),
+        ({"table": {}}, ["image", "text"]),
+        ({"image": None, "text": None, "table": None}, []),
+    ],
+)
 def test_what_is_absent_is_not_described(tmp_path, records, absent, left):
-    parts, = describe([replace(records[0], **absent)], PLAIN, Store(tmp_path))
+    (parts,) = describe([replace(records[0], **absent)], PLAIN, Store(tmp_path))
     assert [name for name, _ in parts] == left
 
 
@@ -99,7 +104,7 @@ def test_with_the_classifier_too_a_described_image_is_not_looked_at_again(tmp_pa
 
 def test_a_table_alone_needs_no_classifier(tmp_path, records, unseeing):
     unseeing()
-    parts, = describe([replace(records[0], image=None)], ExpertsConfig(), Store(tmp_path))
+    (parts,) = describe([replace(records[0], image=None)], ExpertsConfig(), Store(tmp_path))
     assert [name for name, _ in parts] == ["text", "table"]
 
 
@@ -125,13 +130,16 @@ def test_the_classifier_sees_an_image_the_same_whatever_stands_beside_it():
     assert all_named == [20, 20, 20] and "or" in module.describe_pixels(images[:1], True, 20, 0.0)[0]
 
 
-@pytest.mark.parametrize(("image", "words"), [
-    (drawn("red", (21, 21, 71, 71)), "Its colours are red."),
-    (drawn((70, 160, 60), (6, 39, 89, 50)), "Its colours are green. It is wide."),
-    (drawn("black", (39, 6, 50, 89)), "Its colours are black. It is tall and dark."),
-    (drawn("white", (21, 21, 71, 71), ground="black"), "Its colours are white. It is bright."),
-    (drawn("white", (0, 0, 95, 95)), "It is empty."),
-])
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (drawn("red", (21, 21, 71, 71)), "Its colours are red."),
+        (drawn((70, 160, 60), (6, 39, 89, 50)), "Its colours are green. It is wide."),
+        (drawn("black", (39, 6, 50, 89)), "Its colours are black. It is tall and dark."),
+        (drawn("white", (21, 21, 71, 71), ground="black"), "Its colours are white. It is bright."),
+        (drawn("white", (0, 0, 95, 95)), "It is empty."),
+    ],
+)
 def test_attributes_of_simple_drawings(image, words):
     assert attributes(image) == words
 

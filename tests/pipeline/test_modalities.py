@@ -16,14 +16,14 @@ from project.llm.store.store import Store
 from project.data.record import Record
 from project.corruption.conditions import Condition, noisy, evaluation_conditions
 from project.evaluation.results import conditions_of
-from project.config.schema import Experts, Robustness
-from project.cli.show import raw
+from project.config.schema import ExpertsConfig, RobustnessConfig
+from project.cli.show import format_record
 
 row = Record("a", "a", text="a bird", sound=(1.0, 2.0, 3.0))
-print(describe([row], Experts(), Store("store")))
-print(describe([corrupt(row, noisy(("sound",), 1.0, 1))], Experts(), Store("store")))
-print(corrupt(row, Condition("missing", ("sound",))).present, raw(row))
-print([str(condition) for condition in evaluation_conditions(Robustness([0.5], orders=1), ("text", "sound"))])
+print(describe([row], ExpertsConfig(), Store("store")))
+print(describe([corrupt(row, noisy(("sound",), 1.0, 1))], ExpertsConfig(), Store("store")))
+print(corrupt(row, Condition("missing", ("sound",))).present, format_record(row))
+print([str(condition) for condition in evaluation_conditions(RobustnessConfig([0.5], orders=1), ("text", "sound"))])
 """
 
 
@@ -43,13 +43,18 @@ def test_a_fourth_modality_is_a_field_a_line_and_its_own_two_files(tmp_path):
 
     edit("data/record.py", '"table")', '"table", "sound")')
     edit("data/record.py", "    target: str", "    sound: tuple[float, ...] | None = None\n    target: str")
-    edit("pipeline/modalities.py", "REGISTRY = {",
-         "from ..corruption.sound import silence\nfrom ..experts.sound import heard\n"
-         'REGISTRY = {\n    "sound": Modality(silence, "share that is silent", _one_by_one(heard), str),')
+    edit(
+        "pipeline/modalities.py",
+        "REGISTRY = {",
+        "from ..corruption.sound import silence\nfrom ..experts.sound import heard\n"
+        'REGISTRY = {\n    "sound": Modality(silence, "share that is silent", _one_by_one(heard), str),',
+    )
     (tmp_path / "project/corruption/sound.py").write_text(
-        "def silence(sound, level, rng):\n    return tuple(value * (1 - level) for value in sound)\n")
+        "def silence(sound, level, rng):\n    return tuple(value * (1 - level) for value in sound)\n"
+    )
     (tmp_path / "project/experts/sound.py").write_text(
-        'def heard(sound, config):\n    return "It is loud." if max(sound) > 1 else "It is quiet."\n')
+        'def heard(sound, config):\n    return "It is loud." if max(sound) > 1 else "It is quiet."\n'
+    )
     done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [

@@ -114,7 +114,9 @@ def test_a_number_of_prompts_draws_from_the_first_of_each_set_alone(kind, wordin
     sets = instruction_sets(config_of(kind, prompts=prompts, wording=wording))
     folder = {"full": "", "terse": "terse/"}[wording]
     draws = {drawn(str(id), "perturbed", 0, sets) for id in range(120 * prompts)}
-    assert draws == {(name, line) for name in INSTRUCTION_KINDS[kind] for line in instructions(f"{folder}{name}")[:prompts]}
+    assert draws == {
+        (name, line) for name in INSTRUCTION_KINDS[kind] for line in instructions(f"{folder}{name}")[:prompts]
+    }
 
 
 def test_the_instructions_that_a_set_was_given_later_change_no_draw_of_the_default():
@@ -123,7 +125,8 @@ def test_the_instructions_that_a_set_was_given_later_change_no_draw_of_the_defau
     assert sets == {name: instructions(name)[:9] for name in ("noise", "drop", "permute")}
     assert [drawn("hammer", "perturbed", round, sets) for round in range(2)] == [
         ("noise", "Put in some typing errors and drop some words, as a tired typist would."),
-        ("noise", "Write it as a hurried note, with some words left out and some misspelt.")]
+        ("noise", "Write it as a hurried note, with some words left out and some misspelt."),
+    ]
 
 
 def test_more_prompts_than_a_set_has_are_one_line():
@@ -194,8 +197,8 @@ def test_the_same_round_is_equal_and_another_round_is_another_request(place, llm
 def test_where_every_draw_fails_the_rules_stand_in(llm, scripted):
     scripted.reply = lambda request: "This is a Tool."
     config = config_of("instructions")
-    result, = perturb(["a"], [PARTS[:1]], 2, config, llm, CLASSES)
-    expected, = apply_rules((("perturbed", WORDS),), config.level, "a", 2)
+    (result,) = perturb(["a"], [PARTS[:1]], 2, config, llm, CLASSES)
+    (expected,) = apply_rules((("perturbed", WORDS),), config.level, "a", 2)
     assert result == (expected,) and expected[1] != WORDS
     assert llm.usage.fallbacks == {"perturb": 1} and len(scripted.asked) == config.attempts
 

@@ -6,8 +6,7 @@ import pandas as pd
 import pytest
 
 from project.config.schema import RobustnessConfig
-from project.corruption.conditions import CLEAN, noisy
-from project.corruption.conditions import evaluation_conditions as conditions_of_the_test
+from project.corruption.conditions import CLEAN, evaluation_conditions, noisy
 from project.pipeline import text_log as texts
 from project.pipeline.perturbation.rules import apply_rules
 from project.pipeline.pipeline import compose
@@ -20,10 +19,22 @@ def garbled(request):
 
 
 def test_of_each_kind_the_middle_level_is_kept_and_no_order():
-    kept = [str(condition) for condition in
-            kept_conditions(conditions_of_the_test(RobustnessConfig(levels=[0.1, 0.3, 0.7], missing="single")))]
-    assert kept == ["clean", "noisy(image, 0.3)", "noisy(text, 0.3)", "noisy(table, 0.3)", "noisy(all, 0.3)",
-                    "missing(image)", "missing(text)", "missing(table)"]
+    kept = [
+        str(condition)
+        for condition in kept_conditions(
+            evaluation_conditions(RobustnessConfig(levels=[0.1, 0.3, 0.7], missing="single"))
+        )
+    ]
+    assert kept == [
+        "clean",
+        "noisy(image, 0.3)",
+        "noisy(text, 0.3)",
+        "noisy(table, 0.3)",
+        "noisy(all, 0.3)",
+        "missing(image)",
+        "missing(text)",
+        "missing(table)",
+    ]
 
 
 def test_a_row_holds_every_arrow_and_survives_the_file(pipeline_of, records, tmp_path):
@@ -45,8 +56,9 @@ def test_a_row_holds_every_arrow_and_survives_the_file(pipeline_of, records, tmp
 
 @pytest.mark.parametrize("place, pieces", [("aligned", 1), ("described", 3)])
 def test_training_rows_are_kept_in_the_rounds_that_were_trained_on(pipeline_of, records, scripted, place, pieces):
-    pipeline = pipeline_of("alignment.style=false", "perturbation=instructions", f"perturbation.place={place}",
-                           "perturbation.rounds=3")
+    pipeline = pipeline_of(
+        "alignment.style=false", "perturbation=instructions", f"perturbation.place={place}", "perturbation.rounds=3"
+    )
     clean = pipeline.clean(records)
     seen = [pipeline.perturbed(clean, round) for round in range(2)]
     asked = len(scripted.asked)
@@ -79,9 +91,14 @@ def test_rules_keep_their_texts_without_an_instruction(pipeline_of, records):
     assert row.instruction is None and row.fallback is None
 
 
-@pytest.mark.parametrize("override, epochs", [
-    ("perturbation=none", 5), ("perturbation.weight=0", 5), ("perturbation.rounds=2", 0),
-])
+@pytest.mark.parametrize(
+    "override, epochs",
+    [
+        ("perturbation=none", 5),
+        ("perturbation.weight=0", 5),
+        ("perturbation.rounds=2", 0),
+    ],
+)
 def test_no_round_is_made_that_nothing_was_trained_on(pipeline_of, records, override, epochs):
     table = text_table(training_rows(pipeline_of("method=rules", override), records, epochs))
     assert table["round"].isna().all() and len(table) == (len(records) if epochs else 0)
@@ -89,8 +106,10 @@ def test_no_round_is_made_that_nothing_was_trained_on(pipeline_of, records, over
 
 def test_only_so_many_training_rows_are_kept_and_always_the_same(pipeline_of, records, monkeypatch):
     monkeypatch.setattr(texts, "TRAIN_ROWS", 3)
-    kept = [{row["record"] for row in training_rows(pipeline_of("method=rules"), order, 1)}
-            for order in (records, records[::-1])]
+    kept = [
+        {row["record"] for row in training_rows(pipeline_of("method=rules"), order, 1)}
+        for order in (records, records[::-1])
+    ]
     assert kept[0] == kept[1] and len(kept[0]) == 3
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from project.cli.main import main
 from project.config.schema import Config, RobustnessConfig
-from project.corruption.conditions import evaluation_conditions as conditions_of_the_test
+from project.corruption.conditions import evaluation_conditions
 from project.data.target import Target
 from project.errors import UserError
 from project.evaluation.comparison import Estimate, compare
@@ -27,8 +27,18 @@ from project.report.section import level_text, number_text, p_text
 CLASSES = ["<script>alert(1)</script>", "b & c", "plain"]
 
 
-def make_run(experiment, name="plain", seed=0, slope=0.6, rows=40, bare=False, weak=("noisy", "missing", "natural"),
-             natural=(), lacking=False, **info):
+def make_run(
+    experiment,
+    name="plain",
+    seed=0,
+    slope=0.6,
+    rows=40,
+    bare=False,
+    weak=("noisy", "missing", "natural"),
+    natural=(),
+    lacking=False,
+    **info,
+):
     """A finished run whose accuracy falls from 0.9 by `slope` at level 1; it is drawn with common numbers.
 
     It falls under the conditions whose name begins with one of `weak`, and is the clean one under all others. `natural`
@@ -37,7 +47,7 @@ def make_run(experiment, name="plain", seed=0, slope=0.6, rows=40, bare=False, w
     luck = np.random.default_rng(0).random(rows) + np.random.default_rng(seed + 1).normal(0, 0.02, rows)
     found = []
     tested = RobustnessConfig(levels=[0.1, 0.5, 0.9], natural=list(natural), natural_levels=[0.3, 0.6])
-    for condition in conditions_of_the_test(tested):
+    for condition in evaluation_conditions(tested):
         share = 0.9 - slope * condition.level * str(condition).startswith(weak)
         for index in range(rows):
             target = CLASSES[index % 3]
@@ -151,17 +161,30 @@ def test_the_page_stands_alone_and_escapes_what_it_is_given(study):
     assert "<script" not in html and "<img src=x" not in html and "<b>model" not in html
     assert "tiny &lt;b&gt;model" in html
     assert not re.findall(r'(?:src|href)="(?!data:)', html) and "http" not in html
-    for text in ("Primary endpoint", "chance", "45,678", "3 of 1,510", "noisy(text, 0.5): 10.0%", "2,400", "◐", "●",
-                 "0.800, 0.120"):
+    for text in (
+        "Primary endpoint",
+        "chance",
+        "45,678",
+        "3 of 1,510",
+        "noisy(text, 0.5): 10.0%",
+        "2,400",
+        "◐",
+        "●",
+        "0.800, 0.120",
+    ):
         assert text in html
 
 
 def test_every_figure_and_table_is_a_file_beside_the_page(study):
     files = {path.name for path in (study / "report").iterdir()} - {"index.html"}
-    assert files == {f"{name}-1.{end}" for end, names in [
-        ("png", "methods curves drops reference reliability cost"),
-        ("csv", "methods primary conditions seeds exposure curves calibration reliability cost runs")]
-        for name in names.split()}
+    assert files == {
+        f"{name}-1.{end}"
+        for end, names in [
+            ("png", "methods curves drops reference reliability cost"),
+            ("csv", "methods primary conditions seeds exposure curves calibration reliability cost runs"),
+        ]
+        for name in names.split()
+    }
     html = html_of(study)
     assert all(name in html for name in files) and html.count("data:image/png;base64,") == 6
     conditions = table_of(study, "conditions")
@@ -210,7 +233,8 @@ def test_numbers_have_a_page_too_and_a_run_json_with_the_least_keys_is_enough(tm
     predictions.to_parquet(folder / "predictions.parquet")
     target = Target("number", 20.0)
     results_table(predictions, method="plain", data="toys", seed=0, target=target, resamples=50).to_parquet(
-        folder / "results.parquet")
+        folder / "results.parquet"
+    )
     about = {"method": "plain", "name": "plain", "data": "toys", "seed": 0, "metric": "rmse"}
     (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
     html = page_of(tmp_path / "study").read_text(encoding="utf-8")
@@ -344,8 +368,13 @@ def test_realistic_damage_and_rows_with_gaps_have_their_places(tmp_path):
         make_run(tmp_path / "study", seed=seed, natural=["typing", "blur"], lacking=True)
         make_run(tmp_path / "study", name="ours", seed=seed, natural=["typing", "blur"], lacking=True, slope=0.2)
     html = page_of(tmp_path / "study").read_text(encoding="utf-8")
-    for text in ("realistic damage", "typing 0.3 on text", "Rows that really lack a modality",
-                 "typing (probability that a word has a typing error)", "The score against realistic damage"):
+    for text in (
+        "realistic damage",
+        "typing 0.3 on text",
+        "Rows that really lack a modality",
+        "typing (probability that a word has a typing error)",
+        "The score against realistic damage",
+    ):
         assert text in html
     measures = table_of(tmp_path / "study", "curves")
     assert set(measures["damage"]) == {"noise", "typing", "blur"}

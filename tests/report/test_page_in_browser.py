@@ -24,12 +24,23 @@ def test_the_page_opens_from_disk_and_fits_its_window(tiny_args, tmp_path, width
     report(config, {})
     page = run_folder(config).parent.parent / "report" / "index.html"
     picture = tmp_path / "page.png"
-    browser = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-               "--disable-background-networking", "--disable-component-update", "--disable-sync",
-               f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2000"]
+    browser = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={width},2000",
+    ]
     subprocess.run([*browser, f"--screenshot={picture}", page.as_uri()], check=True, capture_output=True, timeout=120)
     with Image.open(picture) as image:
         assert len(image.convert("RGB").getcolors(2**24)) > 100  # text, tables and curves, not a blank page
-    told = subprocess.run([*browser, "--dump-dom", page.as_uri()], check=True, capture_output=True, text=True,
-                          timeout=120).stdout
+    told = subprocess.run(
+        [*browser, "--dump-dom", page.as_uri()], check=True, capture_output=True, text=True, timeout=120
+    ).stdout
     assert "data:image/png;base64," in told and "http://" not in told and "https://" not in told

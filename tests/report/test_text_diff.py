@@ -10,7 +10,11 @@ TEXTS = st.lists(st.sampled_from("a b c <b> red".split()), max_size=8).map(" ".j
 
 def test_by_hand():
     assert word_diff("a red thing", "a blue thing") == [
-        ("kept", "a"), ("gone", "red"), ("new", "blue"), ("kept", "thing")]
+        ("kept", "a"),
+        ("gone", "red"),
+        ("new", "blue"),
+        ("kept", "thing"),
+    ]
     assert word_diff("", "new words") == [("new", "new words")]
     assert word_diff("", "") == []
 

@@ -23,33 +23,74 @@ NOISE = "noisy(all, 0.5)"
 
 
 def rows_of(condition, record, described, aligned, round=None, split="test", read="", **more):
-    return {"split": split, "condition": condition, "round": round, "record": record, "group": record, "target": "A",
-            "described": json.dumps(described), "table": None, "aligned": json.dumps(aligned),
-            "read": read or aligned["summary"], "instruction": None, "fallback": None, **more}
+    return {
+        "split": split,
+        "condition": condition,
+        "round": round,
+        "record": record,
+        "group": record,
+        "target": "A",
+        "described": json.dumps(described),
+        "table": None,
+        "aligned": json.dumps(aligned),
+        "read": read or aligned["summary"],
+        "instruction": None,
+        "fallback": None,
+        **more,
+    }
 
 
 def made_run(folder, answers, name="ours", seed=0):
     """A run with texts; `answers` maps a record to its answers to the clean and to the noisy record, target A."""
-    predictions = pd.DataFrame([
-        {"record": record, "group": record, "present": "image,text,table", "condition": condition, "kind": kind,
-         "corruption": "", "modality": modality, "level": level, "order": "image,text,table", "target": "A",
-         "prediction": answer, "probabilities": None}
-        for record, pair in answers.items()
-        for (condition, kind, modality, level), answer in
-        zip([("clean", "clean", "none", 0.0), (NOISE, "noisy", "all", 0.5)], pair, strict=True)
-    ])
+    predictions = pd.DataFrame(
+        [
+            {
+                "record": record,
+                "group": record,
+                "present": "image,text,table",
+                "condition": condition,
+                "kind": kind,
+                "corruption": "",
+                "modality": modality,
+                "level": level,
+                "order": "image,text,table",
+                "target": "A",
+                "prediction": answer,
+                "probabilities": None,
+            }
+            for record, pair in answers.items()
+            for (condition, kind, modality, level), answer in zip(
+                [("clean", "clean", "none", 0.0), (NOISE, "noisy", "all", 0.5)], pair, strict=True
+            )
+        ]
+    )
     found = []
     for record in answers:
         found.append(rows_of("clean", record, {"text": f"{HOSTILE} red hammer"}, {"summary": "A red hammer."}))
         found.append(rows_of(NOISE, record, {"text": "red"}, {"summary": f"A red {HOSTILE}"}))
     for index in range(4):
         found.append(rows_of("clean", f"{HOSTILE}{index}", {"text": "a saw"}, {"summary": "A saw."}, split="train"))
-        found.append(rows_of("clean", f"{HOSTILE}{index}", {"text": "a saw"}, {"summary": "A saw."}, 0, "train",
-                             read=f"A {HOSTILE}", instruction=["noise"], fallback=[True]))
+        found.append(
+            rows_of(
+                "clean",
+                f"{HOSTILE}{index}",
+                {"text": "a saw"},
+                {"summary": "A saw."},
+                0,
+                "train",
+                read=f"A {HOSTILE}",
+                instruction=["noise"],
+                fallback=[True],
+            )
+        )
     folder.mkdir(parents=True)
     text_table(found).to_parquet(folder / "texts.parquet")
-    return Run(folder, {"method": name, "name": name, "data": "toys", "seed": seed, "metric": "accuracy"}, predictions,
-               pd.DataFrame())
+    return Run(
+        folder,
+        {"method": name, "name": name, "data": "toys", "seed": seed, "metric": "accuracy"},
+        predictions,
+        pd.DataFrame(),
+    )
 
 
 ANSWERS = {"r1": "AA", "r2": "AB", "r3": "BA", "r4": "AB", "r5": "AB", "r6": "BB"}
@@ -61,7 +102,11 @@ def test_the_records_are_those_that_the_corruption_changed(tmp_path):
     assert shown_condition(run, texts) == NOISE
     cards = corrupted_cards(run, texts, NOISE)
     assert [(card["record"], card["outcome"]) for card in cards] == [
-        ("r2", "lost"), ("r4", "lost"), ("r3", "gained"), ("r1", "kept")]
+        ("r2", "lost"),
+        ("r4", "lost"),
+        ("r3", "gained"),
+        ("r1", "kept"),
+    ]
     columns = dict(cards[0]["columns"])
     assert ("text", [("gone", HOSTILE), ("kept", "red"), ("gone", "hammer")]) in columns["described, corrupted"]
 
@@ -92,8 +137,9 @@ def test_the_first_seed_tells_for_all_and_runs_without_texts_for_none(tmp_path):
     assert texts(compare(runs, 10)) is None
 
 
-def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args, table_file, tmp_path, capsys,
-                                                                      monkeypatch):
+def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(
+    tiny_args, table_file, tmp_path, capsys, monkeypatch
+):
     rows = pd.read_csv(table_file)
     rows["title"] = [f"{HOSTILE} {title}" for title in rows["title"]]
     hostile = table_file.parent / "hostile.csv"
@@ -112,8 +158,10 @@ def test_a_real_run_is_measured_and_shown_and_hostile_text_stays_text(tiny_args,
     monkeypatch.setattr(project.analysis.analyse, "read_rows", lambda data: readings.append(data) or read_rows(data))
     analyse(config, {})
     assert len(readings) == 1  # for both runs, whose data and descriptions are the same
-    left = {name: pd.read_parquet(run_folder(config) / f"{name}.parquet")
-            for name in ("transformation", "collapse", "recovery", "diversity")}
+    left = {
+        name: pd.read_parquet(run_folder(config) / f"{name}.parquet")
+        for name in ("transformation", "collapse", "recovery", "diversity")
+    }
     assert set(left["transformation"]["modality"]) == {"image", "text", "table"}
     assert set(left["collapse"]["arrow"]) == {"described", "aligned", "perturbed"}
     assert (left["recovery"].query("measure == 'outside'")["count"] == 0).all()  # nothing was aligned

@@ -24,8 +24,16 @@ class Cluster:
         # A W&B service that this process has started would take the runs of the jobs for its own.
         ours = ("SLURM_", "SBATCH_", "TCR_", "WANDB_")
         outside = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-        self.env = {**outside, "SLURM_CONF": conf, "MASTER_ADDR": "127.0.0.1", "TCR_PYTHON": sys.executable,
-                    "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+        self.env = {
+            **outside,
+            "SLURM_CONF": conf,
+            "MASTER_ADDR": "127.0.0.1",
+            "TCR_PYTHON": sys.executable,
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "COLUMNS": "200",
+        }
 
     def run(self, *command, **more):
         done = subprocess.run(command, cwd=self.folder, env={**self.env, **more}, capture_output=True, text=True)

@@ -15,9 +15,16 @@ class Echo(BaseHTTPRequestHandler):
         if "response_format" in asked:
             answers = asked["response_format"]["json_schema"]["schema"]["properties"]["prediction"].get("enum", [0.5])
             text = json.dumps({"explanation": text[:60], "prediction": answers[0]})
-        self.send({"id": "1", "object": "chat.completion", "created": 0, "model": "echo", "choices": [
-            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-            "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}})
+        self.send(
+            {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": "echo",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
+                "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+            }
+        )
 
     def send(self, answer):
         body = json.dumps(answer).encode()

@@ -28,8 +28,14 @@ SERVERS = Path(__file__).parent
 def args(tiny_args):
     """A run of six epochs of 15 steps for two nodes; each test gives it a folder of its own."""
     return [arg for arg in tiny_args if not arg.startswith(("output=", "wandb."))] + [
-        "method=rules", "trainer.strategy=ddp", "trainer.batch_size=2", "trainer.lr=0.02", "trainer.patience=9",
-        "trainer.epochs=6", "wandb.mode=offline"]
+        "method=rules",
+        "trainer.strategy=ddp",
+        "trainer.batch_size=2",
+        "trainer.lr=0.02",
+        "trainer.patience=9",
+        "trainer.epochs=6",
+        "wandb.mode=offline",
+    ]
 
 
 def folder_of(args, output):
@@ -139,8 +145,11 @@ def process_of(job, rank):
             command = (place / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if f"SLURM_JOB_ID={job}".encode() in settings and f"SLURM_PROCID={rank}".encode() in settings \
-                and command[1:3] == [b"-m", b"project"]:
+        if (
+            f"SLURM_JOB_ID={job}".encode() in settings
+            and f"SLURM_PROCID={rank}".encode() in settings
+            and command[1:3] == [b"-m", b"project"]
+        ):
             return int(place.name)
     raise AssertionError(f"no process of rank {rank}")
 
@@ -158,10 +167,19 @@ def test_an_array_of_seeds_makes_folders_that_never_mix(cluster, args, tmp_path)
 
 def test_an_array_of_workers_shares_the_trials_of_a_sweep(cluster, tiny_args, tmp_path):
     path = tmp_path / "lr.yaml"
-    path.write_text("method: grid\nmetric: {name: val/best_score, goal: maximize}\n"
-                    "parameters:\n  trainer.lr: {values: [0.001, 0.002, 0.004, 0.008]}\n")
-    job = cluster.submit("--array=0-1", "--cpus-per-task=1", "slurm/sweep.sbatch", str(path), *tiny_args,
-                         "method=plain", "trainer.epochs=1")
+    path.write_text(
+        "method: grid\nmetric: {name: val/best_score, goal: maximize}\n"
+        "parameters:\n  trainer.lr: {values: [0.001, 0.002, 0.004, 0.008]}\n"
+    )
+    job = cluster.submit(
+        "--array=0-1",
+        "--cpus-per-task=1",
+        "slurm/sweep.sbatch",
+        str(path),
+        *tiny_args,
+        "method=plain",
+        "trainer.epochs=1",
+    )
     cluster.wait(job)
     table = pd.read_csv(tmp_path / "outputs/sweeps/lr/trials.csv")
     assert sorted(table["trainer.lr"]) == [0.001, 0.002, 0.004, 0.008] and set(table["state"]) == {"complete"}
@@ -169,13 +187,24 @@ def test_an_array_of_workers_shares_the_trials_of_a_sweep(cluster, tiny_args, tm
 
 
 def test_an_array_of_shards_makes_the_keys_of_one_run(cluster, tiny_args, tmp_path):
-    served = {"TCR_SERVER": str(tmp_path / "address"), "SERVER_HOST": "127.0.0.1",
-              "LLM_COMMAND": f"{sys.executable} {SERVERS / 'echo_server.py'}"}
+    served = {
+        "TCR_SERVER": str(tmp_path / "address"),
+        "SERVER_HOST": "127.0.0.1",
+        "LLM_COMMAND": f"{sys.executable} {SERVERS / 'echo_server.py'}",
+    }
     server = cluster.submit("--cpus-per-task=1", "slurm/serve_llm.sbatch", **served)
     args = [*tiny_args, "method=ours", "llm=openai", "llm.model=echo", "data.limit=24", "store.patience=30"]
     for array, store in ("0-3", "parts"), ("0", "whole"):
-        cluster.wait(cluster.submit(f"--array={array}", "--cpus-per-task=1", "slurm/prepare.sbatch", *args,
-                                    f"store.path={tmp_path / store}", **served))
+        cluster.wait(
+            cluster.submit(
+                f"--array={array}",
+                "--cpus-per-task=1",
+                "slurm/prepare.sbatch",
+                *args,
+                f"store.path={tmp_path / store}",
+                **served,
+            )
+        )
     cluster.run("scancel", server)
     cluster.until(server, lambda: cluster.states(server)[0]["JobState"] != "RUNNING")
     keys = Store(tmp_path / "parts").keys()
@@ -192,11 +221,30 @@ def test_the_pipeline_runs_from_the_server_to_the_report(cluster, tmp_path):
         model_file(load_config(["llm=smollm2"]).llm)
     except UserError as error:
         pytest.skip(str(error))
-    args = ["experiment=demo", "debug=fast", "data.limit=6", "method=ours", "llm=vllm", "llm.model=smollm2-served",
-            "llm.concurrency=2", "alignment.attempts=1", "perturbation.attempts=1", "store.recorded=null",
-            f"output={tmp_path / 'outputs'}", f"store.path={tmp_path / 'store'}", "wandb.mode=offline"]
-    printed = cluster.run("slurm/pipeline.sh", *args, GPUS="0", SHARDS="2", SEEDS="0-1", SERVER_HOST="127.0.0.1",
-                          LLM_COMMAND=f"{sys.executable} {SERVERS / 'llama_server.py'}")
+    args = [
+        "experiment=demo",
+        "debug=fast",
+        "data.limit=6",
+        "method=ours",
+        "llm=vllm",
+        "llm.model=smollm2-served",
+        "llm.concurrency=2",
+        "alignment.attempts=1",
+        "perturbation.attempts=1",
+        "store.recorded=null",
+        f"output={tmp_path / 'outputs'}",
+        f"store.path={tmp_path / 'store'}",
+        "wandb.mode=offline",
+    ]
+    printed = cluster.run(
+        "slurm/pipeline.sh",
+        *args,
+        GPUS="0",
+        SHARDS="2",
+        SEEDS="0-1",
+        SERVER_HOST="127.0.0.1",
+        LLM_COMMAND=f"{sys.executable} {SERVERS / 'llama_server.py'}",
+    )
     jobs = dict(line.split() for line in printed.splitlines())
     assert list(jobs) == ["serve", "prepare", "stop-serving", "train", "evaluate", "report"]
     cluster.wait(jobs["report"], seconds=900)

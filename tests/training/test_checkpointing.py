@@ -26,11 +26,15 @@ def test_the_one_before_is_kept(saved):
     assert latest_intact_checkpoint(saved) == saved / LAST
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda data: data[: len(data) // 2],
-    lambda data: b"",
-    lambda data: data[:900] + bytes([data[900] ^ 1]) + data[901:],
-], ids=["cut off", "empty", "one bit"])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: data[:900] + bytes([data[900] ^ 1]) + data[901:],
+    ],
+    ids=["cut off", "empty", "one bit"],
+)
 def test_a_torn_last_falls_back_to_the_one_before_and_says_so(saved, capsys, spoil):
     data = (saved / LAST).read_bytes()
     (saved / LAST).write_bytes(spoil(data))

@@ -101,8 +101,10 @@ class TestWorst:
         clean, *candidates = batch["views"]
         assert len(candidates) == 2 and len({view["input_ids"].shape for view in candidates}) == 1
         for view, there in zip(batch["views"], [texts.clean, *texts.candidates], strict=True):
-            read = [[id for id, there in zip(*row, strict=True) if there]
-                    for row in zip(view["input_ids"].tolist(), view["attention_mask"].tolist(), strict=True)]
+            read = [
+                [id for id, there in zip(*row, strict=True) if there]
+                for row in zip(view["input_ids"].tolist(), view["attention_mask"].tolist(), strict=True)
+            ]
             assert read == [there[index]["input_ids"] for index in (3, 0, 5)]
         assert clean["attention_mask"].sum(1).max() == clean["input_ids"].shape[1]
 
@@ -128,9 +130,17 @@ class TestGeneratingAhead:
 
         def run(args=self.REMOTE):
             module = data(*args)
-            trainer = L.Trainer(max_epochs=3, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-                                enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-                                reload_dataloaders_every_n_epochs=1)
+            trainer = L.Trainer(
+                max_epochs=3,
+                accelerator="cpu",
+                devices=1,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                reload_dataloaders_every_n_epochs=1,
+            )
             try:
                 trainer.fit(RobustModule(module.config, module.rows.target, 9), module)
             finally:
@@ -200,6 +210,7 @@ class TestSeveralRanks:
     @pytest.fixture
     def ranks(self, data, monkeypatch):
         """Runs `what` on the data module of each rank, side by side; returns what came out and what each generated."""
+
         def run(what, *args):
             engines_of = {f"rank {rank}": Scripted() for rank in range(2)}
             monkeypatch.setattr(engines, "_engine", lambda config: engines_of[threading.current_thread().name])
@@ -207,8 +218,9 @@ class TestSeveralRanks:
 
             def work(rank):
                 module = data(*self.OURS, *args)
-                module.trainer = SimpleNamespace(global_rank=rank, world_size=2, accumulate_grad_batches=1,
-                                                 current_epoch=0, max_epochs=1)
+                module.trainer = SimpleNamespace(
+                    global_rank=rank, world_size=2, accumulate_grad_batches=1, current_epoch=0, max_epochs=1
+                )
                 module.setup("fit")
                 found[rank] = what(module)
 
@@ -238,8 +250,7 @@ class TestSeveralRanks:
 
     def test_each_validation_row_is_counted_once(self, ranks, data):
         """36 texts in batches of 16: one rank reads a batch that is not counted."""
-        both, _ = ranks(lambda module: list(module.val_dataloader()),
-                        "robustness.val_levels=[0.1,0.3,0.5,0.7,0.9]")
+        both, _ = ranks(lambda module: list(module.val_dataloader()), "robustness.val_levels=[0.1,0.3,0.5,0.7,0.9]")
         conditions = torch.cat([batch["conditions"] for mine in both for batch in mine])
         assert len(both[0]) == len(both[1]) and (conditions < 0).any()
         rows = len(data(*self.OURS).rows.val)

@@ -51,8 +51,9 @@ def assert_equal_runs(one, other, tolerance=0.0):
     mine, its = weights(one), weights(other)
     assert max((mine[name] - its[name]).abs().max() for name in mine) <= tolerance
     for name in ("predictions.parquet", "results.parquet"):
-        pd.testing.assert_frame_equal(pd.read_parquet(one / name), pd.read_parquet(other / name),
-                                      check_exact=not tolerance, atol=tolerance)
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(one / name), pd.read_parquet(other / name), check_exact=not tolerance, atol=tolerance
+        )
     for key in ("steps", "epochs", "forward_samples", "scoring_samples"):
         assert told(one).get(key) == told(other).get(key), key
     assert told(one)["val"]["last"] == pytest.approx(told(other)["val"]["last"], abs=tolerance)
@@ -136,7 +137,7 @@ def test_a_torn_last_checkpoint_costs_the_way_from_the_one_before(trained, monke
         Disturbed(patch, at=9)
         with pytest.raises(Interrupted):
             trained("broken")
-    last, = tmp_path.rglob(LAST)
+    (last,) = tmp_path.rglob(LAST)
     last.write_bytes(last.read_bytes()[:1000])
     resumed = trained("broken")
     assert "is torn or missing; the run goes on from before.ckpt" in capsys.readouterr().err
@@ -248,8 +249,9 @@ class TestTwoProcesses:
         assert_equal_runs(one, two, tolerance=1e-7)
 
     def test_one_that_is_killed_ends_both(self, command, tmp_path):
-        first = subprocess.Popen(command("two", "trainer.epochs=2000"), stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.PIPE, text=True)
+        first = subprocess.Popen(
+            command("two", "trainer.epochs=2000"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
         deadline = time.monotonic() + 200
         while not list(tmp_path.glob("two/*/*/*/checkpoints/last.ckpt")):
             assert first.poll() is None and time.monotonic() < deadline

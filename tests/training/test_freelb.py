@@ -24,8 +24,16 @@ WIDTH = 16
 def model_of(dropout=0.0):
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=30, hidden_size=WIDTH, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-        num_labels=3, max_position_embeddings=16, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+        vocab_size=30,
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        num_labels=3,
+        max_position_embeddings=16,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
     return BertForSequenceClassification(config).train()
 
 
@@ -65,8 +73,12 @@ def test_a_move_has_the_length_of_its_step_along_the_gradient_row_by_row():
 
 def test_the_ascent_raises_the_loss():
     model, losses = model_of(), []
-    freelb(model, view(), lambda logits: losses.append(loss_of(logits)) or losses[-1],
-           FreeLBConfig(steps=6, step_size=0.5, radius=3.0))
+    freelb(
+        model,
+        view(),
+        lambda logits: losses.append(loss_of(logits)) or losses[-1],
+        FreeLBConfig(steps=6, step_size=0.5, radius=3.0),
+    )
     values = [loss.item() for loss in losses]
     assert values == sorted(values) and values[-1] > values[0] + 0.01
 
@@ -89,7 +101,7 @@ def test_the_weights_learn_from_every_point_with_one_backward_pass_a_point():
         delta.requires_grad_()
         with perturbed_embeddings(embedding, delta):
             losses.append(loss_of(model(**texts).logits))
-        slope, = torch.autograd.grad(losses[-1], delta, retain_graph=True)
+        (slope,) = torch.autograd.grad(losses[-1], delta, retain_graph=True)
         delta = ascent_step(delta, slope * MASK.unsqueeze(-1), config)
     expected = sum(losses) / len(losses)
     expected.backward()
@@ -106,8 +118,12 @@ def test_without_room_to_move_it_is_the_loss_of_the_clean_text():
 
 def test_all_points_share_one_dropout_mask():
     model, losses = model_of(dropout=0.5), []
-    freelb(model, view(), lambda logits: losses.append(loss_of(logits)) or losses[-1],
-           FreeLBConfig(steps=3, step_size=0.0, radius=0.0))
+    freelb(
+        model,
+        view(),
+        lambda logits: losses.append(loss_of(logits)) or losses[-1],
+        FreeLBConfig(steps=3, step_size=0.0, radius=0.0),
+    )
     assert losses[0] == losses[1] == losses[2]
     assert loss_of(model(**view()).logits) != losses[0]
 
@@ -115,7 +131,10 @@ def test_all_points_share_one_dropout_mask():
 def test_the_embedding_layer_is_left_as_it_was():
     model, texts = model_of(), view()
     before = model(**texts).logits
-    with pytest.raises(RuntimeError), perturbed_embeddings(model.get_input_embeddings(), torch.ones(*MASK.shape, WIDTH)):
+    with (
+        pytest.raises(RuntimeError),
+        perturbed_embeddings(model.get_input_embeddings(), torch.ones(*MASK.shape, WIDTH)),
+    ):
         assert not torch.equal(model(**texts).logits, before)
         raise RuntimeError
     assert torch.equal(model(**texts).logits, before)

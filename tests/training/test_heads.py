@@ -18,8 +18,12 @@ LOG = Target("number", 5.0, log=True, low=1.0, high=1000.0, mean=2.0, scale=1.0)
 
 
 def test_the_width_is_a_logit_a_class_a_threshold_or_one_number():
-    assert [head.num_logits(CLASSES, "class"), head.num_logits(ORDERED, "class"), head.num_logits(ORDERED, "ordinal"),
-            head.num_logits(NUMBER, "class")] == [3, 4, 3, 1]
+    assert [
+        head.num_logits(CLASSES, "class"),
+        head.num_logits(ORDERED, "class"),
+        head.num_logits(ORDERED, "ordinal"),
+        head.num_logits(NUMBER, "class"),
+    ] == [3, 4, 3, 1]
 
 
 HEADS = [(CLASSES, "class"), (ORDERED, "class"), (ORDERED, "ordinal"), (NUMBER, "class")]

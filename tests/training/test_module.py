@@ -19,8 +19,10 @@ def module(tiny_args):
 
 def batch(rows, views):
     ids = [torch.randint(5, 50, (rows, 7)) for _ in range(views)]
-    return {"views": [{"input_ids": view, "attention_mask": torch.ones_like(view)} for view in ids],
-            "labels": torch.zeros(rows).long()}
+    return {
+        "views": [{"input_ids": view, "attention_mask": torch.ones_like(view)} for view in ids],
+        "labels": torch.zeros(rows).long(),
+    }
 
 
 def test_only_adapter_and_head_are_trained(module):
@@ -69,8 +71,9 @@ class TestWorst:
     def measured(self, module):
         """The module with a planted model: a text's loss for label 0 is the higher the more its first token is."""
         module.log = lambda *args, **options: None
-        module.forward = lambda view: torch.stack(
-            [-view["input_ids"][:, 0].float(), *2 * [torch.zeros(len(view["input_ids"]))]], -1) / 10
+        module.forward = lambda view: (
+            torch.stack([-view["input_ids"][:, 0].float(), *2 * [torch.zeros(len(view["input_ids"]))]], -1) / 10
+        )
         module.config.perturbation.worst = 3
         return module
 
@@ -108,7 +111,7 @@ class TestWorst:
         assert [views[index]["input_ids"][row].tolist() for row, index in enumerate(losses.argmax(0))] == choices[0]
 
     def test_one_candidate_costs_nothing(self, module):
-        view, = batch(4, 1)["views"]
+        (view,) = batch(4, 1)["views"]
         assert module.select_hardest_view([view], torch.zeros(4).long()) is view and module.scoring_samples == 0
 
 

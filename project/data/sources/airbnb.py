@@ -29,14 +29,25 @@ COMMAND = "download the listings.csv.gz of a city and date from the page into th
 
 TEXTS = ("name", "description", "neighborhood_overview", "host_about")
 TABLE = {
-    "property_type": "property type", "room_type": "room type", "accommodates": "number of guests",
-    "bathrooms_text": "bathroom", "bathrooms": "number of bathrooms", "bedrooms": "number of bedrooms",
-    "beds": "number of beds", "neighbourhood_cleansed": "neighbourhood", "neighbourhood_group_cleansed": "district",
-    "host_is_superhost": "superhost status", "host_response_rate": "response rate of the host",
-    "host_identity_verified": "verification of the host", "minimum_nights": "minimum number of nights",
-    "availability_365": "number of free days in a year", "number_of_reviews": "number of reviews",
-    "review_scores_rating": "rating", "review_scores_location": "rating of the location",
-    "instant_bookable": "instant booking", "amenities": "list of amenities",
+    "property_type": "property type",
+    "room_type": "room type",
+    "accommodates": "number of guests",
+    "bathrooms_text": "bathroom",
+    "bathrooms": "number of bathrooms",
+    "bedrooms": "number of bedrooms",
+    "beds": "number of beds",
+    "neighbourhood_cleansed": "neighbourhood",
+    "neighbourhood_group_cleansed": "district",
+    "host_is_superhost": "superhost status",
+    "host_response_rate": "response rate of the host",
+    "host_identity_verified": "verification of the host",
+    "minimum_nights": "minimum number of nights",
+    "availability_365": "number of free days in a year",
+    "number_of_reviews": "number of reviews",
+    "review_scores_rating": "rating",
+    "review_scores_location": "rating of the location",
+    "instant_bookable": "instant booking",
+    "amenities": "list of amenities",
 }
 """The columns of the table and what they are called in words; in order of weight, the long list of amenities last, for
 a description has a budget of words."""
@@ -56,11 +67,16 @@ def read_airbnb(config: AirbnbConfig) -> Iterator[Record]:
     Raises UserError where there is no file or no such city, and one UserError for the problems of all rows of a file.
     """
     place = Path(config.path).expanduser()
-    files = [place] if place.is_file() else sorted(
-        path for path in place.rglob("*listings*.csv*") if path.name.lower().endswith((".csv", ".csv.gz")))
+    files = (
+        [place]
+        if place.is_file()
+        else sorted(path for path in place.rglob("*listings*.csv*") if path.name.lower().endswith((".csv", ".csv.gz")))
+    )
     if not files:
-        raise UserError(f"{place}: no listings.csv or listings.csv.gz; data.path is a folder of {TITLE} ({SOURCE}), "
-                        f"{TERMS}: {COMMAND}")
+        raise UserError(
+            f"{place}: no listings.csv or listings.csv.gz; data.path is a folder of {TITLE} ({SOURCE}), "
+            f"{TERMS}: {COMMAND}"
+        )
     if config.images is not None and not Path(config.images).expanduser().is_dir():
         raise UserError(f"data.images={config.images}: there is no such folder; name that of the pictures, or none")
     pictures = _pictures(config.images)
@@ -68,8 +84,10 @@ def read_airbnb(config: AirbnbConfig) -> Iterator[Record]:
     if config.test_city is not None:
         names = sorted(set(cities.values()))
         if config.test_city not in names or len(names) == 1:
-            raise UserError(f"data.test_city={config.test_city}: it must be one of several cities, and there is "
-                            f"{', '.join(names)} in {place}{did_you_mean(config.test_city, names)}")
+            raise UserError(
+                f"data.test_city={config.test_city}: it must be one of several cities, and there is "
+                f"{', '.join(names)} in {place}{did_you_mean(config.test_city, names)}"
+            )
         files.sort(key=lambda path: cities[path] != config.test_city)
     without, away, tested = 0, 0, set()
     for path in files:
@@ -102,8 +120,13 @@ def _city(path: Path, place: Path) -> str:
 def _listings(path: Path, prefix: str, pictures: dict[str, Path]) -> list[Record]:
     """The listings of one file; the target is None where there is no price."""
     frame = read_frame(path)
-    raise_all([f"{path}: no column {column!r}; take the detailed listings.csv.gz: {SOURCE}" for column in NEEDED
-               if column not in frame.columns])
+    raise_all(
+        [
+            f"{path}: no column {column!r}; take the detailed listings.csv.gz: {SOURCE}"
+            for column in NEEDED
+            if column not in frame.columns
+        ]
+    )
     columns = {column: cells(frame, column) for column in (*NEEDED, *TEXTS, *TABLE) if column in frame.columns}
     problems, records, seen = [], [], {}
     for index in range(len(frame)):

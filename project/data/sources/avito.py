@@ -22,15 +22,26 @@ log = logging.getLogger(__name__)
 TITLE = "Avito demand prediction"
 SOURCE = "https://www.kaggle.com/c/avito-demand-prediction"
 TERMS = "the competition's rules, which must be accepted on its page; no redistribution"
-COMMAND = ("kaggle competitions download -c avito-demand-prediction -f train.csv -p FOLDER, and -f train_jpg.zip for "
-           "the pictures (50 GB)")
+COMMAND = (
+    "kaggle competitions download -c avito-demand-prediction -f train.csv -p FOLDER, and -f train_jpg.zip for "
+    "the pictures (50 GB)"
+)
 
 FILES = ("train.csv", "train.csv.zip", "train.csv.gz")
 IMAGES = "train_jpg.zip"
 INNER = "data/competition_files/train_jpg/"
 """Where the published zip keeps its pictures."""
-TABLE = ("region", "city", "parent_category_name", "category_name", "param_1", "param_2", "param_3", "price",
-         "user_type")
+TABLE = (
+    "region",
+    "city",
+    "parent_category_name",
+    "category_name",
+    "param_1",
+    "param_2",
+    "param_3",
+    "price",
+    "user_type",
+)
 """image_top_1 is a code of another model, the activation date a day of March 2017, and the item number a count: out."""
 CHUNK = 5_000
 """Rows in memory at a time."""
@@ -44,20 +55,27 @@ def read_avito(config: AvitoConfig) -> Iterator[Record]:
     folder = Path(config.path).expanduser()
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None:
-        raise UserError(f"{folder}: no train.csv; data.path is the folder of {TITLE} ({SOURCE}), under {TERMS}: "
-                        f"{COMMAND}")
+        raise UserError(
+            f"{folder}: no train.csv; data.path is the folder of {TITLE} ({SOURCE}), under {TERMS}: {COMMAND}"
+        )
     members = _members(folder / IMAGES) if config.images else frozenset()
     if config.images and not members:
         log.info("%s: no pictures; the rows go without", folder / IMAGES)
     first = 1
     try:
-        with pd.read_csv(path, dtype=str, keep_default_na=False, na_values=MISSING_MARKS, encoding="utf-8-sig",
-                         chunksize=CHUNK) as chunks:
+        with pd.read_csv(
+            path, dtype=str, keep_default_na=False, na_values=MISSING_MARKS, encoding="utf-8-sig", chunksize=CHUNK
+        ) as chunks:
             for chunk in chunks:
                 if first == 1:
                     needed = ("item_id", "user_id", "title", "description", "image", "deal_probability", *TABLE)
-                    raise_all([f"{path}: no column {column!r}; take the file as it is published: {SOURCE}"
-                               for column in needed if column not in chunk.columns])
+                    raise_all(
+                        [
+                            f"{path}: no column {column!r}; take the file as it is published: {SOURCE}"
+                            for column in needed
+                            if column not in chunk.columns
+                        ]
+                    )
                 yield from _adverts(chunk, path, first, folder / IMAGES, members)
                 first += len(chunk)
     except UnicodeDecodeError as error:
@@ -75,18 +93,22 @@ def _adverts(chunk: pd.DataFrame, path: Path, first: int, images: Path, members:
         bad = [column for column in ("item_id", "user_id") if row[column] is None]
         problems += [f"{path}: row {index}, column {column!r}: missing" for column in bad]
         if probability is None:
-            problems.append(f"{path}: row {index}, column 'deal_probability': {row['deal_probability']!r:.40} is no "
-                            "number in [0, 1]")
+            problems.append(
+                f"{path}: row {index}, column 'deal_probability': {row['deal_probability']!r:.40} is no "
+                "number in [0, 1]"
+            )
         if len(problems) > MAX_SHOWN:
             break
         if problems:
             continue
         text = "\n".join(part for part in (row["title"], row["description"]) if part) or None
         table: dict[str, Cell] = {column.replace("_", " "): _in_words(row[column]) for column in TABLE}
-        member = row["image"] and next((name for name in (f"{INNER}{row['image']}.jpg", f"{row['image']}.jpg")
-                                        if name in members), None)
-        yield Record(row["item_id"], row["user_id"], ZippedImage(images, member) if member else None, text, table,
-                     probability)
+        member = row["image"] and next(
+            (name for name in (f"{INNER}{row['image']}.jpg", f"{row['image']}.jpg") if name in members), None
+        )
+        yield Record(
+            row["item_id"], row["user_id"], ZippedImage(images, member) if member else None, text, table, probability
+        )
     raise_all(problems)
 
 

@@ -26,9 +26,21 @@ _VARIANT = re.compile(
     r"\b(wo)?m[ae]n\b|\bperson\b|\bpeople\b|\bboys?\b|\bgirls?\b|\b(old|older)\b|\bfacing right\b"
     r"|\b(light|medium-light|medium|medium-dark|dark) skin tone\b|\bno skin tone\b"
 )
-_GENDERED = {"king": "monarch", "queen": "monarch", "prince": "royal", "princess": "royal", "mrs": "claus",
-             "santa": "claus", "mx": "claus", "mermaid": "merperson", "merman": "merperson", "grandmother": "elder",
-             "grandfather": "elder", "mother": "parent", "father": "parent"}
+_GENDERED = {
+    "king": "monarch",
+    "queen": "monarch",
+    "prince": "royal",
+    "princess": "royal",
+    "mrs": "claus",
+    "santa": "claus",
+    "mx": "claus",
+    "mermaid": "merperson",
+    "merman": "merperson",
+    "grandmother": "elder",
+    "grandfather": "elder",
+    "mother": "parent",
+    "father": "parent",
+}
 
 
 def _family(name: str) -> str:
@@ -81,8 +93,11 @@ def _drawing(character: str, size: int) -> Image.Image | None:
 def _text(character: str, name: str, keywords: tuple[str, ...], most: int) -> str:
     """Name and at most `most` keywords; their order is shuffled per emoji, for the package's is that of a set."""
     plain = {word.replace("_", " ").strip().lower() for word in keywords}
-    words = sorted(word for word in plain - {name.lower()} if any(map(str.isalnum, word))
-                   and not any(unicodedata.category(point) == "So" for point in word))
+    words = sorted(
+        word
+        for word in plain - {name.lower()}
+        if any(map(str.isalnum, word)) and not any(unicodedata.category(point) == "So" for point in word)
+    )
     return ", ".join([name, *seeded("keywords", character).permutation(words).tolist()[:most]])
 
 
@@ -109,8 +124,14 @@ def read_emoji(config: EmojiConfig) -> list[Record]:
         words = next((keywords[spelling] for spelling in spellings if spelling in keywords), ())
         drawing = _drawing(row.emoji, config.image_size)
         if drawing is not None:
-            records.append(Record(
-                id=name.replace(" ", "-"), group=_family(name), image=drawing,
-                text=_text(row.emoji, name, words, config.keywords), table=_table(row.emoji, version),
-                target=row.category))
+            records.append(
+                Record(
+                    id=name.replace(" ", "-"),
+                    group=_family(name),
+                    image=drawing,
+                    text=_text(row.emoji, name, words, config.keywords),
+                    table=_table(row.emoji, version),
+                    target=row.category,
+                )
+            )
     return records

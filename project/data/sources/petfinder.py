@@ -26,20 +26,37 @@ CODES = {
     "Gender": {"1": "male", "2": "female", "3": "mixed group"},
     "MaturitySize": {"1": "small", "2": "medium", "3": "large", "4": "extra large"},
     "FurLength": {"1": "short", "2": "medium", "3": "long"},
-    "Vaccinated": _YES, "Dewormed": _YES, "Sterilized": _YES,
+    "Vaccinated": _YES,
+    "Dewormed": _YES,
+    "Sterilized": _YES,
     "Health": {"1": "healthy", "2": "minor injury", "3": "serious injury"},
 }
 """The codes of the competition's data page; 0 is not specified."""
 NAMES = {
-    "Type": "type", "Age": "age", "Breed1": "breed", "Breed2": "second breed", "Gender": "gender", "Color1": "colour",
-    "Color2": "second colour", "Color3": "third colour", "MaturitySize": "size at maturity", "FurLength": "fur length",
-    "Vaccinated": "vaccinated", "Dewormed": "dewormed", "Sterilized": "sterilized", "Health": "health",
-    "Quantity": "number of pets", "Fee": "adoption fee", "State": "state", "VideoAmt": "number of videos",
+    "Type": "type",
+    "Age": "age",
+    "Breed1": "breed",
+    "Breed2": "second breed",
+    "Gender": "gender",
+    "Color1": "colour",
+    "Color2": "second colour",
+    "Color3": "third colour",
+    "MaturitySize": "size at maturity",
+    "FurLength": "fur length",
+    "Vaccinated": "vaccinated",
+    "Dewormed": "dewormed",
+    "Sterilized": "sterilized",
+    "Health": "health",
+    "Quantity": "number of pets",
+    "Fee": "adoption fee",
+    "State": "state",
+    "VideoAmt": "number of videos",
     "PhotoAmt": "number of photos",
 }
 """The columns of the table, in order, and what they are called in words."""
 LABELS = {
-    "Breed": ("breed_labels.csv", "BreedID", "BreedName"), "Color": ("color_labels.csv", "ColorID", "ColorName"),
+    "Breed": ("breed_labels.csv", "BreedID", "BreedName"),
+    "Color": ("color_labels.csv", "ColorID", "ColorName"),
     "State": ("state_labels.csv", "StateID", "StateName"),
 }
 OTHERS = ("RescuerID", "Description", "Name", "PetID", "AdoptionSpeed")
@@ -58,8 +75,10 @@ def read_petfinder(config: PetfinderConfig) -> Iterator[Record]:
     missing = [column for column in (*NAMES, *OTHERS) if column not in frame.columns]
     speeds = set(frame["AdoptionSpeed"].dropna()) if "AdoptionSpeed" in frame.columns else set()
     if speeds and speeds <= {"0", "1"}:
-        raise UserError(f"{path}: AdoptionSpeed is only 0 or 1: this is AutoGluon's tutorial copy, whose target was "
-                        f"made binary and cannot be compared with any other result; take the original: {COMMAND}")
+        raise UserError(
+            f"{path}: AdoptionSpeed is only 0 or 1: this is AutoGluon's tutorial copy, whose target was "
+            f"made binary and cannot be compared with any other result; take the original: {COMMAND}"
+        )
     raise_all([f"{path}: no column {column!r}; take the file as it is published: {COMMAND}" for column in missing])
     labels = {name: _labels(folder, *where) for name, where in LABELS.items()}
     photos = _photos(folder, config.photos)
@@ -99,8 +118,13 @@ def _labels(folder: Path, file: str, key: str, value: str) -> dict[str, str]:
     """Names by code."""
     path = _found(folder, file)
     frame = read_frame(path)
-    raise_all([f"{path}: no column {column!r}; take the file as it is published" for column in (key, value)
-               if column not in frame.columns])
+    raise_all(
+        [
+            f"{path}: no column {column!r}; take the file as it is published"
+            for column in (key, value)
+            if column not in frame.columns
+        ]
+    )
     return dict(zip(map(str, cells(frame, key)), cells(frame, value), strict=True))
 
 
@@ -110,8 +134,10 @@ def _photos(folder: Path, wanted: str) -> dict[str, tuple[Picture, ...]]:
     for path in (folder / "train_images").glob("*.jpg") if wanted != "none" else ():
         if match := re.fullmatch(r"(.+)-(\d+)", path.stem):
             found.setdefault(match[1], []).append((int(match[2]), path))
-    return {name: tuple(path for _, path in sorted(photos)[: 1 if wanted == "first" else None])
-            for name, photos in found.items()}
+    return {
+        name: tuple(path for _, path in sorted(photos)[: 1 if wanted == "first" else None])
+        for name, photos in found.items()
+    }
 
 
 def _copied(folder: Path, images: str | None, wanted: str) -> tuple[Picture, ...]:
@@ -130,8 +156,9 @@ def _described(folder: Path, name: str) -> tuple[Picture, ...]:
         labels = json.loads(path.read_text(encoding="utf-8")).get("labelAnnotations", [])
         words = [label["description"] for label in labels if label["score"] >= 0.5]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the metadata of a photo ({error!r:.80}); take it out, or set data.metadata=false"
-                        ) from error
+        raise UserError(
+            f"{path}: not the metadata of a photo ({error!r:.80}); take it out, or set data.metadata=false"
+        ) from error
     return (f"It shows {', '.join(words)}.",) if words else ()
 
 

@@ -38,8 +38,10 @@ def read_table(config: TableConfig) -> list[Record]:
         try:
             values[column] = cells(frame, column)
         except ValueError as error:
-            problems.append(f"{path}: column {column!r} holds lists, objects or bytes, first in row {error}; write one "
-                            "text, number or path in a cell")
+            problems.append(
+                f"{path}: column {column!r} holds lists, objects or bytes, first in row {error}; write one "
+                "text, number or path in a cell"
+            )
 
     blank = [None] * len(frame)
     ids = as_written(values[config.id]) if config.id in values else [str(row) for row in range(1, len(frame) + 1)]
@@ -57,8 +59,10 @@ def read_table(config: TableConfig) -> list[Record]:
             "name another column under data.target, or add rows with another target"
         )
     if config.log and task != "number" and config.target in values:
-        problems.append(f"{path}: column {config.target!r}: data.log=true wants a number, and the target is a class; "
-                        "set data.task=number or data.log=false")
+        problems.append(
+            f"{path}: column {config.target!r}: data.log=true wants a number, and the target is a class; "
+            "set data.task=number or data.log=false"
+        )
     inputs = [column for key, column in named if key in ("image", "text", "table")]
     all_read = bool(inputs) and all(column in values for column in inputs)
 

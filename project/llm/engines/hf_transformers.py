@@ -43,21 +43,33 @@ class TransformersEngine:
                 self._tokenizer.padding_side = "left"
             else:
                 self._tokenizer = AutoTokenizer.from_pretrained(config.path, padding_side="left", **options)
-            self._model = (AutoModelForImageTextToText if sees else AutoModelForCausalLM).from_pretrained(
-                config.path, dtype=getattr(torch, config.dtype), device_map=config.device_map, use_safetensors=True,
-                quantization_config=_quantization(config), **options).eval()
+            self._model = (
+                (AutoModelForImageTextToText if sees else AutoModelForCausalLM)
+                .from_pretrained(
+                    config.path,
+                    dtype=getattr(torch, config.dtype),
+                    device_map=config.device_map,
+                    use_safetensors=True,
+                    quantization_config=_quantization(config),
+                    **options,
+                )
+                .eval()
+            )
         except (OSError, ValueError, ImportError) as error:
-            raise UserError(f"llm.path={config.path} (revision {config.revision or 'main'}) cannot be loaded: "
-                            f"{str(error).splitlines()[0]}; give a hub id that is reachable or in the cache, or a "
-                            "folder with safetensors") from error
+            raise UserError(
+                f"llm.path={config.path} (revision {config.revision or 'main'}) cannot be loaded: "
+                f"{str(error).splitlines()[0]}; give a hub id that is reachable or in the cache, or a "
+                "folder with safetensors"
+            ) from error
         if not (self._processor or self._tokenizer).chat_template:
             raise UserError(f"llm.path={config.path} has no chat template; take an instruction-tuned model")
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._ends = self._end_tokens()
         # generate() fills what is unset from here: no penalty or cut-off of the checkpoint's, which no key knows of.
-        self._model.generation_config = GenerationConfig(pad_token_id=self._tokenizer.pad_token_id,
-                                                         eos_token_id=self._ends)
+        self._model.generation_config = GenerationConfig(
+            pad_token_id=self._tokenizer.pad_token_id, eos_token_id=self._ends
+        )
 
     def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
         """Answers batch by batch, the longest prompts of each setting first.
@@ -68,8 +80,10 @@ class TransformersEngine:
         if self._processor is None and any(request.images for request in requests):
             raise UserError(f"llm.path={self._config.path} reads no images; take a vision-language model")
         prompts = [self._prompt(request) for request in requests]
-        lengths = [len(self._tokens([prompt], [request])["input_ids"][0])
-                   for prompt, request in zip(prompts, requests, strict=True)]
+        lengths = [
+            len(self._tokens([prompt], [request])["input_ids"][0])
+            for prompt, request in zip(prompts, requests, strict=True)
+        ]
         self._refuse_long(requests, lengths)
 
         def setting(index: int) -> tuple[float, int, int]:
@@ -78,7 +92,8 @@ class TransformersEngine:
 
         # The longest first: where memory is short, that shows at once.
         for (temperature, max_tokens, _), group in groupby(
-                sorted(range(len(requests)), key=lambda index: (*setting(index), -lengths[index])), key=setting):
+            sorted(range(len(requests)), key=lambda index: (*setting(index), -lengths[index])), key=setting
+        ):
             pending = list(group)
             while pending:
                 batch = pending[: self._batch_size]
@@ -93,7 +108,7 @@ class TransformersEngine:
                 if written is None:  # only out here are the tensors free that the traceback held
                     self._halve(len(batch), requests[batch[0]].stage)
                     continue
-                pending = pending[len(batch):]
+                pending = pending[len(batch) :]
                 seconds = (time.perf_counter() - start) / len(batch)
                 for index, tokens in zip(batch, written, strict=True):
                     yield index, self._completion(tokens, lengths[index], max_tokens, seconds)
@@ -101,11 +116,17 @@ class TransformersEngine:
     def _tokens(self, prompts: list[str], requests: Sequence[Request]):
         """The model's input for prompts with equally many images each, padded on the left."""
         if self._processor is None:
-            return self._tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt",
-                                   return_token_type_ids=False)
+            return self._tokenizer(
+                prompts, add_special_tokens=False, padding=True, return_tensors="pt", return_token_type_ids=False
+            )
         images = [[Image.fromarray(values) for values in request.pixels] for request in requests]
-        return self._processor(text=prompts, images=images if any(images) else None, add_special_tokens=False,
-                               padding=True, return_tensors="pt")
+        return self._processor(
+            text=prompts,
+            images=images if any(images) else None,
+            add_special_tokens=False,
+            padding=True,
+            return_tensors="pt",
+        )
 
     @torch.inference_mode()
     def _written(self, inputs, temperature: float, max_tokens: int, seed: int) -> list[list[int]]:
@@ -119,14 +140,15 @@ class TransformersEngine:
             # One seed for a batch: its rows share the generator. The store, not the seed, makes a run repeatable.
             torch.manual_seed(seed)
             out = self._model.generate(**batch, do_sample=bool(temperature), max_new_tokens=max_tokens, **sampling)
-        return out[:, batch["input_ids"].shape[1]:].tolist()
+        return out[:, batch["input_ids"].shape[1] :].tolist()
 
     def _completion(self, tokens: list[int], prompt_tokens: int, max_tokens: int, seconds: float) -> Completion:
         end = next((place for place, token in enumerate(tokens) if token in self._ends), None)
         own = tokens[:end]
         text = self._tokenizer.decode(own, skip_special_tokens=True).strip()
-        return Completion(text, "length" if end is None and len(own) >= max_tokens else "stop", prompt_tokens, len(own),
-                          seconds)
+        return Completion(
+            text, "length" if end is None and len(own) >= max_tokens else "stop", prompt_tokens, len(own), seconds
+        )
 
     def _prompt(self, request: Request) -> str:
         template = self._processor or self._tokenizer
@@ -152,15 +174,19 @@ class TransformersEngine:
         long = [index for index, request in enumerate(requests) if lengths[index] + request.max_tokens > context]
         if long:
             request = requests[long[0]]
-            raise UserError(f"{len(long)} prompts do not fit llm.path={self._config.path}, the first of the stage "
-                            f"{request.stage}: {lengths[long[0]]} tokens and {request.max_tokens} to write, where its "
-                            f"context has {context}; lower experts.max_words or alignment.words")
+            raise UserError(
+                f"{len(long)} prompts do not fit llm.path={self._config.path}, the first of the stage "
+                f"{request.stage}: {lengths[long[0]]} tokens and {request.max_tokens} to write, where its "
+                f"context has {context}; lower experts.max_words or alignment.words"
+            )
 
     def _halve(self, size: int, stage: str) -> None:
         """Take half of a batch of `size` from here on. Raises UserError where there is nothing left to halve."""
         if size == 1:
-            raise UserError(f"one prompt of the stage {stage} alone exceeds the memory; give llm.quantize=4bit, a "
-                            "smaller model, or a larger device")
+            raise UserError(
+                f"one prompt of the stage {stage} alone exceeds the memory; give llm.quantize=4bit, a "
+                "smaller model, or a larger device"
+            )
         self._batch_size = size // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -182,5 +208,6 @@ def _quantization(config: HFTransformersConfig):
         raise UserError("llm.quantize=4bit needs the package bitsandbytes; run: pip install bitsandbytes")
     from transformers import BitsAndBytesConfig
 
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4",
-                              bnb_4bit_compute_dtype=getattr(torch, config.dtype))
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, config.dtype)
+    )

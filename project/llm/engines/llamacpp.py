@@ -66,8 +66,10 @@ def model_file(config: LlamaCppConfig) -> Path:
                         shutil.copyfileobj(file, joined, 2**24)
             os.replace(joined.name, whole)
     if config.sha256 and (digest := _sha256(whole)) != config.sha256:
-        raise UserError(f"{whole} has the sha256 {digest}, but llm.sha256 declares {config.sha256}; delete the file "
-                        "or install the declared version")
+        raise UserError(
+            f"{whole} has the sha256 {digest}, but llm.sha256 declares {config.sha256}; delete the file "
+            "or install the declared version"
+        )
     return whole
 
 
@@ -91,12 +93,16 @@ class LlamaCppEngine:
         Closing the iterator waits for the requests under way, which cannot be cancelled, and begins no other.
         """
         if any(request.images for request in requests):
-            raise UserError("llm.kind=llamacpp reads no images; choose a model that does, with llm=openai, llm=vllm or "
-                            "llm=transformers")
+            raise UserError(
+                "llm.kind=llamacpp reads no images; choose a model that does, with llm=openai, llm=vllm or "
+                "llm=transformers"
+            )
         pool = ThreadPoolExecutor(self.slots)
         try:
-            futures = {pool.submit(_answer, self._server, request, seed): index
-                       for index, (request, seed) in enumerate(zip(requests, seeds, strict=True))}
+            futures = {
+                pool.submit(_answer, self._server, request, seed): index
+                for index, (request, seed) in enumerate(zip(requests, seeds, strict=True))
+            }
             for future in as_completed(futures):
                 completion = future.result()
                 yield futures[future], replace(completion, seconds=completion.seconds / self.slots)
@@ -144,8 +150,10 @@ def _rate(xllamacpp, path: Path, context: int, threads: int, slots: int) -> floa
     server = _server(xllamacpp, path, context, threads, slots)
 
     def ask(number: int, max_tokens: int = 24) -> None:
-        messages = (("system", "You rewrite notes in plain English sentences. " * 8),
-                    ("user", f"Note {number}: a round red thing on a table. " * 3))
+        messages = (
+            ("system", "You rewrite notes in plain English sentences. " * 8),
+            ("user", f"Note {number}: a round red thing on a table. " * 3),
+        )
         _answer(server, Request("speed", messages, 0.0, max_tokens), 0)
 
     def timed(number: int) -> bool:

@@ -28,16 +28,21 @@ def fastest(path: Path, config: LlamaCppConfig, rate: Callable[[int, int], float
     slots = [config.slots] if config.slots else [count for count in SLOTS if count <= 2 * cores]
     if len(threads) == len(slots) == 1:
         return threads[0], slots[0]
-    name = f"{path.name} {path.stat().st_size} cores={cores} threads={config.threads} slots={config.slots} " \
-           f"xllamacpp={importlib.metadata.version('xllamacpp')}"
+    name = (
+        f"{path.name} {path.stat().st_size} cores={cores} threads={config.threads} slots={config.slots} "
+        f"xllamacpp={importlib.metadata.version('xllamacpp')}"
+    )
     file = CACHE / "llamacpp.json"
     known = _read(file)
     if name not in known:
         rates = _measured(threads, slots, rate)
         known[name] = best = max(rates, key=rates.get)
         told = ", ".join(f"{pair[0]}x{pair[1]} {value:.2f}" for pair, value in rates.items())
-        print(f"llama.cpp is fastest here with {best[0]} threads and {best[1]} slots (requests a second by threads x "
-              f"slots: {told}); delete {file} to measure again", file=sys.stderr)
+        print(
+            f"llama.cpp is fastest here with {best[0]} threads and {best[1]} slots (requests a second by threads x "
+            f"slots: {told}); delete {file} to measure again",
+            file=sys.stderr,
+        )
         with suppress(OSError):  # where nothing can be kept, it is measured at each start
             CACHE.mkdir(parents=True, exist_ok=True)
             aside = file.with_name(f"{file.name}.{os.getpid()}.part")
@@ -46,8 +51,7 @@ def fastest(path: Path, config: LlamaCppConfig, rate: Callable[[int, int], float
     return known[name][0], known[name][1]
 
 
-def _measured(threads: list[int], slots: list[int],
-              rate: Callable[[int, int], float]) -> dict[tuple[int, int], float]:
+def _measured(threads: list[int], slots: list[int], rate: Callable[[int, int], float]) -> dict[tuple[int, int], float]:
     """Rates by (threads, slots): all threads with the fewest slots, then more slots with the best, to the first loss.
 
     Stops early where the budget is spent: on a busy machine one trial can take long.

@@ -38,8 +38,10 @@ class OpenAIEngine:
         if address.scheme not in ("http", "https") or not address.hostname:
             raise UserError(f"llm.base_url={config.base_url} must begin with http:// or https:// and name a host")
         if address.username or address.password or address.query:
-            raise UserError("llm.base_url must hold no user, password or query, since configurations are kept; put "
-                            f"the key into the environment variable {config.key_env}")
+            raise UserError(
+                "llm.base_url must hold no user, password or query, since configurations are kept; put "
+                f"the key into the environment variable {config.key_env}"
+            )
         self._library, self._config = openai, config
 
     def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
@@ -59,7 +61,8 @@ class OpenAIEngine:
             async def start() -> asyncio.Future:
                 all_of_them = asyncio.gather(*(self._work(client, tasks, answers, count) for _ in range(count)))
                 all_of_them.add_done_callback(
-                    lambda done: None if done.cancelled() else answers.put_nowait(done.exception()))
+                    lambda done: None if done.cancelled() else answers.put_nowait(done.exception())
+                )
                 return all_of_them
 
             async def stop() -> None:
@@ -78,8 +81,9 @@ class OpenAIEngine:
 
     def _client(self):
         key = os.environ.get(self._config.key_env) or "none"
-        return self._library.AsyncOpenAI(base_url=self._config.base_url, api_key=key, timeout=self._config.timeout,
-                                         max_retries=self._config.retries)
+        return self._library.AsyncOpenAI(
+            base_url=self._config.base_url, api_key=key, timeout=self._config.timeout, max_retries=self._config.retries
+        )
 
     async def _work(self, client, tasks: Iterator, answers: asyncio.Queue, count: int) -> None:
         """One request after the other, until there is none left, beside `count` - 1 others that do the same."""
@@ -98,18 +102,24 @@ class OpenAIEngine:
                     await asyncio.sleep(min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1))
             except self._library.OpenAIError as error:
                 raise self._failure(error, request) from None  # its traceback would hold the request and its key
-        raise UserError(f"{self._where()} sent {self._config.retries + 1} answers that are no completion, the last: "
-                        f"{_line(str(last))}; finished texts are in the store, and the same command goes on")
+        raise UserError(
+            f"{self._where()} sent {self._config.retries + 1} answers that are no completion, the last: "
+            f"{_line(str(last))}; finished texts are in the store, and the same command goes on"
+        )
 
     def _body(self, request: Request, seed: int) -> dict:
         body = {
             "model": self._config.served or self._config.model,
             "messages": [{"role": role, "content": _content(pieces)} for role, pieces in request.pieces()],
-            "temperature": request.temperature, "max_tokens": request.max_tokens, "seed": seed,
+            "temperature": request.temperature,
+            "max_tokens": request.max_tokens,
+            "seed": seed,
         }
         if request.schema and self._config.structured == "json_schema":
-            body["response_format"] = {"type": "json_schema", "json_schema": {
-                "name": "answer", "strict": True, "schema": json.loads(request.schema)}}
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": json.loads(request.schema)},
+            }
         elif request.schema and self._config.structured == "json_object":
             body["response_format"] = {"type": "json_object"}
         return body
@@ -119,18 +129,23 @@ class OpenAIEngine:
         goes_on = "finished texts are in the store, and the same command goes on"
         status = getattr(error, "status_code", None)
         if status in (401, 403):  # the server's own words may repeat a part of the key
-            return UserError(f"{self._where()} refused the key (HTTP {status}); set the environment variable "
-                             f"{self._config.key_env}")
+            return UserError(
+                f"{self._where()} refused the key (HTTP {status}); set the environment variable {self._config.key_env}"
+            )
         said = _line(str(getattr(error, "message", error)))
         key = os.environ.get(self._config.key_env)
         said = said.replace(key, "***") if key else said
         if status is not None and status not in (408, 409, 429) and status < 500:
-            return UserError(f"{self._where()} refused a request of the stage {request.stage} (HTTP {status}): {said}; "
-                             f"llm.served={self._config.served or self._config.model} must be a model that it serves, "
-                             "and llm.structured a format that it knows")
+            return UserError(
+                f"{self._where()} refused a request of the stage {request.stage} (HTTP {status}): {said}; "
+                f"llm.served={self._config.served or self._config.model} must be a model that it serves, "
+                "and llm.structured a format that it knows"
+            )
         what = f"HTTP {status}: {said}" if status else f"{said} ({type(error.__cause__ or error).__name__})"
-        return UserError(f"{self._where()} failed {self._config.retries + 1} times ({what}); {goes_on}. See to the "
-                         "server, or raise llm.timeout or llm.retries")
+        return UserError(
+            f"{self._where()} failed {self._config.retries + 1} times ({what}); {goes_on}. See to the "
+            "server, or raise llm.timeout or llm.retries"
+        )
 
     def _where(self) -> str:
         return f"the server {self._config.base_url}"
@@ -157,9 +172,12 @@ def _content(pieces: list[str | np.ndarray]) -> str | list[dict]:
     """A message's content as the protocol has it: plain text, or parts where there are images among it, as PNG."""
     if len(pieces) == 1 and isinstance(pieces[0], str):
         return pieces[0]
-    return [{"type": "text", "text": piece} if isinstance(piece, str) else
-            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{b64encode(png(piece)).decode()}"}}
-            for piece in pieces]
+    return [
+        {"type": "text", "text": piece}
+        if isinstance(piece, str)
+        else {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{b64encode(png(piece)).decode()}"}}
+        for piece in pieces
+    ]
 
 
 def _line(text: str) -> str:

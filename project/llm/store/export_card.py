@@ -34,20 +34,39 @@ def generations_card(rows: list[Row], digest: str) -> str:
     flags = Counter(flag for row in rows for flag in row.flags.split(",") if flag)
     instructions = Counter((row.stage, _instruction(row)) for row in rows)
     told = [f"### {stage}, {count} rows\n\n```\n{text}\n```" for (stage, text), count in sorted(instructions.items())]
-    return "\n".join([
-        "---", "license: other", "pretty_name: Generations of a text-centric alignment", "---", "",
-        "# Generations", "",
-        f"{len(rows)} generations of {', '.join(sorted({row.model for row in rows})) or 'no model'}, made from "
-        f"{dates[0]} to {dates[-1]}, one row each in `{FILE}` (sha256 `{digest}`).", "",
-        "A row holds key, stage, prompt (messages and sampling settings as JSON), completion, finish (`length` where "
-        "the token limit cut it off), tokens, seconds, model, flags, created and writer. The key is the sha256 of "
-        "model, messages, sampling settings, answer schema, round and attempt. To run on it, give `store.recorded=` "
-        "this folder.",
-        "", "## Counts", "", _table(stats(iter(rows))), "",
-        "Flags: " + (", ".join(f"{name} {count}" for name, count in sorted(flags.items())) or "none stored") + ".", "",
-        "## Instructions", "", *told, "",
-        "## Licence", "",
-        "To be filled in: the texts derive from the source data and from the model, under the terms of both.", ""])
+    return "\n".join(
+        [
+            "---",
+            "license: other",
+            "pretty_name: Generations of a text-centric alignment",
+            "---",
+            "",
+            "# Generations",
+            "",
+            f"{len(rows)} generations of {', '.join(sorted({row.model for row in rows})) or 'no model'}, made from "
+            f"{dates[0]} to {dates[-1]}, one row each in `{FILE}` (sha256 `{digest}`).",
+            "",
+            "A row holds key, stage, prompt (messages and sampling settings as JSON), completion, finish (`length` if "
+            "the token limit cut it off), tokens, seconds, model, flags, created and writer. The key is the sha256 of "
+            "model, messages, sampling settings, answer schema, round and attempt. To use it in a run, give "
+            "`store.recorded=` this folder.",
+            "",
+            "## Counts",
+            "",
+            _table(stats(iter(rows))),
+            "",
+            "Flags: " + (", ".join(f"{name} {count}" for name, count in sorted(flags.items())) or "none stored") + ".",
+            "",
+            "## Instructions",
+            "",
+            *told,
+            "",
+            "## Licence",
+            "",
+            "To be filled in: the texts derive from the source data and from the model, under the terms of both.",
+            "",
+        ]
+    )
 
 
 def _instruction(row: Row) -> str:

@@ -47,8 +47,9 @@ def _batches(path: Path, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.R
     try:
         yield from pq.ParquetFile(path, page_checksum_verification=True).iter_batches(columns=list(columns))
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is torn or altered: {str(error).splitlines()[0]}; move it away, what it held is "
-                        "generated again") from error
+        raise UserError(
+            f"{path} is torn or altered: {str(error).splitlines()[0]}; move it away, what it held is generated again"
+        ) from error
 
 
 def writer_is_alive(journal: Path, idle: float) -> bool:
@@ -77,7 +78,11 @@ def listing(folder: Path, idle: float) -> pd.DataFrame:
     told = []
     for path in files(folder):
         journal = path.suffix == ".journal"
-        kind = ("journal, being written" if writer_is_alive(path, idle) else "journal, left behind") if journal else "shard"
+        kind = (
+            ("journal, being written" if writer_is_alive(path, idle) else "journal, left behind")
+            if journal
+            else "shard"
+        )
         try:
             rows = sum(1 for _ in read_all_rows(path)) if journal else pq.read_metadata(path).num_rows
         except (pa.ArrowException, OSError):
@@ -88,8 +93,19 @@ def listing(folder: Path, idle: float) -> pd.DataFrame:
 
 def stats(rows: Iterator[Row]) -> pd.DataFrame:
     """By model and stage: rows, redraws among them, the share cut off by the token limit, tokens and seconds."""
-    costs = [(row.model, row.stage, 1, json.loads(row.prompt)["attempt"] > 0, row.finish == "length",
-              row.prompt_tokens, row.completion_tokens, row.seconds) for row in rows]
+    costs = [
+        (
+            row.model,
+            row.stage,
+            1,
+            json.loads(row.prompt)["attempt"] > 0,
+            row.finish == "length",
+            row.prompt_tokens,
+            row.completion_tokens,
+            row.seconds,
+        )
+        for row in rows
+    ]
     columns = ["model", "stage", "rows", "redraws", "cut_off", "prompt_tokens", "completion_tokens", "seconds"]
     table = pd.DataFrame(costs, columns=columns).groupby(["model", "stage"], as_index=False).sum()
     return table.assign(cut_off=table["cut_off"] / table["rows"].clip(lower=1))
@@ -106,9 +122,12 @@ def _earliest(paths: Sequence[Path]) -> list[np.ndarray]:
     """For each file which of its rows are the earliest of their key; the prompts are not held."""
     places = ["key", "created", "writer"]
     empty = pd.DataFrame(columns=places)
-    tables = [pd.DataFrame([(row.key, row.created, row.writer) for row in read_all_rows(path)], columns=places)
-              if path.suffix == ".journal" else
-              pd.concat([batch.to_pandas()[places] for batch in _batches(path, places)] or [empty]) for path in paths]
+    tables = [
+        pd.DataFrame([(row.key, row.created, row.writer) for row in read_all_rows(path)], columns=places)
+        if path.suffix == ".journal"
+        else pd.concat([batch.to_pandas()[places] for batch in _batches(path, places)] or [empty])
+        for path in paths
+    ]
     whole = pd.concat(tables or [empty], ignore_index=True)
     first = whole.sort_values(["created", "writer"], kind="stable").drop_duplicates("key").index
     kept = np.zeros(len(whole), bool)
@@ -142,8 +161,10 @@ def verify(folder: Path, idle: float) -> tuple[list[str], list[str]]:
         except UserError as error:
             damage.append(str(error))
     if same or different:
-        notes.append(f"{same + different} duplicate keys, {different} of them with another completion; the earliest is "
-                     "used everywhere, and `store compact` keeps it alone")
+        notes.append(
+            f"{same + different} duplicate keys, {different} of them with another completion; the earliest is "
+            "used everywhere, and `store compact` keeps it alone"
+        )
     return damage, notes
 
 
@@ -209,8 +230,10 @@ def compact(folder: Path) -> tuple[int, int, int]:
     except OSError as error:
         for path in new:
             path.unlink(missing_ok=True)
-        raise UserError(f"cannot compact {folder}: {error.strerror}; nothing was changed. It needs as much room again "
-                        "as the shards have") from error
+        raise UserError(
+            f"cannot compact {folder}: {error.strerror}; nothing was changed. It needs as much room again "
+            "as the shards have"
+        ) from error
     for path in new:
         os.replace(path, path.with_suffix(""))
     for path in old:
@@ -224,8 +247,11 @@ def merge(source: Path, into: Path) -> int:
 
     def write() -> int:
         known = store.find([row.key for row in rows])
-        new = [row for row, have in zip(rows, known, strict=True)
-               if have is None or (row.created, row.writer) < (have.created, have.writer)]
+        new = [
+            row
+            for row, have in zip(rows, known, strict=True)
+            if have is None or (row.created, row.writer) < (have.created, have.writer)
+        ]
         if new:
             into.mkdir(parents=True, exist_ok=True)
             write_shard(new, into / f"merged-{secrets.token_hex(8)}.parquet")

@@ -15,8 +15,18 @@ import pyarrow.parquet as pq
 
 from ...errors import UserError
 
-COLUMNS = ("stage", "completion", "finish", "prompt_tokens", "completion_tokens", "seconds", "model", "flags",
-           "created", "writer")
+COLUMNS = (
+    "stage",
+    "completion",
+    "finish",
+    "prompt_tokens",
+    "completion_tokens",
+    "seconds",
+    "model",
+    "flags",
+    "created",
+    "writer",
+)
 """What is kept of a shard beside the keys."""
 _REPEATING = ["stage", "finish", "model", "flags", "writer"]
 _TEXT = "completion"
@@ -59,8 +69,9 @@ class ShardIndex:
         shards = np.searchsorted(self._starts, rows[found], side="right") - 1
         for shard in np.unique(shards):
             wanted = found[shards == shard]
-            for index, row in zip(wanted.tolist(), self._shards[shard].rows(rows[wanted] - self._starts[shard]),
-                                  strict=True):
+            for index, row in zip(
+                wanted.tolist(), self._shards[shard].rows(rows[wanted] - self._starts[shard]), strict=True
+            ):
                 values[index] = row
         return values
 
@@ -71,8 +82,10 @@ class ShardIndex:
     def frame(self) -> pd.DataFrame:
         """Model, stage, tokens and seconds of all rows, in no particular order."""
         columns = ("model", "stage", "prompt_tokens", "completion_tokens", "seconds")
-        return pd.concat([pd.DataFrame(columns=columns)] + [
-            pd.DataFrame({name: shard.column(name) for name in columns}) for shard in self._shards])
+        return pd.concat(
+            [pd.DataFrame(columns=columns)]
+            + [pd.DataFrame({name: shard.column(name) for name in columns}) for shard in self._shards]
+        )
 
     def _writers(self) -> np.ndarray:
         """The place of each row's writer among all writers in alphabetical order."""
@@ -120,8 +133,10 @@ class _Shard:
     def rows(self, places: np.ndarray) -> Iterator[tuple]:
         """The values of COLUMNS at these places."""
         # Through NumPy, which is five times as fast as Arrow at making Python objects of numbers and names.
-        columns = [self.texts.take(pa.array(places)).to_pylist() if name == _TEXT else self._at(name, places)
-                   for name in COLUMNS]
+        columns = [
+            self.texts.take(pa.array(places)).to_pylist() if name == _TEXT else self._at(name, places)
+            for name in COLUMNS
+        ]
         return zip(*columns, strict=True)
 
     def _at(self, name: str, places: np.ndarray) -> list:
@@ -135,8 +150,10 @@ def _read(path: Path) -> tuple[np.ndarray, _Shard]:
     try:
         table = pq.read_table(path, columns=["key", *COLUMNS], read_dictionary=_REPEATING, partitioning=None)
         # The cast fails on a key of another length.
-        keys = b"".join(memoryview(chunk.buffers()[1])[chunk.offset * _HEX : (chunk.offset + len(chunk)) * _HEX]
-                        for chunk in table["key"].cast(pa.binary(_HEX)).chunks)
+        keys = b"".join(
+            memoryview(chunk.buffers()[1])[chunk.offset * _HEX : (chunk.offset + len(chunk)) * _HEX]
+            for chunk in table["key"].cast(pa.binary(_HEX)).chunks
+        )
         names = {}
         for name in _REPEATING:
             column = pa.concat_arrays(table.unify_dictionaries()[name].chunks or [pa.array([], _NAMES)])
@@ -147,8 +164,10 @@ def _read(path: Path) -> tuple[np.ndarray, _Shard]:
     except (pa.ArrowInvalid, KeyError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise UserError(f"{path} is torn or is no shard of a store ({str(error).splitlines()[0]}); move it away, then "
-                        "run the same command: what it held is generated again") from error
+        raise UserError(
+            f"{path} is torn or is no shard of a store ({str(error).splitlines()[0]}); move it away, then "
+            "run the same command: what it held is generated again"
+        ) from error
 
 
 def _prefix(keys: np.ndarray) -> np.ndarray:

@@ -50,9 +50,12 @@ class Row:
     writer: str
 
 
-SCHEMA = pa.schema([
-    (name, {str: pa.string(), int: pa.int64(), float: pa.float64()}[kind]) for name, kind in Row.__annotations__.items()
-])
+SCHEMA = pa.schema(
+    [
+        (name, {str: pa.string(), int: pa.int64(), float: pa.float64()}[kind])
+        for name, kind in Row.__annotations__.items()
+    ]
+)
 
 
 def line_of(row: Row) -> bytes:
@@ -164,19 +167,28 @@ class Store:
         Returns the row that a look-up finds. Raises UserError where it cannot be written, with all before it kept.
         """
         row = Row(
-            key=request.key(model), stage=request.stage, prompt=json.dumps(request.settings, ensure_ascii=False),
+            key=request.key(model),
+            stage=request.stage,
+            prompt=json.dumps(request.settings, ensure_ascii=False),
             completion=completion.text,
-            finish=completion.finish, prompt_tokens=completion.prompt_tokens,
-            completion_tokens=completion.completion_tokens, seconds=completion.seconds, model=model,
-            flags=",".join(flags), created=time.time(), writer=self.writer,
+            finish=completion.finish,
+            prompt_tokens=completion.prompt_tokens,
+            completion_tokens=completion.completion_tokens,
+            seconds=completion.seconds,
+            model=model,
+            flags=",".join(flags),
+            created=time.time(),
+            writer=self.writer,
         )
         line = line_of(row)
         try:
             self._open()
             _append(self._journal, line)
         except OSError as error:
-            raise UserError(f"cannot write to the store {self.path}: {error.strerror}; what was there is kept. Make "
-                            "room, or mend the folder, and give the same command: it goes on from here") from error
+            raise UserError(
+                f"cannot write to the store {self.path}: {error.strerror}; what was there is kept. Make "
+                "room, or mend the folder, and give the same command: it goes on from here"
+            ) from error
         self._lines.append(line)
         self._add(replace(row, prompt=""), Path(self._journal.name))
         found = self.get(row.key)
@@ -210,8 +222,10 @@ class Store:
             journal = Path(self._journal.name)
             self._take_in([seal_journal(journal)[0]])
         except OSError as error:
-            raise UserError(f"cannot seal {self._journal.name}: {error.strerror}; it keeps every text. Make room, then "
-                            f"run: python -m project store seal {self.path}") from error
+            raise UserError(
+                f"cannot seal {self._journal.name}: {error.strerror}; it keeps every text. Make room, then "
+                f"run: python -m project store seal {self.path}"
+            ) from error
         self._journal.close()
         self._journal, self._lines = None, []
 
@@ -232,7 +246,7 @@ def _append(file, data: bytes) -> None:
     try:
         left = memoryview(data)
         while left:
-            left = left[file.write(left):]
+            left = left[file.write(left) :]
     except OSError:
         os.ftruncate(file.fileno(), size)
         raise

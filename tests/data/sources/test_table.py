@@ -261,25 +261,44 @@ def jsonl(*rows):
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.ndjson"])
 def test_a_jsonl_reads_as_the_csv_does(folder, name):
     expected = read(folder, CSV)
-    rows = [{"id": "007", "photo": "a.png", "title": "Cat", "body": "soft and small", "price": 1.5, "rooms": 3,
-             "new": True, "target": "pet"},
-            {"id": "008", "photo": "b.png", "title": "Car", "price": 20.25, "rooms": 4.0, "new": False,
-             "target": "thing"},
-            {"id": "009", "photo": None, "title": "Dog", "body": "loud", "price": None, "target": "pet"}]
+    rows = [
+        {
+            "id": "007",
+            "photo": "a.png",
+            "title": "Cat",
+            "body": "soft and small",
+            "price": 1.5,
+            "rooms": 3,
+            "new": True,
+            "target": "pet",
+        },
+        {"id": "008", "photo": "b.png", "title": "Car", "price": 20.25, "rooms": 4.0, "new": False, "target": "thing"},
+        {"id": "009", "photo": None, "title": "Dog", "body": "loud", "price": None, "target": "pet"},
+    ]
     assert read(folder, "\ufeff" + jsonl(*rows) + "\n\n", name) == expected
 
 
 def test_a_jsonl_keeps_large_whole_numbers_beside_missing_ones(folder):
-    records = read(folder, jsonl({"id": 2**53 + 1, "n": 5, "target": "x"}, {"id": 2, "target": "y", "title": "t"}),
-                   "rows.jsonl", image=None, text=["title"], table=["n"])
+    records = read(
+        folder,
+        jsonl({"id": 2**53 + 1, "n": 5, "target": "x"}, {"id": 2, "target": "y", "title": "t"}),
+        "rows.jsonl",
+        image=None,
+        text=["title"],
+        table=["n"],
+    )
     assert [(record.id, record.table) for record in records] == [(str(2**53 + 1), {"n": "5"}), ("2", None)]
 
 
 def test_the_broken_lines_of_a_jsonl_are_named_at_once(folder):
     good = jsonl({"t": "a", "target": "x"})
     lines = problems(folder, good + '{"t": "a",\n\n[1]\n{"t": "\\ud800"}\n' + "[" * 100_000 + "\n", "rows.jsonl")
-    assert [line.split("rows.jsonl: ")[1].split(" is no ")[0] for line in lines] == ["line 2", "line 4", "line 5",
-                                                                                    "line 6"]
+    assert [line.split("rows.jsonl: ")[1].split(" is no ")[0] for line in lines] == [
+        "line 2",
+        "line 4",
+        "line 5",
+        "line 6",
+    ]
     assert "character" in lines[0] and "JSON object" in lines[1]
 
 
@@ -291,8 +310,10 @@ def test_nested_values_of_a_jsonl_are_refused_by_name(folder):
 
 def targets(folder, written, **values):
     rows = "".join(f"t,{value}\n" for value in written)
-    return [record.target for record in
-            read(folder, "text,target\n" + rows, image=None, text=["text"], table=[], id=None, **values)]
+    return [
+        record.target
+        for record in read(folder, "text,target\n" + rows, image=None, text=["text"], table=[], id=None, **values)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -320,8 +341,9 @@ def test_a_task_that_is_named_is_not_guessed(folder):
 
 @pytest.mark.parametrize(("task", "message"), [("number", "no finite number"), ("ordinal", "no whole number")])
 def test_cells_that_do_not_fit_the_task_are_named_with_their_rows(folder, task, message):
-    lines = problems(folder, "text,target\nt,1\nt,two\nt,inf\nt,\nt,4\n", image=None, text=["text"], table=[],
-                     id=None, task=task)
+    lines = problems(
+        folder, "text,target\nt,1\nt,two\nt,inf\nt,\nt,4\n", image=None, text=["text"], table=[], id=None, task=task
+    )
     assert [line.split(": ")[1].split(",")[0] for line in lines] == ["row 2", "row 3", "row 4"]
     assert message in lines[0] and "'two'" in lines[0] and "no target" in lines[2]
 

@@ -19,8 +19,10 @@ from project.llm.protocol import IMAGE, Request
 from tests.experts.test_captioner import qwen
 
 WORDS = [f"w{number}" for number in range(60)]
-TEMPLATE = ("{% for message in messages %}<{{ message.role }}> {{ message.content }} {% endfor %}"
-            "{% if add_generation_prompt %}<assistant> {% endif %}")
+TEMPLATE = (
+    "{% for message in messages %}<{{ message.role }}> {{ message.content }} {% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TEMPLATE
 
 
@@ -33,9 +35,19 @@ def saved(folder, template=TEMPLATE, context=128, **generation):
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(LlamaConfig(
-        vocab_size=len(names), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=context, eos_token_id=1, pad_token_id=0, initializer_range=0.5))
+    model = AutoModelForCausalLM.from_config(
+        LlamaConfig(
+            vocab_size=len(names),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=context,
+            eos_token_id=1,
+            pad_token_id=0,
+            initializer_range=0.5,
+        )
+    )
     for name, value in generation.items():
         setattr(model.generation_config, name, value)
     model.save_pretrained(folder)
@@ -48,13 +60,20 @@ def folder(tmp_path_factory):
 
 
 def engine_of(folder, **values):
-    return TransformersEngine(HFTransformersConfig(**{"model": "tiny", "path": folder, "dtype": "float32", "device_map": "cpu",
-                                              "batch_size": 4} | values))
+    return TransformersEngine(
+        HFTransformersConfig(
+            **{"model": "tiny", "path": folder, "dtype": "float32", "device_map": "cpu", "batch_size": 4} | values
+        )
+    )
 
 
 def request_of(number, temperature=0.0, max_tokens=10):
-    return Request("summary", (("system", "w0"), ("user", " ".join(WORDS[number : number + number % 7 + 1]))),
-                   temperature, max_tokens)
+    return Request(
+        "summary",
+        (("system", "w0"), ("user", " ".join(WORDS[number : number + number % 7 + 1]))),
+        temperature,
+        max_tokens,
+    )
 
 
 def answers(engine, requests, seed=0):
@@ -78,8 +97,10 @@ def test_settings_are_kept_apart_and_every_answer_finds_its_request(folder):
     requests = [request_of(number, max_tokens=tokens) for number in range(6) for tokens in (3, 9)]
     together = answers(engine, requests)
     assert [completion.text for completion in together] == [texts(engine, [request])[0] for request in requests]
-    assert all(completion.completion_tokens <= request.max_tokens
-               for completion, request in zip(together, requests, strict=True))
+    assert all(
+        completion.completion_tokens <= request.max_tokens
+        for completion, request in zip(together, requests, strict=True)
+    )
 
 
 def test_tokens_are_counted_without_padding_and_the_end_is_told(folder):
@@ -129,8 +150,9 @@ class TestOutOfMemory:
         engine._model.generate = generate
         return engine, sizes
 
-    @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."),
-                                       RuntimeError("MPS backend out of memory")])
+    @pytest.mark.parametrize(
+        "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("MPS backend out of memory")]
+    )
     def test_the_batch_is_halved_and_nothing_is_lost(self, folder, error):
         requests = [request_of(number) for number in range(10)]
         engine, sizes = self.limited(folder, 2, error, batch_size=8)
@@ -225,8 +247,10 @@ def seeing(tmp_path_factory):
 class TestImages:
     def shown(self, *seeds, text="w1 w2"):
         """A request that shows so many noisy images, of two sizes."""
-        images = tuple(np.random.default_rng(seed).integers(0, 80 + 20 * seed, (24 + seed % 2 * 16, 32, 3), np.uint8)
-                       for seed in seeds)
+        images = tuple(
+            np.random.default_rng(seed).integers(0, 80 + 20 * seed, (24 + seed % 2 * 16, 32, 3), np.uint8)
+            for seed in seeds
+        )
         messages = (("system", "w0"), ("user", "\n".join([IMAGE] * len(images) + [text])))
         return Request("multimodal", messages, 0.0, 8, images=tuple(map(str, seeds)), pixels=images)
 

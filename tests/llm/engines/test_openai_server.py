@@ -33,9 +33,17 @@ def request_of(content, **values):
 
 
 def answer(text, finish="stop", **more):
-    return json.dumps({"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [
-        {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}} | more)
+    return json.dumps(
+        {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "m",
+            "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+        }
+        | more
+    )
 
 
 class Server:
@@ -117,8 +125,11 @@ def engine(server, monkeypatch):
     monkeypatch.setattr("project.llm.engines.openai_server.asyncio.sleep", quick(__import__("asyncio").sleep))
 
     def make(**values):
-        return OpenAIEngine(OpenAIConfig(**{"model": "m", "base_url": server.url, "timeout": 2.0, "retries": 3,
-                                      "concurrency": 4} | values))
+        return OpenAIEngine(
+            OpenAIConfig(
+                **{"model": "m", "base_url": server.url, "timeout": 2.0, "retries": 3, "concurrency": 4} | values
+            )
+        )
 
     return make
 
@@ -148,12 +159,16 @@ def test_each_answer_comes_under_the_index_of_its_request_in_whatever_order(engi
 
 def test_a_completion_holds_tokens_seconds_and_how_it_ended(engine, server):
     server.script = lambda content, times: (200, answer("cut", "length"), {})
-    (_, completion), = engine().generate([request_of("a")], [5])
+    ((_, completion),) = engine().generate([request_of("a")], [5])
     assert (completion.finish, completion.prompt_tokens, completion.completion_tokens) == ("length", 7, 3)
     assert 0 < completion.seconds < 2
-    assert server.bodies[0] == {"model": "m", "messages": [{"role": "system", "content": "Be brief."},
-                                                          {"role": "user", "content": "a"}],
-                                "temperature": 0.0, "max_tokens": 8, "seed": 5}
+    assert server.bodies[0] == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a"}],
+        "temperature": 0.0,
+        "max_tokens": 8,
+        "seed": 5,
+    }
 
 
 def test_requests_go_side_by_side_up_to_the_bound_and_not_over_it(engine, server):
@@ -166,11 +181,26 @@ def test_requests_go_side_by_side_up_to_the_bound_and_not_over_it(engine, server
     assert answers(engine(concurrency=6), *names) == names and server.most == 6
 
 
-@pytest.mark.parametrize("failure", [
-    (408, "{}", {}), (409, "{}", {}), (429, "{}", {}), (500, "oops", {}), (503, "{}", {}), "half", 9.0,
-    (200, "no JSON", {}), (200, "<html>", {"Content-Type": "text/html"}), (200, "", {}), (200, "{}", {}),
-    (200, answer("x", choices=[]), {}), (200, answer("x", choices=[{"index": 0}]), {}), (200, '{"choices": 3}', {}),
-], ids=str)
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (408, "{}", {}),
+        (409, "{}", {}),
+        (429, "{}", {}),
+        (500, "oops", {}),
+        (503, "{}", {}),
+        "half",
+        9.0,
+        (200, "no JSON", {}),
+        (200, "<html>", {"Content-Type": "text/html"}),
+        (200, "", {}),
+        (200, "{}", {}),
+        (200, answer("x", choices=[]), {}),
+        (200, answer("x", choices=[{"index": 0}]), {}),
+        (200, '{"choices": 3}', {}),
+    ],
+    ids=str,
+)
 def test_what_fails_once_is_asked_again(engine, server, failure):
     server.script = lambda content, times: (200, answer("fine"), {}) if times else failure
     assert answers(engine(timeout=0.3), "a") == ["fine"] and server.asked["a"] == 2
@@ -190,14 +220,20 @@ def test_an_empty_text_is_an_answer_for_the_gate(engine, server, text):
 
 def test_half_a_surrogate_pair_becomes_storable(engine, server):
     server.script = lambda content, times: (200, answer("a\ud83dz"), {})
-    text, = answers(engine(), "a")
+    (text,) = answers(engine(), "a")
     assert text.encode() and text[0] == "a" and text[-1] == "z"
 
 
-@pytest.mark.parametrize(("failure", "said"), [
-    ((500, "oops", {}), "failed 3 times (HTTP 500"), ((429, "{}", {}), "HTTP 429"), (9.0, "timed out"),
-    ((200, "no JSON", {}), "3 answers that are no completion"),
-], ids=str)
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        ((500, "oops", {}), "failed 3 times (HTTP 500"),
+        ((429, "{}", {}), "HTTP 429"),
+        (9.0, "timed out"),
+        ((200, "no JSON", {}), "3 answers that are no completion"),
+    ],
+    ids=str,
+)
 def test_what_fails_every_time_is_one_line_and_what_was_answered_is_kept(engine, server, failure, said):
     server.script = lambda content, times: failure if content == "bad" else (200, answer(content), {})
     got = []
@@ -210,10 +246,15 @@ def test_what_fails_every_time_is_one_line_and_what_was_answered_is_kept(engine,
     assert said in message and server.url in message and "goes on" in message and "\n" not in message
 
 
-@pytest.mark.parametrize(("status", "said"), [
-    (401, "set the environment variable OPENAI_API_KEY"), (403, "refused the key"),
-    (404, "llm.served=m must be a model"), (400, "refused a request of the stage summary"),
-])
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (401, "set the environment variable OPENAI_API_KEY"),
+        (403, "refused the key"),
+        (404, "llm.served=m must be a model"),
+        (400, "refused a request of the stage summary"),
+    ],
+)
 def test_what_no_retry_mends_is_told_at_once(engine, server, status, said):
     server.script = lambda content, times: (status, json.dumps({"error": {"message": "so it is"}}), {})
     with pytest.raises(UserError, match=said):
@@ -255,11 +296,17 @@ def test_an_address_that_holds_a_secret_or_is_none_is_refused(engine, url):
     assert "pw" not in str(error.value)
 
 
-@pytest.mark.parametrize(("structured", "sent"), [
-    ("json_schema", {"type": "json_schema",
-                     "json_schema": {"name": "answer", "strict": True, "schema": {"type": "object"}}}),
-    ("json_object", {"type": "json_object"}), ("none", None),
-])
+@pytest.mark.parametrize(
+    ("structured", "sent"),
+    [
+        (
+            "json_schema",
+            {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": {"type": "object"}}},
+        ),
+        ("json_object", {"type": "json_object"}),
+        ("none", None),
+    ],
+)
 def test_a_schema_is_sent_as_the_server_knows_it(engine, server, structured, sent):
     answers(engine(structured=structured), "a", schema='{"type": "object"}')
     assert server.bodies[0].get("response_format") == sent
@@ -267,8 +314,12 @@ def test_a_schema_is_sent_as_the_server_knows_it(engine, server, structured, sen
 
 def test_images_are_sent_where_they_stand_and_without_loss(engine, server):
     red, blue = (np.full((2, 3, 3), colour, np.uint8) for colour in ((250, 1, 2), (3, 4, 251)))
-    messages = (("system", "Say <image> or not."), ("user", f"{IMAGE}\nnote one"), ("assistant", "<image>"),
-                ("user", f"note two\n{IMAGE}\nnote three"))
+    messages = (
+        ("system", "Say <image> or not."),
+        ("user", f"{IMAGE}\nnote one"),
+        ("assistant", "<image>"),
+        ("user", f"note two\n{IMAGE}\nnote three"),
+    )
     request = Request("multimodal", messages, 0.0, 8, images=("r", "b"), pixels=(red, blue))
     list(engine().generate([request], [1]))
     system, first, said, last = (message["content"] for message in server.bodies[0]["messages"])
@@ -327,9 +378,22 @@ def llama():
 
 def test_a_real_server_answers_with_and_without_a_schema(llama):
     engine = OpenAIEngine(OpenAIConfig(model="smollm2", base_url=f"{llama.listening_address}/v1", concurrency=2))
-    schema = json.dumps({"type": "object", "additionalProperties": False, "required": ["prediction"],
-                         "properties": {"prediction": {"type": "string", "enum": ["Fruit", "Tool"]}}})
-    got = dict(engine.generate([request_of("What is an apple?", max_tokens=12),
-                                request_of("Is an apple a fruit?", max_tokens=48, schema=schema)], [1, 2]))
+    schema = json.dumps(
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["prediction"],
+            "properties": {"prediction": {"type": "string", "enum": ["Fruit", "Tool"]}},
+        }
+    )
+    got = dict(
+        engine.generate(
+            [
+                request_of("What is an apple?", max_tokens=12),
+                request_of("Is an apple a fruit?", max_tokens=48, schema=schema),
+            ],
+            [1, 2],
+        )
+    )
     assert got[0].text and got[0].completion_tokens <= 12 and got[0].prompt_tokens > 5
     assert json.loads(got[1].text)["prediction"] in ("Fruit", "Tool")

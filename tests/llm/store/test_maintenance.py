@@ -87,8 +87,10 @@ class TestSeal:
     def test_two_processes_may_seal_at_once(self, tmp_path):
         left_behind(tmp_path, range(200))
         before = texts(tmp_path)
-        code = ("from pathlib import Path; from project.llm.store.maintenance import seal_dead; "
-                f"seal_dead(Path({str(tmp_path)!r}), 60)")
+        code = (
+            "from pathlib import Path; from project.llm.store.maintenance import seal_dead; "
+            f"seal_dead(Path({str(tmp_path)!r}), 60)"
+        )
         both = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
         assert [process.wait() for process in both] == [0, 0] and texts(tmp_path) == before
 
@@ -107,10 +109,13 @@ class TestVerify:
             with Store(folder) as store:
                 put(store, 1, "a text of some length " * 20)
             before = texts(folder)
-            shard, = Path(folder).glob("*.parquet")
+            (shard,) = Path(folder).glob("*.parquet")
             pages = pq.read_metadata(shard).row_group(0)
-            column = next(pages.column(index) for index in range(pages.num_columns)
-                          if pages.column(index).path_in_schema == "completion")
+            column = next(
+                pages.column(index)
+                for index in range(pages.num_columns)
+                if pages.column(index).path_in_schema == "completion"
+            )
             content = bytearray(shard.read_bytes())
             start = column.dictionary_page_offset or column.data_page_offset
             content[start + int(place * column.total_compressed_size)] ^= change
@@ -122,7 +127,7 @@ class TestVerify:
     def test_a_cut_shard_is_named(self, tmp_path):
         with Store(tmp_path) as store:
             put(store, 1)
-        shard, = tmp_path.glob("*.parquet")
+        (shard,) = tmp_path.glob("*.parquet")
         shard.write_bytes(shard.read_bytes()[:-20])
         (damage,), _ = upkeep.verify(tmp_path, 60)
         assert f"{shard} is torn or altered" in damage
@@ -132,7 +137,7 @@ class TestVerify:
     def test_a_row_whose_prompt_was_changed_is_named_with_its_place(self, tmp_path):
         with Store(tmp_path) as store:
             put(store, 1), put(store, 2)
-        shard, = tmp_path.glob("*.parquet")
+        (shard,) = tmp_path.glob("*.parquet")
         rows = pq.read_table(shard).to_pylist()
         rows[1]["prompt"] = rows[1]["prompt"].replace("number", "numbers")
         write_shard([Row(**row) for row in rows], shard)
@@ -198,7 +203,7 @@ def test_a_merge_takes_the_earlier_of_two_and_leaves_its_sources(tmp_path):
 def test_compacting_leaves_journals_alone_and_one_shard_as_it_is(tmp_path):
     with Store(tmp_path) as store:
         put(store, 1)
-    shard, = tmp_path.glob("*.parquet")
+    (shard,) = tmp_path.glob("*.parquet")
     left_behind(tmp_path, [2])
     before = shard.read_bytes()
     assert upkeep.compact(tmp_path) == (1, 1, 0) and shard.read_bytes() == before
@@ -231,13 +236,15 @@ class TestExport:
         table = pq.read_table(out / "generations.parquet")
         assert table.schema.equals(SCHEMA) and table["created"].to_pylist() == [8.0, 9.0, 10.0]
         assert texts(out) == texts(folder) and sorted(path.name for path in out.iterdir()) == [
-            "README.md", "generations.parquet"]
+            "README.md",
+            "generations.parquet",
+        ]
 
     def test_the_card_tells_model_prompts_counts_and_digest_and_no_host(self, exported):
         export(*exported)
         card = (exported[1] / "README.md").read_text()
         assert "| model | summary | 3 | 1 |" in card and "Be brief." in card and "1970-01-01" in card
-        digest, = (word for word in card.replace("`", " ").split() if len(word.strip(").")) == 64)
+        (digest,) = (word for word in card.replace("`", " ").split() if len(word.strip(").")) == 64)
         import hashlib
 
         assert digest.strip(").") == hashlib.sha256((exported[1] / "generations.parquet").read_bytes()).hexdigest()

@@ -123,15 +123,20 @@ def test_a_row_comes_back_as_it_was_put_from_journal_and_shard(tmp_path):
         row = put(store, 1, 'line\nbreak, "quotes", \u2028, ü and 🐛')
         assert row.flags == "loop,empty" and row.writer == store.writer
         assert row.prompt == ""  # a look-up leaves it out
-        journal, = tmp_path.glob("*.journal")
+        (journal,) = tmp_path.glob("*.journal")
         (whole,) = read_all_rows(journal)
         assert json.loads(whole.prompt) == {
-            "messages": [["system", "Be brief."], ["user", "number 1"]], "temperature": 0.0, "max_tokens": 16,
-            "schema": None, "round": 0, "attempt": 0}
+            "messages": [["system", "Be brief."], ["user", "number 1"]],
+            "temperature": 0.0,
+            "max_tokens": 16,
+            "schema": None,
+            "round": 0,
+            "attempt": 0,
+        }
         assert Store(tmp_path).get(row.key) == row == replace(whole, prompt="")
     assert files(tmp_path, "*.journal") == []
     assert Store(tmp_path).get(row.key) == row
-    shard, = tmp_path.glob("*.parquet")
+    (shard,) = tmp_path.glob("*.parquet")
     assert list(read_all_rows(shard)) == [whole]
     assert Store(tmp_path).get(key_of(2)) is None
 
@@ -141,7 +146,7 @@ def test_a_torn_last_line_loses_that_line_alone(tmp_path, cut):
     store = Store(tmp_path)
     for number in range(3):
         put(store, number)
-    journal, = tmp_path.glob("*.journal")
+    (journal,) = tmp_path.glob("*.journal")
     journal.write_bytes(journal.read_bytes()[:-cut])
     assert set(texts(Store(tmp_path))) == {key_of(0), key_of(1)}
     shard, torn = seal_journal(journal)
@@ -171,7 +176,7 @@ def test_an_altered_line_is_ignored_and_the_others_are_not(place, change):
         store = Store(folder)
         for number in range(3):
             put(store, number)
-        journal, = Path(folder).glob("*.journal")
+        (journal,) = Path(folder).glob("*.journal")
         lines = journal.read_bytes().splitlines(keepends=True)
         altered = bytearray(lines[1])
         altered[int(place * (len(altered) - 1))] ^= change
@@ -195,8 +200,12 @@ def test_two_writers_see_each_other_after_a_refresh(tmp_path):
     assert one.writer != other.writer
 
 
-rows = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2), st.sampled_from("xyz"), st.booleans()), min_size=1,
-                max_size=6, unique_by=lambda row: row[:3])
+rows = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 2), st.sampled_from("xyz"), st.booleans()),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda row: row[:3],
+)
 
 
 @given(rows, st.permutations([0, 1]))
@@ -211,8 +220,10 @@ def test_the_earliest_row_of_a_key_wins_in_whatever_order_it_is_read(rows, order
             put(store, number, f"{created} by {writer}", created)
             if closed:
                 store.close()
-        expected = {key_of(number): f"{created} by {writer}"
-                    for number, created, writer, _ in sorted(rows, key=lambda row: row[1:3], reverse=True)}
+        expected = {
+            key_of(number): f"{created} by {writer}"
+            for number, created, writer, _ in sorted(rows, key=lambda row: row[1:3], reverse=True)
+        }
         assert texts(Store(folders[0], (folders[1],))) == expected
         assert texts(Store(folders[1], (folders[0],))) == expected
 
@@ -289,8 +300,16 @@ for number in itertools.count():
     assert len(Store(tmp_path).keys()) == len(survivors.keys())
 
 
-OTHERS = {"stage": "style", "messages": (("user", "other"),), "temperature": 0.5, "max_tokens": 17, "schema": "{}",
-          "round": 1, "attempt": 1, "images": ("digest",)}
+OTHERS = {
+    "stage": "style",
+    "messages": (("user", "other"),),
+    "temperature": 0.5,
+    "max_tokens": 17,
+    "schema": "{}",
+    "round": 1,
+    "attempt": 1,
+    "images": ("digest",),
+}
 
 
 @pytest.mark.parametrize("field", [field for field in Request.__dataclass_fields__ if field != "pixels"])
@@ -317,13 +336,22 @@ def test_keys_with_equal_first_halves_are_told_apart(tmp_path):
     """A look-up searches by the first 64 bits; the rest decides, and of one key still the earliest row."""
     half = "0123456789abcdef"
     keys = [half + digit * 48 for digit in "0af"]
-    rows = [Row(key, "summary", "{}", f"{key} at {created}", "stop", 1, 1, 1.0, MODEL, "", created, "w")
-            for key in keys for created in (3.0, 1.0, 2.0)]
+    rows = [
+        Row(key, "summary", "{}", f"{key} at {created}", "stop", 1, 1, 1.0, MODEL, "", created, "w")
+        for key in keys
+        for created in (3.0, 1.0, 2.0)
+    ]
     write_shard(rows[:5], tmp_path / "one.parquet")
     write_shard(rows[5:], tmp_path / "two.parquet")
     wanted = [keys[2], half + "1" * 48, keys[0], keys[1], "f" * 64, "0" * 64]
     assert [row and row.completion for row in Store(tmp_path).find(wanted)] == [
-        f"{keys[2]} at 1.0", None, f"{keys[0]} at 1.0", f"{keys[1]} at 1.0", None, None]
+        f"{keys[2]} at 1.0",
+        None,
+        f"{keys[0]} at 1.0",
+        f"{keys[1]} at 1.0",
+        None,
+        None,
+    ]
 
 
 def test_a_shard_that_is_gone_between_listing_and_reading_is_listed_again(tmp_path, monkeypatch):
@@ -396,7 +424,7 @@ def test_a_full_disk_is_one_line_leaves_no_torn_line_and_writing_goes_on_when_th
     first, *_ = done.stdout.splitlines()
     number, said = first.split(maxsplit=1)
     assert said.startswith(f"cannot write to the store {tmp_path}: ") and "give the same command" in said
-    journal, = tmp_path.glob("*.journal")
+    (journal,) = tmp_path.glob("*.journal")
     lines = journal.read_bytes().splitlines(keepends=True)
     assert all(row_of(line) for line in lines) and not list(tmp_path.glob("*.part"))
     assert {key_of(index) for index in [*range(int(number)), 1000]} == Store(tmp_path).keys()
