@@ -27,7 +27,8 @@ from project.data.rows import read_rows
 from project.llm.factory import open_llm
 from project.pipeline.pipeline import open_pipeline
 from project.training.datamodule import TextDataModule
-from project.training.module import RobustModule, load_tokenizer
+from project.training.encoder import load_tokenizer
+from project.training.module import RobustModule
 
 BARS = {"full_store": 1.05, "ahead": 1.1}
 PAIRS = 5

@@ -42,7 +42,7 @@ from project.pipeline.corrupt import corrupt
 from project.pipeline.describe import describe
 from project.pipeline.pipeline import compose, open_pipeline
 from project.training import heads as head
-from project.training.module import base_model, load_tokenizer, lora_classifier
+from project.training.encoder import base_model, load_tokenizer, lora_classifier
 from project.training.tokenization import encode, pad
 
 BAR = 0.35

@@ -89,7 +89,8 @@ def ours(path: Path, *more: str) -> dict:
     import lightning as L
 
     from project.training.datamodule import TextDataModule
-    from project.training.module import RobustModule, load_tokenizer
+    from project.training.encoder import load_tokenizer
+    from project.training.module import RobustModule
 
     config, rows, pipeline = opened(path, *more)
 
@@ -124,7 +125,7 @@ def rival(path: Path, sampling: str) -> dict:
     """One epoch of transformers' Trainer on the same rows, the same LoRA model and the same optimizer."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-    from project.training.module import base_model, load_tokenizer, lora_classifier
+    from project.training.encoder import base_model, load_tokenizer, lora_classifier
 
     config, rows, _ = opened(path)
     tokenizer, model = (

@@ -16,7 +16,7 @@ from ..data.record import seeded
 from ..evaluation.results import BOOTSTRAP_SEED
 from ..metrics.bootstrap import estimate_with_interval, group_weights
 from ..metrics.scores import SCORES
-from ..training.module import base_encoder, load_tokenizer
+from ..training.encoder import base_encoder, load_tokenizer
 from ..training.tokenization import encode, pad
 from .probe import cross_val_row_scores, score_difference
 

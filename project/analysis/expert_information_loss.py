@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from ..corruption.missing import without
+from ..corruption.structure import without
 from ..data.rows import Rows
 from ..errors import UserError
 from ..evaluation.results import BOOTSTRAP_SEED

@@ -26,14 +26,16 @@ from ..data.rows import Rows, select_rows
 from ..data.splits import SPLITS
 from ..errors import UserError
 from ..experiments.sweep_file import read_sweep
-from ..llm.factory import open_llm
+from ..experts.captioner import check_experts
+from ..llm.factory import check_llm, open_llm
 from ..llm.store.store import Store
 from ..methods.base import UNTRAINED
+from ..methods.image_features import check_image
 from ..pipeline.alignment import join_parts
 from ..pipeline.describe import describe
 from ..pipeline.perturbation.instructions import INSTRUCTION_KINDS
+from ..training.encoder import check_encoder
 from ..training.heads import num_logits
-from .loadable import check_encoder, check_experts, check_image, check_llm
 
 FEW_ROWS = 20
 """A split with fewer rows is warned of: its scores say little."""
@@ -221,7 +223,7 @@ def _unreachable(picture: Path | ZippedImage) -> str | None:
 
 def check_models(config: Config, rows: Rows | None, found: Findings) -> Any:
     """Whether encoder, image expert and language model could be loaded. Returns the tokenizer, or None."""
-    from ..training.module import load_tokenizer
+    from ..training.encoder import load_tokenizer
 
     tokenizer = None
     if hasattr(config.model, "encoder"):

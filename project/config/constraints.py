@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from ..errors import UserError, did_you_mean
+from ..errors import UserError
 from .run_identity import flatten_keys, format_value
 from .schema import AlignmentConfig, Config, PerturbationConfig
 
@@ -39,15 +39,6 @@ def check(config: Config) -> None:
         raise UserError(f"data.split.val={val} and data.split.test={test} leave no rows for training")
     if config.robustness.seed == config.robustness.val_seed:
         raise UserError(f"robustness.val_seed={config.robustness.seed} must differ from robustness.seed")
-    if config.robustness.natural:
-        from ..corruption.natural import NATURAL  # numpy and Pillow, which the command line's help does without
-
-        for name in config.robustness.natural:
-            if name not in NATURAL:
-                raise UserError(
-                    f"robustness.natural: there is no corruption {name}; there are {', '.join(NATURAL)}"
-                    f"{did_you_mean(name, NATURAL)}"
-                )
     _check_stages(config.alignment, config.perturbation)
     if config.perturbation.kind == "freelb" and config.trainer.strategy == "fsdp":
         raise UserError(

@@ -397,8 +397,10 @@ class RobustnessConfig:
     """Which modalities are taken away: each alone, or each alone and each pair."""
     orders: int | None = None
     """How many orders of the modalities besides the usual one are tested; null takes all."""
-    natural: list[str] = field(default_factory=list)
-    """Realistic damage tested too, such as blur, typing or stale; conf/robustness/natural.yaml has all names."""
+    natural: list[
+        Literal["blur", "jpeg", "darkness", "crop", "typing", "ocr", "truncation", "units", "swapped", "stale"]
+    ] = field(default_factory=list)
+    """Realistic corruptions to test, by name."""
     natural_levels: list[float] = field(default_factory=lambda: [0.5])
     """Levels of the realistic damage; what a level means differs from one sort to the next."""
     seed: int = 1

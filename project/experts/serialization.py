@@ -36,3 +36,8 @@ def describe_table(table: dict[str, object], config: ExpertsConfig) -> str:
 def _escaped(value: object) -> str:
     """The value in a cell of a Markdown table: on one line, its pipes and backslashes escaped."""
     return _BREAK.sub("<br>", re.sub(r"([\\|])", r"\\\1", str(value)))
+
+
+def describe_text(text: str, config: ExpertsConfig) -> str:
+    """The words of the text, one blank between them."""
+    return " ".join(text.split())

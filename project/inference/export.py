@@ -19,7 +19,7 @@ from ..evaluation.run_loading import load_runs
 from ..pipeline.text_log import FILE
 from ..report.model_card import model_card, shown_name
 from ..runtime.atomic_io import atomic_directory
-from ..training.module import base_model, load_adapter, load_tokenizer, missing_pretrained_weights
+from ..training.encoder import base_model, load_adapter, load_tokenizer, missing_pretrained_weights
 
 N_CHECK_TEXTS = 32
 """Test texts on which what was written is compared with the run."""

@@ -4,11 +4,14 @@ Adding an engine: one module here, one dataclass in schema.KINDS, one line in EN
 """
 
 import importlib
+import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.schema import Config
 from ..errors import UserError
+from ..runtime.hub import check_hub_model
 from .client import LanguageModel
 from .protocol import Engine
 from .store.store import Store
@@ -68,3 +71,29 @@ def concurrency(config: Config) -> int:
 def _engine(config: Config) -> Engine:
     kind = ENGINES[config.llm.kind]
     return getattr(importlib.import_module(f".engines.{kind.module}", __package__), kind.name)(config.llm)
+
+
+def check_llm(config: Config) -> str | None:
+    """A warning about the language model, or None. Raises UserError where it could not be opened."""
+    match config.llm.kind:
+        case "llamacpp":
+            from .engines.llamacpp import model_file
+
+            model_file(config.llm)
+            if importlib.util.find_spec("xllamacpp") is None:
+                raise UserError(f"llm {config.llm.model} needs the package xllamacpp; {config.llm.install}")
+        case "openai":
+            from .engines.openai_server import OpenAIEngine
+
+            OpenAIEngine(config.llm)
+            if not os.environ.get(config.llm.key_env):
+                return (
+                    f"the environment variable {config.llm.key_env} is unset; only servers that want no key will "
+                    f"answer at {config.llm.base_url}"
+                )
+        case "transformers":
+            where = f"llm.path={config.llm.path}"
+            check_hub_model(config.llm.path, config.llm.revision, where)
+            if config.llm.quantize == "4bit" and importlib.util.find_spec("bitsandbytes") is None:
+                raise UserError("llm.quantize=4bit needs the package bitsandbytes; run: pip install bitsandbytes")
+    return None

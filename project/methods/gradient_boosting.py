@@ -16,22 +16,21 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from ..cli.loadable import check_image
 from ..config.schema import Config
 from ..corruption.conditions import CLEAN, Condition, validation_conditions
 from ..data.record import Record
 from ..data.rows import Rows
 from ..errors import UserError
-from ..metrics.panel import panel_scores
 from ..metrics.scores import SCORES
 from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline
 from ..training import heads as head
 from ..training.fit import device_of
 from .base import Prediction
-from .image_features import has_pixels
+from .image_features import check_image, has_pixels
 from .raw_features import Features, Raw, raw_values
 from .tabular_features import fit_columns
+from .validation import panel_scores
 
 CHOSEN = "boosting.json"
 """The file of a run folder that names the setting and its answers to the clean validation rows."""

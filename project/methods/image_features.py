@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..config.schema import Config
 from ..data.images import Picture, Pictures, ZippedImage, digest, pictures, pixels
 from ..experts import classifier
+from ..experts.classifier import check_classifier
 
 WIDTH = 1280
 """Length of the frozen network's features."""
@@ -68,3 +70,10 @@ def small_pixels(values: Sequence[Pictures | None]) -> torch.Tensor:
             small = Image.fromarray(pixels(first)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
             found[index] = torch.from_numpy(np.array(small)).permute(2, 0, 1)
     return found
+
+
+def check_image(config: Config) -> None:
+    """What a method on raw modalities sees images by. Raises UserError where it is not to be had."""
+    if config.model.image == "efficientnet_lite0":
+        instead = {"fusion": "small", "boosting": "none"}[config.model.kind]
+        check_classifier("model.image=efficientnet_lite0", f"model.image={instead}")

@@ -16,7 +16,6 @@ from torch import nn
 from transformers import AutoModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ..cli.loadable import check_image
 from ..config.schema import Config, FusionConfig
 from ..corruption.conditions import Condition
 from ..data.record import Record, seeded
@@ -25,10 +24,11 @@ from ..errors import UserError
 from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline
 from ..training import heads as head
+from ..training.encoder import add_lora, load_pretrained, load_tokenizer
 from ..training.fit import device_of, fit_module
-from ..training.module import RobustModule, add_lora, load_pretrained, load_tokenizer
+from ..training.module import RobustModule
 from .base import Prediction
-from .image_features import WIDTH
+from .image_features import WIDTH, check_image
 from .late_fusion_data import FusionDataModule, Inputs, View
 from .tabular_features import Columns, fit_columns
 

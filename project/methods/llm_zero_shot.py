@@ -12,9 +12,9 @@ from ..data.record import Record
 from ..data.rows import Rows
 from ..data.target import Target
 from ..errors import UserError
-from ..metrics.panel import panel_scores
 from ..pipeline.pipeline import Pipeline
 from .base import Prediction, Predictor
+from .validation import panel_scores
 
 UNKNOWN = ""
 """The answer where the language model gave none of the classes: it is no class, and so counts as wrong."""

@@ -15,8 +15,9 @@ from ..errors import UserError
 from ..pipeline.pipeline import Pipeline, Trace, compose
 from ..training import heads as head
 from ..training.datamodule import TextDataModule
+from ..training.encoder import base_model, load_adapter, load_tokenizer
 from ..training.fit import device_of, fit_module
-from ..training.module import RobustModule, base_model, load_adapter, load_tokenizer
+from ..training.module import RobustModule
 from ..training.tokenization import encode, pad
 from .base import Prediction
 

@@ -2,19 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..config.schema import Config
-from ..corruption.conditions import validation_conditions
-from ..data.rows import Rows
-from ..methods.base import Predictor
-from .scores import SCORES, drop_ratio, score
-
-
-def panel_scores(predictor: Predictor, rows: Rows, config: Config) -> dict[str, float]:
-    """What a method's answers for the validation rows are worth; see `summed_up`."""
-    conditions = validation_conditions(config.robustness, rows.modalities)
-    targets, metric = [record.target for record in rows.val], rows.target.metric
-    scores = [score(targets, predictor(rows.val, condition).answers, metric) for condition in conditions]
-    return panel_summary(scores, metric)
+from .scores import SCORES, drop_ratio
 
 
 def panel_summary(scores: Sequence[float], metric: str) -> dict[str, float]:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..corruption.conditions import Condition
-from ..corruption.missing import without
 from ..corruption.natural import NATURAL
-from ..corruption.order import reordered
+from ..corruption.structure import reordered, without
 from ..data.record import Record, seeded
 from .modalities import REGISTRY
 

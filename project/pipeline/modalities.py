@@ -9,8 +9,7 @@ from ..corruption.image import gaussian_noise
 from ..corruption.table import column_dropout
 from ..corruption.text import word_dropout
 from ..experts.image import describe_images, image_summary
-from ..experts.serialization import describe_table
-from ..experts.text import describe_text
+from ..experts.serialization import describe_table, describe_text
 from ..llm.store.store import Store
 
 

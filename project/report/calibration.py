@@ -8,7 +8,8 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.primary_endpoint import primary_condition
 from ..metrics.scores import reliability
 from .figures import legend, legible, plain_text, style, tidy
-from .section import Section, condition_text
+from .formatting import condition_text
+from .section import Section
 
 BINS = 10
 """Bins of confidence of a reliability curve."""

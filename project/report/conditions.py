@@ -6,7 +6,8 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.curves import curves
 from ..evaluation.primary_endpoint import primary_condition
 from .figures import heat_map, score_against_level
-from .section import Section, condition_text, estimate_columns, noise_text
+from .formatting import condition_text, noise_text
+from .section import Section, estimate_columns
 
 HEADINGS = {
     "missing": "missing at test time",

@@ -10,7 +10,8 @@ from ..corruption.natural import NATURAL
 from ..evaluation.comparison import Comparison
 from ..evaluation.primary_endpoint import primary_condition
 from .figures import legend, legible, plain_text, style, tidy
-from .section import Section, condition_text
+from .formatting import condition_text
+from .section import Section
 
 COSTS = {
     "train_seconds": "seconds of training",

@@ -9,7 +9,8 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.curves import BASELINE, area, breakdown, curves, effective_robustness_of
 from ..evaluation.results import THRESHOLDS
 from .figures import plain_text, tidy
-from .section import Section, estimate_columns, name_text
+from .formatting import name_text
+from .section import Section, estimate_columns
 
 FURTHER = ("kappa", "macro_f1", "ece", "rmse", "r2")
 """Metrics beside the main one that are shown under noise, where a run has them."""

@@ -14,7 +14,7 @@ from ..corruption.natural import NATURAL
 from ..evaluation.comparison import Comparison, Estimate
 from ..evaluation.curves import Curve, curves
 from ..pipeline.modalities import REGISTRY
-from .section import condition_text, noise_text
+from .formatting import condition_text, noise_text
 
 # Colours of Okabe and Ito 2008, which colour-blind readers can tell apart; the lines and markers are all different.
 STYLES = [

@@ -15,7 +15,7 @@ from ..data.target import Target
 from ..evaluation.run_loading import Run
 from ..metrics.scores import chance
 from ..training import heads as head
-from .section import name_text, number_text
+from .formatting import name_text, number_text
 
 
 def shown_name(place: str) -> str:

@@ -12,18 +12,19 @@ from rich.table import Table
 
 from ..config.schema import Config
 from ..errors import UserError
-from ..evaluation import tracking
 from ..evaluation.comparison import Comparison, compare
 from ..evaluation.primary_endpoint import endpoint
 from ..evaluation.run_loading import Run, experiment_runs, load_runs, run_folders
-from . import section
+from . import formatting
 from .calibration import calibration
 from .conditions import cell_row, conditions, further_kinds
 from .cost import cost
 from .curves import measures
+from .formatting import bounds_text, difference_text, name_text, number_text
 from .primary import endpoint_sentence, primary, sentences
-from .section import Section, bounds_text, difference_text, name_text, number_text
+from .section import Section
 from .texts import texts
+from .wandb_report import log_report
 
 SECTIONS = (primary, conditions, measures, calibration, texts, cost)
 """The parts of the page, in its order: each is a function of a comparison, which may give None, and a template."""
@@ -48,7 +49,7 @@ def run(config: Config, args: dict) -> None:
     title = f"{len(runs)} runs" if words else config.experiment
     page = build_report(comparisons, folder / "report", title, config.robustness.resamples)
     if args.get("log") == "true":
-        tracking.log_report(config, page.parent, comparisons)
+        log_report(config, page.parent, comparisons)
     tracked = [max(paths) for run in runs if (paths := sorted((run.folder / "wandb").glob("*run-*")))]
     parts = [(name, page.parent.glob(f"*.{end}")) for name, end in (("figures", "png"), ("tables", "csv"))]
     for name, paths in (("report", [page]), *parts, ("W&B", tracked)):
@@ -76,7 +77,7 @@ def build_report(comparisons: list[Comparison], folder: Path, title: str, resamp
         lstrip_blocks=True,
     )
     for name in ("name", "number", "bounds", "signed", "level", "p"):
-        environment.filters[name] = getattr(section, f"{name}_text")
+        environment.filters[name] = getattr(formatting, f"{name}_text")
     parts = []
     for number, comparison in enumerate(comparisons, start=1):
         found = [each for build in SECTIONS if (each := build(comparison))]

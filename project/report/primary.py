@@ -8,16 +8,8 @@ from ..evaluation.comparison import OURS, Comparison, Estimate
 from ..evaluation.curves import corruption_error
 from ..evaluation.primary_endpoint import FAMILY, Endpoint, endpoint, primary_condition
 from .figures import clean_beside_robust
-from .section import (
-    Section,
-    bounds_text,
-    condition_text,
-    difference_text,
-    estimate_columns,
-    name_text,
-    number_text,
-    p_text,
-)
+from .formatting import bounds_text, condition_text, difference_text, name_text, number_text, p_text
+from .section import Section, estimate_columns
 
 ESTIMATES = ("clean", "corrupted", "drop", "difference", "chance_adjusted_drop", "mce")
 """What the methods' table has of each."""

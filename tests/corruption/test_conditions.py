@@ -85,7 +85,7 @@ def test_the_shipped_configuration_tests_every_realistic_damage():
 
 
 def test_an_unknown_realistic_damage_is_one_line():
-    with pytest.raises(UserError, match=r"there is no corruption blurr; there are blur, .*did you mean blur\?"):
+    with pytest.raises(UserError, match=r"robustness.natural=.*blurr.* must be list of one of blur, "):
         load_config(["robustness.natural=[typing,blurr]"])
     with pytest.raises(UserError, match="natural_levels"):
         load_config(["robustness.natural_levels=[1.5]"])

@@ -13,7 +13,7 @@ from project.errors import UserError
 from project.evaluation import evaluate_run as evaluate
 from project.experiments import run_training as train
 from project.methods import gradient_boosting as boosting
-from project.metrics.panel import panel_scores
+from project.methods.validation import panel_scores
 
 FEW = (boosting.Setting("trees", 0.1, 5), boosting.Setting("linear", strength=10.0))
 

@@ -17,7 +17,7 @@ from project.evaluation import evaluate_run as evaluate
 from project.experiments import run_training as train
 from project.methods import late_fusion as fusion
 from project.methods.base import method_of
-from project.metrics.panel import panel_scores
+from project.methods.validation import panel_scores
 
 SMALL = ("model.image=small", "model.lora.r=4", "model.width=16", "trainer.lr=0.01", "trainer.epochs=2")
 

@@ -16,7 +16,7 @@ from project.data.rows import read_rows
 from project.methods import image_features as image
 from project.methods.late_fusion_data import FusionDataModule, Inputs, damaged
 from project.methods.tabular_features import fit_columns
-from project.training.module import load_tokenizer
+from project.training.encoder import load_tokenizer
 
 TABLE = {name: str(index) for index, name in enumerate("abcdefgh")}
 RECORD = Record("r", "g", None, "one two three four five six seven eight nine ten", TABLE, "x")

@@ -7,7 +7,8 @@ from project.data.record import Record
 from project.data.rows import Rows
 from project.data.target import Target
 from project.methods.base import Prediction
-from project.metrics.panel import panel_scores, panel_summary
+from project.methods.validation import panel_scores
+from project.metrics.panel import panel_summary
 
 
 def test_a_method_that_fails_under_noise_is_seen_by_its_drop():

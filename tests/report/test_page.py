@@ -20,9 +20,9 @@ from project.evaluation.results import results_table
 from project.evaluation.run_loading import experiment_runs, load_runs
 from project.report.conditions import alike_in_every_order
 from project.report.figures import MOST, STYLES, legible
+from project.report.formatting import level_text, number_text, p_text
 from project.report.page import build_report, compare_all, print_table, run
 from project.report.primary import endpoint_sentence, primary, sentences
-from project.report.section import level_text, number_text, p_text
 
 CLASSES = ["<script>alert(1)</script>", "b & c", "plain"]
 

@@ -30,8 +30,8 @@ from project.config.compose import load_config
 from project.config.schema import FreeLBConfig, TextTransformerConfig
 from project.data.target import Target
 from project.training import heads as head
+from project.training.encoder import base_model, load_tokenizer, lora_classifier
 from project.training.freelb import freelb, perturbed_embeddings
-from project.training.module import base_model, load_tokenizer, lora_classifier
 from project.training.tokenization import encode, pad, share_tokens
 
 TEXTS = [

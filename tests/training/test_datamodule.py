@@ -15,7 +15,8 @@ from project.llm import factory as engines
 from project.llm.factory import open_llm
 from project.pipeline.pipeline import open_pipeline
 from project.training.datamodule import TextDataModule
-from project.training.module import RobustModule, load_tokenizer
+from project.training.encoder import load_tokenizer
+from project.training.module import RobustModule
 from tests.conftest import Scripted
 
 

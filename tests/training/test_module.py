@@ -8,7 +8,8 @@ from project.config.schema import AdapterConfig, TextTransformerConfig
 from project.data.target import Target
 from project.errors import UserError
 from project.training import heads as head
-from project.training.module import RobustModule, base_model, encoder_path, load_tokenizer
+from project.training.encoder import base_model, encoder_path, load_tokenizer
+from project.training.module import RobustModule
 
 
 @pytest.fixture

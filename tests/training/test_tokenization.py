@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from project.config.schema import TextTransformerConfig
-from project.training.module import load_tokenizer
+from project.training.encoder import load_tokenizer
 from project.training.tokenization import by_length, encode, pad, share_tokens
 
 TOKENIZER = load_tokenizer(TextTransformerConfig())

@@ -1,8 +1,13 @@
-"""The order in which the modalities are read."""
+"""Corruptions of a record's structure: missing modalities and changed order."""
 
 from dataclasses import replace
 
 from ..data.record import MODALITIES, Record
+
+
+def without(record: Record, modalities: tuple[str, ...]) -> Record:
+    """The record without these modalities."""
+    return replace(record, **dict.fromkeys(modalities))
 
 
 def reordered(record: Record, order: tuple[str, ...]) -> Record:

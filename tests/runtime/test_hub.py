@@ -4,10 +4,12 @@ from importlib import util
 
 import pytest
 
-from project.cli.loadable import check_experts, check_image, check_llm
 from project.config.compose import load_config
 from project.config.schema import ExpertsConfig
 from project.errors import UserError
+from project.experts.captioner import check_experts
+from project.llm.factory import check_llm
+from project.methods.image_features import check_image
 
 
 def test_a_server_is_not_asked_and_a_key_that_is_not_set_is_told(monkeypatch):
