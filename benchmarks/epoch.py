@@ -70,7 +70,7 @@ def epochs(arguments: list[str], count: int) -> list[float]:
             reload_dataloaders_every_n_epochs=1,
         )
         trainer.fit(module, data)
-        data.stop_ahead()
+        data.stop_prefetching()
     return [later - earlier for earlier, later in zip(clock.ends, clock.ends[1:], strict=False)]
 
 

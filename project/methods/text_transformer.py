@@ -1,4 +1,4 @@
-"""The method's own model: texts of every epoch, read by a LoRA transformer."""
+"""The text-centric method: a LoRA transformer trained on the texts of each epoch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from ..data.record import Record
 from ..data.rows import Rows
 from ..errors import UserError
 from ..pipeline.pipeline import Pipeline, Trace, compose
-from ..training import heads as head
+from ..training import heads
 from ..training.datamodule import TextDataModule
 from ..training.encoder import base_model, load_adapter, load_tokenizer
 from ..training.fit import device_of, fit_module
@@ -23,14 +23,14 @@ from .base import Prediction
 
 
 def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
-    """Fine-tune on the training rows' texts, and keep adapter, head and tokenizer in folder/adapter."""
+    """Fine-tune on the texts of the training rows, and save adapter, head and tokenizer in folder/adapter."""
     tokenizer = load_tokenizer(config.model)
     data = TextDataModule(pipeline, rows, tokenizer)
     module = RobustModule(config, rows.target, data.steps_per_epoch * config.trainer.epochs)
     try:
         fitted = fit_module(config, folder, module, data, logger)
     finally:
-        data.stop_ahead()
+        data.stop_prefetching()
     if rank_zero_only.rank == 0:
         module.model.save_pretrained(folder / "adapter", safe_serialization=True)
         tokenizer.save_pretrained(folder / "adapter")
@@ -38,10 +38,10 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "TextTransformerPredictor":
-    """The fine-tuned transformer of a run folder. Raises UserError where there is none."""
+    """Load the fine-tuned transformer of a run folder. Raises UserError if the folder has none."""
     if not (folder / "adapter").is_dir():
         raise UserError(
-            f"{folder} holds no trained model; train it first: python -m project train "
+            f"{folder} has no trained model; train it first: python -m project train "
             f"experiment={config.experiment} method={config.method} seed={config.seed}"
         )
     model = load_adapter(base_model(config.model, rows.target, config.seed), folder / "adapter")
@@ -49,12 +49,12 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "TextT
     return TextTransformerPredictor(config, pipeline, rows, model, load_tokenizer(config.model))
 
 
-REMEMBERED = 100_000
-"""Texts whose logits are kept: more than an evaluation has, and few enough for a service that runs for months."""
+_MAX_CACHED_TEXTS = 100_000
+"""Texts whose logits are cached: more than an evaluation needs, and few enough for a long-running service."""
 
 
 class TextTransformerPredictor:
-    """Reads texts and answers. A text is scored once, however many records and conditions have it."""
+    """Answer from texts. The logits of a text are computed once for all records and conditions that share it."""
 
     def __init__(
         self, config: Config, pipeline: Pipeline, rows: Rows, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase
@@ -64,22 +64,22 @@ class TextTransformerPredictor:
         self._logits: dict[tuple[str, ...], torch.Tensor] = {}
 
     def __call__(self, records: Sequence[Record], condition: Condition) -> Prediction:
-        """The answers for records under a condition, unperturbed."""
+        """Return the answers for records under a condition, from unperturbed texts."""
         return self.read(self.pipeline.transform(records, condition))
 
     def read(self, traces: list[Trace]) -> Prediction:
-        """The answers to the texts of the traces, in their order."""
+        """Return the answers to the texts of the traces, in the order of the traces."""
         texts = [compose(trace.parts) for trace in traces]
-        if len(self._logits) > REMEMBERED:
+        if len(self._logits) > _MAX_CACHED_TEXTS:
             self._logits.clear()
         self._score([text for text in dict.fromkeys(texts) if text not in self._logits])
         logits = torch.stack([self._logits[text] for text in texts])
-        how = self.target, self.config.model.head
-        return Prediction(head.answers(logits, *how), head.probabilities(logits, *how), traces)
+        target, head = self.target, self.config.model.head
+        return Prediction(heads.answers(logits, target, head), heads.probabilities(logits, target, head), traces)
 
     @torch.inference_mode()
     def _score(self, texts: list[tuple[str, ...]]) -> None:
-        """Logits of distinct texts, in batches of like length."""
+        """Compute and cache the logits of distinct texts, in batches of similar length."""
         encodings = encode(texts, self.tokenizer, self.config.model.max_tokens) if texts else []
         order = sorted(range(len(encodings)), key=lambda index: len(encodings[index]["input_ids"]))
         size = 4 * self.config.trainer.batch_size

@@ -1,4 +1,4 @@
-"""How an optimizer step's records are divided among devices and passes: the step depends on neither's number."""
+"""Divide the records of an optimizer step: a step is the same for any number of devices or accumulation steps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,44 +11,50 @@ from ..errors import UserError
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """The records that one device reads in one pass, and the weight of their mean loss in the step's."""
+    """Records that one device reads in one forward pass.
+
+    `weight` scales their mean loss, so that the mean over all micro-batches is the mean loss of the step.
+    """
 
     rows: Sequence[int]
     weight: float
 
 
 def accumulation_steps(config: TrainerConfig, devices: int) -> int:
-    """How many passes each device takes for one optimizer step of `batch_size` records. Raises UserError."""
+    """Return the forward passes of each device in one optimizer step of `batch_size` records.
+
+    Raises UserError if the step has fewer records than there are devices.
+    """
     if config.batch_size < devices:
         raise UserError(
             f"trainer.batch_size={config.batch_size} is less than the {devices} devices; give each "
-            "at least one record of a step, or take fewer devices"
+            "at least one record of a step, or use fewer devices"
         )
     return -(-config.batch_size // (devices * (config.device_batch_size or config.batch_size)))
 
 
 def split_batch(batch: Sequence[int], count: int) -> list[MicroBatch]:
-    """A step's records in `count` parts, whose sizes differ by one at most.
+    """Split the records of a step into `count` micro-batches whose sizes differ by at most one.
 
-    The mean over the parts of weight x mean loss is the mean loss over the step's records. Where there are fewer
-    records than parts, the last record is repeated with weight 0, for every device takes part in every pass.
+    The mean of weight x mean loss over the micro-batches is the mean loss over the records of the step. If there are
+    fewer records than micro-batches, the last record is repeated with weight 0, because every device runs every pass.
     """
     bounds = [index * len(batch) // count for index in range(count + 1)]
-    found = [batch[low:high] for low, high in zip(bounds, bounds[1:], strict=False)]
-    return [MicroBatch(rows or batch[-1:], count * len(rows) / len(batch)) for rows in found]
+    chunks = [batch[low:high] for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [MicroBatch(rows or batch[-1:], count * len(rows) / len(batch)) for rows in chunks]
 
 
 def shard_eval_batches(chunks: Sequence[Sequence[int]], rank: int, devices: int) -> list[MicroBatch]:
-    """The chunks that a rank reads of those that all read together, equally many on each.
+    """Return the evaluation batches of one rank; all ranks get the same number.
 
-    Where they do not divide evenly, the first chunk is repeated with weight 0: it is read and not counted.
+    If the chunks do not divide evenly, the first chunk is repeated with weight 0: it is read but not counted.
     """
-    even = [MicroBatch(chunk, 1.0) for chunk in chunks] + [MicroBatch(chunks[0], 0.0)] * (-len(chunks) % devices)
-    return even[rank::devices]
+    padded = [MicroBatch(chunk, 1.0) for chunk in chunks] + [MicroBatch(chunks[0], 0.0)] * (-len(chunks) % devices)
+    return padded[rank::devices]
 
 
 def all_reduce_sum(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Numbers of any shape added up over all ranks, element by element; a single process has no other."""
+    """Return the element-wise sum of a tensor of any shape over all ranks; the tensor itself in a single process."""
     if not torch.distributed.is_initialized():
         return values
     total = values.to(device, copy=True)
@@ -57,28 +63,28 @@ def all_reduce_sum(values: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 class ResumableLoader:
-    """Batches that are made when they are asked for: a loader for Lightning, which goes on in mid-epoch.
+    """A loader for Lightning that makes batches lazily and can resume within an epoch.
 
-    `make(start)` yields the batches of an epoch from number `start` on. The state counts optimizer steps, not batches:
-    `passes` of them, the batches of a step, may change when a run goes on.
+    `make(start)` yields the batches of an epoch from number `start` on. The state counts optimizer steps, not batches,
+    because `passes`, the batches of one step, may change when a run resumes.
     """
 
     def __init__(self, make: Callable[[int], Iterator[dict]], count: int, passes: int = 1):
-        self._make, self._count, self._passes, self._done = make, count, passes, 0
+        self._make, self._count, self._passes, self._position = make, count, passes, 0
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[dict]:
-        for batch in self._make(self._done):
-            self._done += 1
+        for batch in self._make(self._position):
+            self._position += 1
             yield batch
-        self._done = 0
+        self._position = 0
 
     def state_dict(self) -> dict[str, int]:
-        """How many steps of this epoch were handed out."""
-        return {"steps": self._done // self._passes}
+        """Return the number of steps of this epoch whose batches have been yielded."""
+        return {"steps": self._position // self._passes}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Begin after as many steps."""
-        self._done = state["steps"] * self._passes
+        """Skip the steps that the state counts."""
+        self._position = state["steps"] * self._passes

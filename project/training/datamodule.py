@@ -1,9 +1,9 @@
-"""The LightningDataModule: texts of each epoch, converted and perturbed anew.
+"""The LightningDataModule: the texts of each epoch, clean and perturbed.
 
-Epoch e trains on round e mod rounds; where the worst of several is chosen, these are that round and the next ones. What
-a row's text is in a round is a pure function of the row and the round, so nothing depends on how often a loader was
-made, nor on whether a run was resumed. With a language model on a server, what epoch e+1 needs is generated in the
-background of epoch e; one that shares the processor with training would only slow it.
+Epoch e trains on round e mod rounds; with several candidates, on that round and the next ones. The text of a row in a
+round is a pure function of row and round, so it depends neither on how often a loader was created nor on whether a run
+was resumed. With a language model on a server, a thread generates the texts of epoch e+1 during epoch e; a model that
+shares the processor with training would only slow training down.
 """
 
 import threading
@@ -26,7 +26,7 @@ from .tokenization import Encoding, by_length, encode, pad
 
 
 class EncodedTexts(Dataset):
-    """Encoded texts with their targets and, for training, the candidates for the second view beside the clean one."""
+    """Encoded texts with their targets and, for training, the candidates for the second view."""
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class EncodedTexts(Dataset):
 
 
 class TextDataModule(L.LightningDataModule):
-    """Rows -> texts -> batches. Each training batch has two `views`: the clean texts and the perturbed ones.
+    """Turn rows into texts and batches. Each training batch has two `views`: the clean texts and the perturbed ones.
 
-    Where the model is to choose the worst of several rounds, each of them is a view; they are padded to one length.
-    With several devices each rank reads its part of every step's batch, and generates the missing texts whose key falls
-    to it, waiting for the others' by the store alone.
+    If the model selects the hardest of several rounds, each round is a view; these are padded to one length. With
+    several devices each rank reads its micro-batches of every step. It generates the missing texts whose key is
+    assigned to it, and polls the store for the others.
     """
 
-    shared = True
+    shards_batches = True
 
     def __init__(self, pipeline: Pipeline, rows: Rows, tokenizer: PreTrainedTokenizerBase):
         super().__init__()
@@ -67,14 +67,14 @@ class TextDataModule(L.LightningDataModule):
         self._clean: list[Trace] | None = None
         self._rounds: dict[int, list[Encoding]] = {}
         self._validation: EncodedTexts | None = None
-        self._ahead: dict[int, Future[list[Trace]]] = {}
+        self._prefetches: dict[int, Future[list[Trace]]] = {}
 
     def setup(self, stage: str) -> None:
-        """Divide what is to be generated among the ranks."""
+        """Divide the missing generations among the ranks."""
         self.pipeline.llm.share = self._rank, self._devices
 
     def teardown(self, stage: str) -> None:
-        """What comes after the training is the first rank's alone."""
+        """Let the first rank generate everything that is needed after training."""
         self.pipeline.llm.share = 0, 1
 
     @property
@@ -91,33 +91,33 @@ class TextDataModule(L.LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in one pass over the training rows."""
+        """Optimizer steps of one epoch."""
         return -(-len(self.rows.train) // self.config.trainer.batch_size)
 
     def clean_traces(self) -> list[Trace]:
-        """The training rows, unperturbed; made once."""
+        """Return the unperturbed training rows, computed once."""
         if self._clean is None:
             self._clean = self.pipeline.clean(self.rows.train)
             self._clean_encodings = self._encode(self._clean)
         return self._clean
 
     def traces_of_round(self, round: int) -> list[Trace]:
-        """The training rows as that round perturbs them."""
+        """Return the training rows as perturbed in the round."""
         return self.pipeline.perturbed(self.clean_traces(), round)
 
     def rounds_of(self, epoch: int) -> list[int]:
-        """The rounds that an epoch's second views come from; none where their loss has no weight."""
+        """Return the rounds of an epoch's second views; none if their loss has weight 0."""
         config = self.config.perturbation
-        return [(epoch + further) % config.rounds for further in range(config.worst)] if config.weight else []
+        return [(epoch + offset) % config.rounds for offset in range(config.worst)] if config.weight else []
 
     def train_texts(self, epoch: int) -> EncodedTexts:
-        """What epoch `epoch` trains on."""
+        """Return the training texts of an epoch."""
         clean = self.clean_traces()
         rounds = self.rounds_of(epoch)
         for round in rounds:
             if round not in self._rounds:
-                ahead = self._ahead.pop(round, None)
-                self._rounds[round] = self._encode(ahead.result() if ahead else self.traces_of_round(round))
+                prefetch = self._prefetches.pop(round, None)
+                self._rounds[round] = self._encode(prefetch.result() if prefetch else self.traces_of_round(round))
         return EncodedTexts(
             self._clean_encodings,
             [trace.record.target for trace in clean],
@@ -126,36 +126,36 @@ class TextDataModule(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> ResumableLoader:
-        """Asked for anew before each epoch; its texts are made when its first batch is."""
+        """Return the loader of the current epoch; its texts are generated with the first batch."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         return ResumableLoader(
             lambda start: self._train_batches(epoch, start), self.steps_per_epoch * self._passes, self._passes
         )
 
     def _train_batches(self, epoch: int, start: int) -> Iterator[dict]:
-        """This rank's batches from number `start` on. They follow from (seed, epoch, lengths of the texts)."""
+        """Yield this rank's batches from number `start` on; they depend on (seed, epoch, text lengths) alone."""
         texts = self.train_texts(epoch)
         if self.trainer and ENGINES[self.config.llm.kind].remote and epoch + 1 < self.trainer.max_epochs:
-            self.validation_texts()  # else its first reader would wait for the round
+            self.validation_texts()  # otherwise the first validation would wait for the prefetched round
             for round in self.rounds_of(epoch + 1):
-                self._generate_ahead(round)
-        # A perturbed text is often much shorter or longer than its clean one: both count.
+                self._prefetch(round)
+        # Both views count: a perturbed text is often much shorter or longer than its clean one.
         lengths = [sum(len(view["input_ids"]) for view in texts[index]["views"]) for index in range(len(texts))]
         steps = by_length(lengths, self.config.trainer.batch_size, seeded("batches", self.config.seed, epoch))
-        # In one pass all devices read neighbours in length.
-        mine = [
+        # In one pass all devices read texts of similar length.
+        micro_batches = [
             part
             for step in steps
             for part in split_batch(step, self._passes * self._devices)[self._rank :: self._devices]
         ]
-        for part in mine[start:]:
+        for part in micro_batches[start:]:
             yield {**self._collate([texts[index] for index in part.rows]), "weight": part.weight}
 
-    def _generate_ahead(self, round: int) -> None:
-        """Have a thread bring a round into the store; its errors are raised where the round is asked for."""
-        if round in self._rounds or round in self._ahead:
+    def _prefetch(self, round: int) -> None:
+        """Start a thread that generates a round; its errors are raised when the round is read."""
+        if round in self._rounds or round in self._prefetches:
             return
-        future = self._ahead[round] = Future()
+        future = self._prefetches[round] = Future()
 
         def generate() -> None:
             try:
@@ -165,22 +165,22 @@ class TextDataModule(L.LightningDataModule):
 
         threading.Thread(target=generate, name=f"round {round}", daemon=True).start()
 
-    def give_up(self) -> None:
-        """Stop generating, in any thread, as soon as the requests that are under way are answered; safe in a signal."""
+    def cancel_generation(self) -> None:
+        """Stop generation in all threads once the pending requests are answered; safe in a signal handler."""
         # Setting an event takes a lock, which the interrupted thread may hold.
         threading.Thread(target=self.pipeline.llm.cancelled.set).start()
 
-    def stop_ahead(self) -> None:
-        """Give up what is generated ahead; requests that are under way are finished and kept."""
+    def stop_prefetching(self) -> None:
+        """Cancel the prefetched rounds; pending requests are completed and stored."""
         cancelled = self.pipeline.llm.cancelled
         cancelled.set()
-        for future in self._ahead.values():
+        for future in self._prefetches.values():
             future.exception()
         cancelled.clear()
-        self._ahead.clear()
+        self._prefetches.clear()
 
     def validation_texts(self) -> EncodedTexts:
-        """The validation rows under every condition of the panel, clean first; made once."""
+        """Return the validation rows under every condition of the panel, clean first; computed once."""
         if self._validation is None:
             traces, groups = [], []
             for index, condition in enumerate(validation_conditions(self.config.robustness, self.rows.modalities)):
@@ -191,29 +191,30 @@ class TextDataModule(L.LightningDataModule):
         return self._validation
 
     def val_dataloader(self) -> ResumableLoader:
-        """This rank's validation texts; `conditions` of a batch tells the panel's conditions apart."""
+        """Return this rank's validation batches; `conditions` has the index of each row's condition in the panel."""
         texts, trainer = self.validation_texts(), self.config.trainer
         size = 4 * -(-trainer.batch_size // (self._passes * self._devices))
         chunks = [range(start, min(start + size, len(texts))) for start in range(0, len(texts), size)]
-        mine = shard_eval_batches(chunks, self._rank, self._devices)
+        batches = shard_eval_batches(chunks, self._rank, self._devices)
         return ResumableLoader(
             lambda _: (
-                self._collate([texts[index] for index in part.rows], counted=bool(part.weight)) for part in mine
+                self._collate([texts[index] for index in batch.rows], counted=bool(batch.weight)) for batch in batches
             ),
-            len(mine),
+            len(batches),
         )
 
     def _encode(self, traces: list[Trace]) -> list[Encoding]:
         return encode([compose(trace.parts) for trace in traces], self.tokenizer, self.config.model.max_tokens)
 
     def _collate(self, items: list[dict], counted: bool = True) -> dict:
-        """`views`: the clean texts and, in training, the second ones, padded by themselves; `labels`: (rows,).
+        """Return a batch with `views`, `labels` of shape (rows,) and `targets`; in validation also `conditions`.
 
-        `targets` are the classes' names, or the numbers in their own unit. What is not `counted` has the condition -1.
+        `views` are the clean texts and, in training, the candidates, which are padded separately. `targets` are class
+        names, or numbers in the target's unit. Rows of a batch that is not `counted` have condition -1.
         """
         clean, *candidates = zip(*(item["views"] for item in items), strict=True)
         batch = {
-            "views": [pad(clean, self.tokenizer), *self._padded_alike(candidates)],
+            "views": [pad(clean, self.tokenizer), *self._pad_to_one_length(candidates)],
             "labels": torch.tensor([item["label"] for item in items]),
             "targets": [item["target"] for item in items],
         }
@@ -221,10 +222,10 @@ class TextDataModule(L.LightningDataModule):
             batch["conditions"] = torch.tensor([item["condition"] if counted else -1 for item in items])
         return batch
 
-    def _padded_alike(self, views: Sequence[Sequence[Encoding]]) -> list[dict[str, torch.Tensor]]:
-        """Each view's batch, all of one length, so that any row may be taken from any of them."""
+    def _pad_to_one_length(self, views: Sequence[Sequence[Encoding]]) -> list[dict[str, torch.Tensor]]:
+        """Return the batch of each view, all of one length, so that a row can be selected from any view."""
         if not views:
             return []
-        whole = pad([encoding for view in views for encoding in view], self.tokenizer)
-        parts = zip(*(values.chunk(len(views)) for values in whole.values()), strict=True)
-        return [dict(zip(whole, part, strict=True)) for part in parts]
+        padded = pad([encoding for view in views for encoding in view], self.tokenizer)
+        chunks = zip(*(values.chunk(len(views)) for values in padded.values()), strict=True)
+        return [dict(zip(padded, chunk, strict=True)) for chunk in chunks]

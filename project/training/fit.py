@@ -1,5 +1,4 @@
-"""Lightning at the rim: fit a module to a data module on any number of devices, stop early, keep the best epoch, go on
-after a break."""
+"""Run Lightning's Trainer: fit on any number of devices, early stopping, best epoch, resume."""
 
 import copy
 import time
@@ -22,10 +21,10 @@ from .checkpointing import AtomicCheckpointIO, PreemptionCheckpoint, is_intact, 
 
 
 class ResumableEarlyStopping(EarlyStopping):
-    """Early stopping that stays stopped: a run that goes on after its last epoch trains no further one."""
+    """Early stopping that stays in effect when a run resumes after its last epoch."""
 
     def on_train_start(self, trainer, module) -> None:
-        """Lightning keeps the count of epochs without a better score, but not that it was reached."""
+        """Restore the stop, because Lightning saves the count of epochs without improvement but not its effect."""
         trainer.should_stop = self.wait_count >= self.patience
 
 
@@ -43,24 +42,24 @@ def watched(watch: Callable[[int, dict[str, float]], None]) -> Iterator[None]:
 
 
 class TrainingSummary(L.Callback):
-    """What run.json says of a training, over all its breaks: seconds, and the last validation's panel.
+    """Collect the training seconds and the last validation scores for run.json, across interruptions.
 
-    Logs val/best_score, the best val/score up to now: what a sweep maximizes, or for an error minimizes.
+    Logs val/best_score, the best val/score so far. A sweep maximizes it, or minimizes it if the metric is an error.
     """
 
     def __init__(self, better: Callable[[float, float], float]):
         self.panel: dict[str, float] = {}
         self.best: float | None = None
         self._better = better
-        self._before, self._since = 0.0, time.monotonic()
+        self._earlier_seconds, self._start = 0.0, time.monotonic()
 
     @property
     def seconds(self) -> float:
-        """Seconds of training up to now; what a break undid is not among them."""
-        return self._before + time.monotonic() - self._since
+        """Seconds of training so far; excludes work lost to an interruption."""
+        return self._earlier_seconds + time.monotonic() - self._start
 
     def on_validation_end(self, trainer, module) -> None:
-        """Take the panel."""
+        """Store the scores of the validation panel, and log the best score."""
         self.panel = {
             key.removeprefix("val/"): float(value)
             for key, value in trainer.callback_metrics.items()
@@ -74,29 +73,30 @@ class TrainingSummary(L.Callback):
             watch(trainer.current_epoch, self.panel | {"best_score": self.best})
 
     def state_dict(self) -> dict:
-        """For the checkpoint."""
+        """Return the state that a checkpoint holds."""
         return {"seconds": self.seconds, "panel": self.panel, "best": self.best}
 
     def load_state_dict(self, state: dict) -> None:
-        """From the checkpoint."""
-        self._before, self.panel, self.best = state["seconds"], state["panel"], state["best"]
+        """Restore the state from a checkpoint."""
+        self._earlier_seconds, self.panel, self.best = state["seconds"], state["panel"], state["best"]
 
 
 def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.LightningDataModule, logger) -> dict:
-    """Fit, going on from the last checkpoint where there is one; the module ends with the weights of its best score.
+    """Fit the module, or resume from the last checkpoint; the module ends with the weights of its best score.
 
-    The module has `target` and counts its `forward_samples`; where it reads further ones without learning from them, it
-    counts `scoring_samples` and `scoring_seconds`, which are part of the seconds of training. Where the attribute
-    `shared` of `data` says so, its loaders give each rank its own batches, equally many, and go on within an epoch, as
-    those of shares.py do; without it there is one device. Where `data` has `give_up`, that is called when the run is
-    asked to stop. Returns what run.json says of the training. Raises UserError, KeyboardInterrupt on Ctrl-C, and
-    Interrupted where the run was asked to stop and has saved.
+    The module has `target` and counts its `forward_samples`. If it also scores candidates without learning from them,
+    it counts `scoring_samples` and `scoring_seconds`; these seconds are part of the training seconds. If
+    `data.shards_batches` is true, the loaders of `data` give each rank the same number of batches and resume within an
+    epoch, as ResumableLoader does; otherwise training needs a single device. If `data` has `cancel_generation`, it is
+    called on a stop request. Returns the training's part of run.json. Raises UserError if the data cannot be divided
+    among the devices or the best checkpoint is torn, KeyboardInterrupt on Ctrl-C, and Interrupted after a stop request,
+    once the state is saved.
     """
     mode = "max" if SCORES[module.target.metric].higher_is_better else "min"
     checkpoints = folder / "checkpoints"
     best = ModelCheckpoint(checkpoints, filename="best", monitor="val/score", mode=mode, enable_version_counter=False)
-    shared = getattr(data, "shared", False)
-    saver = PreemptionCheckpoint(checkpoints, config.trainer.checkpoint_minutes, within=shared)
+    shards_batches = getattr(data, "shards_batches", False)
+    saver = PreemptionCheckpoint(checkpoints, config.trainer.checkpoint_minutes, mid_epoch=shards_batches)
     told = TrainingSummary(max if mode == "max" else min)
     callbacks = [
         told,
@@ -124,37 +124,37 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    # Lightning's own handlers save, and talk to the other ranks, within the signal: see SaveAndStop.
+    # Lightning's own handlers save, and talk to the other ranks, inside the signal handler: see PreemptionCheckpoint.
     trainer._signal_connector.register_signal_handlers = lambda: None
-    if trainer.world_size > 1 and not shared:
+    if trainer.world_size > 1 and not shards_batches:
         raise UserError(f"method={config.method} trains on one device; give trainer.devices=1 trainer.nodes=1")
-    if shared:
+    if shards_batches:
         trainer.accumulate_grad_batches = accumulation_steps(config.trainer, trainer.world_size)
-    _say(config, trainer)
+    log_step_layout(config, trainer)
 
     def stop() -> None:
-        saver.ask()
-        getattr(data, "give_up", lambda: None)()
+        saver.request_stop()
+        getattr(data, "cancel_generation", lambda: None)()
 
-    # FSDP divides the weights of what it trains in place.
+    # FSDP shards the weights of its module in place.
     trained = copy.deepcopy(module) if isinstance(trainer.strategy, FSDPStrategy) else module
     try:
         with handle_stop_signals(stop):
             trainer.fit(trained, data, ckpt_path=latest_intact_checkpoint(checkpoints), weights_only=True)
     except BaseException as error:
-        goes_on = f"{folder} goes on from its last checkpoint with the same command"
-        if saver.asked:  # whatever gave way: generation, or a collective that another rank has left
-            raise Interrupted(goes_on) from error
+        message = f"run the same command to resume {folder} from its last checkpoint"
+        if saver.stop_requested:  # the stop may surface as an error of generation, or of a collective
+            raise Interrupted(message) from error
         if isinstance(error, SystemExit) and trainer.interrupted:
-            raise KeyboardInterrupt(goes_on) from error
+            raise KeyboardInterrupt(message) from error
         raise
     counts = torch.tensor([trained.forward_samples, getattr(trained, "scoring_samples", 0)])
     samples, scored = all_reduce_sum(counts, trainer.strategy.root_device).tolist()
     scoring = {"scoring": round(trained.scoring_seconds, 1)} if scored else {}
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # what comes after is the first rank's alone
+        torch.distributed.destroy_process_group()  # the first rank continues alone
     if not is_intact(Path(best.best_model_path)):
-        raise UserError(f"{best.best_model_path} is torn; delete {folder} to train anew")
+        raise UserError(f"{best.best_model_path} is torn; delete {folder} to retrain")
     module.load_state_dict(
         torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"], strict=False
     )
@@ -171,12 +171,12 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
 
 
 def device_of(trainer: TrainerConfig) -> str:
-    """Where a trained model answers: the GPU, if there is one and the configuration does not want the processor."""
+    """Return the device for inference: "cuda" if there is a GPU and trainer.accelerator is not cpu, else "cpu"."""
     return "cuda" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "cpu"
 
 
 def _strategy(config: Config, module: L.LightningModule) -> str | Strategy:
-    """Lightning's strategy. FSDP divides each of the encoder's layers, and saves whole checkpoints like the others."""
+    """Return Lightning's strategy; FSDP shards each encoder layer, and saves full checkpoints like the others."""
     if config.trainer.strategy != "fsdp":
         return config.trainer.strategy
     names = set(getattr(getattr(module, "model", None), "_no_split_modules", None) or ())
@@ -184,11 +184,11 @@ def _strategy(config: Config, module: L.LightningModule) -> str | Strategy:
     return FSDPStrategy(auto_wrap_policy=layers or None, state_dict_type="full", use_orig_params=True)
 
 
-def _say(config: Config, trainer: L.Trainer) -> None:
-    """How a step's records are divided, where there is anything to divide."""
-    devices, count = trainer.world_size, trainer.accumulate_grad_batches
-    if devices * count > 1 and rank_zero_only.rank == 0:
+def log_step_layout(config: Config, trainer: L.Trainer) -> None:
+    """Print how the records of a step are divided, if there is more than one micro-batch."""
+    devices, passes = trainer.world_size, trainer.accumulate_grad_batches
+    if devices * passes > 1 and rank_zero_only.rank == 0:
         print(
-            f"a step reads {config.trainer.batch_size} records: {devices} device{'s' * (devices > 1)}, {count} "
-            f"pass{'es' * (count > 1)} each"
+            f"a step reads {config.trainer.batch_size} records: {devices} device{'s' * (devices > 1)}, {passes} "
+            f"pass{'es' * (passes > 1)} each"
         )

@@ -1,4 +1,4 @@
-"""FreeLB, the adversary without a language model: the input embeddings are moved against the model."""
+"""FreeLB: adversarial training on the input embeddings, without a language model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,79 +15,79 @@ def freelb(
     loss_of: Callable[[torch.Tensor], torch.Tensor],
     config: FreeLBConfig,
 ) -> torch.Tensor:
-    """The mean loss over the points of an ascent from a random displacement of the view's embeddings.
+    """Return the mean loss, shape (), over the points of a gradient ascent that starts at a random perturbation.
 
     Zhu et al. 2020, "FreeLB: Enhanced Adversarial Training for Natural Language Understanding", arXiv 1909.11764,
-    algorithm 1: the weights learn from every point of the ascent, and each point's one backward pass gives both the
-    gradient of the weights and that of the displacement. So K steps cost K forward and backward passes, and K forward
-    samples a row; no point is the clean text itself. All points share one dropout mask (section 3.3 of the paper).
+    algorithm 1: the weights learn from every point of the ascent, and one backward pass at each point gives both the
+    gradient of the weights and that of the perturbation. K steps therefore cost K forward and backward passes, and K
+    forward samples per row; no point is the clean text itself. All points share one dropout mask (section 3.3).
 
-    `view` has input_ids and attention_mask, shape (rows, tokens); `loss_of` makes the logits the batch's mean loss.
+    `view` has input_ids and attention_mask, shape (rows, tokens); `loss_of` maps logits to the mean loss of the batch.
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     embedding, mask = model.get_input_embeddings(), view["attention_mask"]
     delta = initial_perturbation(mask, embedding.embedding_dim, config.radius)
-    dropout = int(torch.randint(2**31, ()))
-    earlier = 0.0
+    dropout_seed = int(torch.randint(2**31, ()))
+    surrogates = 0.0
     for step in range(config.steps):
-        torch.manual_seed(dropout)
+        torch.manual_seed(dropout_seed)
         delta.requires_grad_()
         with perturbed_embeddings(embedding, delta):
             loss = loss_of(model(**view).logits) / config.steps
         if step < config.steps - 1:
             slope, *gradients = torch.autograd.grad(loss, [delta, *weights])
-            earlier = earlier + gradient_surrogate(loss, gradients, weights)
+            surrogates = surrogates + gradient_surrogate(loss, gradients, weights)
             delta = ascent_step(delta, slope * mask.unsqueeze(-1), config)
-    return earlier + loss
+    return surrogates + loss
 
 
 def initial_perturbation(mask: torch.Tensor, width: int, radius: float) -> torch.Tensor:
-    """A random displacement, shape (rows, tokens, width): uniform, scaled so that each row lies in its ball.
+    """Return a uniform random perturbation, shape (rows, tokens, width), scaled so that each row lies in its ball.
 
-    Padding is not moved, and a row's scale goes by its own tokens: the paper's U(-radius, radius) / sqrt(elements).
+    Padding is zero. The scale of a row depends on its own tokens: the paper's U(-radius, radius) / sqrt(elements).
     """
-    within = mask.unsqueeze(-1).float()
-    elements = within.sum((1, 2), keepdim=True) * width
-    return torch.empty(*mask.shape, width, device=mask.device).uniform_(-radius, radius) * within / elements.sqrt()
+    is_token = mask.unsqueeze(-1).float()
+    elements = is_token.sum((1, 2), keepdim=True) * width
+    return torch.empty(*mask.shape, width, device=mask.device).uniform_(-radius, radius) * is_token / elements.sqrt()
 
 
 def ascent_step(delta: torch.Tensor, slope: torch.Tensor, config: FreeLBConfig) -> torch.Tensor:
-    """The displacement after a move along the normalised gradient, brought back to the ball; both row by row.
+    """Return the perturbation after one step along the normalised gradient, projected onto the ball, row by row.
 
-    `delta` and `slope`, the gradient at it, have the shape of the embeddings: (rows, tokens, width).
+    `delta` and `slope`, the gradient at `delta`, have the shape of the embeddings: (rows, tokens, width).
     """
-    moved = delta.detach() + config.step_size * slope / norm(slope).clamp(min=1e-12)
-    return moved * (config.radius / norm(moved).clamp(min=1e-12)).clamp(max=1.0)
+    stepped = delta.detach() + config.step_size * slope / norm(slope).clamp(min=1e-12)
+    return stepped * (config.radius / norm(stepped).clamp(min=1e-12)).clamp(max=1.0)
 
 
-def norm(displacement: torch.Tensor) -> torch.Tensor:
-    """The Frobenius norm of each row's displacement, shape (rows, 1, 1)."""
-    return torch.linalg.vector_norm(displacement, dim=(1, 2), keepdim=True)
+def norm(perturbation: torch.Tensor) -> torch.Tensor:
+    """Return the Frobenius norm of each row, shape (rows, 1, 1)."""
+    return torch.linalg.vector_norm(perturbation, dim=(1, 2), keepdim=True)
 
 
 def gradient_surrogate(
     loss: torch.Tensor, gradients: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """A number, shape (), with the value of the loss and these gradients of the weights, without the loss's graph.
+    """Return a scalar with the value of the loss and the given gradients of the weights, without the loss's graph.
 
-    So what one backward pass found reaches the optimizer with the next one, in whatever way the trainer makes it.
+    Carries earlier gradients into the final backward pass, so AMP, DDP and accumulation treat them as usual.
     """
     slope = sum((gradient * weight).sum() for gradient, weight in zip(gradients, weights, strict=True))
-    return loss.detach() + (slope - slope.detach())  # the difference is 0 to the last bit
+    return loss.detach() + (slope - slope.detach())  # the difference is exactly 0
 
 
 @contextmanager
 def perturbed_embeddings(embedding: torch.nn.Module, delta: torch.Tensor) -> Iterator[None]:
-    """Within it, the embedding layer's output is moved by `delta`, shape (rows, tokens, width).
+    """Add `delta`, shape (rows, tokens, width), to the output of the embedding layer within the context.
 
-    The model still gets token ids, from which positions and Longformer's global attention follow; Longformer also
-    lengthens its input to whole windows, which are not moved.
+    The model still gets token ids, from which it derives positions and Longformer's global attention. Longformer also
+    pads its input to full windows; that padding is not perturbed.
     """
 
-    def move(layer: torch.nn.Module, args: tuple, found: torch.Tensor) -> torch.Tensor:
-        return found + pad(delta, (0, 0, 0, found.shape[1] - delta.shape[1])).to(found.dtype)
+    def add_delta(layer: torch.nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+        return output + pad(delta, (0, 0, 0, output.shape[1] - delta.shape[1])).to(output.dtype)
 
-    handle = embedding.register_forward_hook(move)
+    handle = embedding.register_forward_hook(add_delta)
     try:
         yield
     finally:

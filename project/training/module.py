@@ -1,4 +1,4 @@
-"""The LightningModule: a network, by default a LoRA transformer, learns from the clean view and the perturbed one."""
+"""The LightningModule: train a network, by default a LoRA transformer, on the clean view and the perturbed one."""
 
 import time
 
@@ -12,23 +12,23 @@ from ..data.record import seeded
 from ..data.target import Target
 from ..metrics.panel import panel_summary
 from ..metrics.scores import SCORES
-from . import heads as head
+from . import heads
 from .batching import all_reduce_sum
 from .encoder import base_model, lora_classifier
 from .freelb import freelb
 
 
 class RobustModule(L.LightningModule):
-    """Trains a network with the loss task(clean) + weight x task(perturbed), without `model` the LoRA transformer.
+    """Train a network with the loss task(clean) + weight x task(perturbed); `model` defaults to the LoRA transformer.
 
-    With `perturbation.consistency` the weighted disagreement of the two predictions is added. With kind freelb the loss
-    is that of the clean text with its embeddings moved.
+    `perturbation.consistency` adds the weighted disagreement of the two predictions. With kind freelb the loss is that
+    of the clean text with perturbed embeddings.
 
-    Called with a view, `model` gives `logits`. Validation logs val/score (the target's metric averaged over the panel's
-    conditions), val/clean and val/drop_ratio.
+    `model` takes a view and returns an object with `logits`. Validation logs val/score (the target's metric averaged
+    over the conditions of the panel), val/clean and val/drop_ratio.
     """
 
-    strict_loading = False  # checkpoints hold what is trained, such as the adapter and the head, alone
+    strict_loading = False  # checkpoints hold trainable weights only, such as the adapter and the head
 
     def __init__(self, config: Config, target: Target, total_steps: int, model: torch.nn.Module | None = None):
         super().__init__()
@@ -37,34 +37,34 @@ class RobustModule(L.LightningModule):
             model = lora_classifier(base_model(config.model, target, config.seed), config.model)
             if config.trainer.activation_checkpointing:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
-        # transformers loads in evaluation mode, which Lightning would keep: dropout would never be active.
+        # transformers loads models in evaluation mode; Lightning keeps it, so dropout would never be active.
         self.model = model.train()
-        # By name, and now: FSDP divides the weights, and names the parts.
-        self._kept = {name for name, weight in self.named_parameters() if weight.requires_grad}
+        # Collected now, because FSDP later shards and renames the weights.
+        self._trainable = {name for name, weight in self.named_parameters() if weight.requires_grad}
         self._weight = 1.0
-        self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._validation_values: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.forward_samples = 0
         self.scoring_samples, self.scoring_seconds = 0, 0.0
 
     def forward(self, encodings: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Logits, shape (rows, width of the head)."""
+        """Return logits, shape (rows, width of the head)."""
         return self.model(**encodings).logits
 
     def on_train_batch_start(self, batch: dict, batch_idx: int) -> None:
-        """Dropout follows from (seed, step, part of the step): a resumed run draws what an undisturbed one does.
+        """Seed dropout from (seed, step, micro-batch), so that a resumed run draws the same masks.
 
-        And so do two devices and two passes of one.
+        The masks match between 2 devices and 2 accumulation steps.
         """
         trainer = self._trainer
-        turn = batch_idx % trainer.accumulate_grad_batches * trainer.world_size + self.global_rank if trainer else 0
-        torch.manual_seed(int(seeded("dropout", self.config.seed, self.global_step, turn).integers(2**31)))
+        index = batch_idx % trainer.accumulate_grad_batches * trainer.world_size + self.global_rank if trainer else 0
+        torch.manual_seed(int(seeded("dropout", self.config.seed, self.global_step, index).integers(2**31)))
         self._weight = batch.get("weight", 1.0)
 
     def training_step(self, batch: dict, batch_idx: int) -> torch.Tensor:
-        """The loss, shape (); the views are read one after the other, and their losses logged apart.
+        """Return the loss, shape (); each view has its own forward pass and its own logged loss.
 
         A batch has `labels` of shape (rows,), and `views`: the clean one, then the candidates for the perturbed one,
-        each a dict of what the tokenizer gives, shape (rows, tokens). Clean and perturbed are padded apart.
+        each a dict of the tokenizer's outputs, shape (rows, tokens). Clean and perturbed views are padded separately.
         """
         labels, perturbation = batch["labels"], self.config.perturbation
         view, *candidates = batch["views"]
@@ -83,65 +83,65 @@ class RobustModule(L.LightningModule):
             self.log("train/loss_perturbed", perturbed, prog_bar=True)
             loss = clean + perturbation.weight * perturbed
         if perturbation.consistency:
-            apart = head.symmetric_kl(*logits, self.target, self.config.model.head)
-            self.log("train/disagreement", apart)
-            loss = loss + perturbation.consistency * apart
+            disagreement = heads.symmetric_kl(*logits, self.target, self.config.model.head)
+            self.log("train/disagreement", disagreement)
+            loss = loss + perturbation.consistency * disagreement
         self.log("train/loss", loss)
         return loss
 
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, each: bool = False) -> torch.Tensor:
-        return head.loss(logits, labels, self.target, self.config.model.head, each)
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor, per_row: bool = False) -> torch.Tensor:
+        return heads.loss(logits, labels, self.target, self.config.model.head, per_row)
 
     @torch.no_grad()
     def select_hardest_view(
         self, candidates: list[dict[str, torch.Tensor]], labels: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Of each row's candidates, all padded to one length, the one with the highest loss: the min-max step's max.
+        """Select each row's candidate with the highest loss: the maximization of the min-max objective.
 
-        Candidates and what is returned are views, with values of shape (rows, tokens); `labels` has shape (rows,).
-        The loss is the current weights' own, without dropout, so that no mask decides. What it costs is counted in
-        scoring_samples and scoring_seconds, apart from the forward samples that are learned from.
+        The candidates, all padded to one length, and the returned view have values of shape (rows, tokens); `labels`
+        has shape (rows,). The loss is that of the current weights without dropout, so that no mask decides. The cost
+        is counted in scoring_samples and scoring_seconds, not in forward_samples.
         """
         if len(candidates) == 1:
             return candidates[0]
-        began, training = time.perf_counter(), self.model.training
+        start, training = time.perf_counter(), self.model.training
         self.model.eval()
-        losses = torch.stack([self._loss(self(view), labels, each=True) for view in candidates])
+        losses = torch.stack([self._loss(self(view), labels, per_row=True) for view in candidates])
         self.model.train(training)
-        chosen, rows = losses.argmax(0), torch.arange(len(labels), device=losses.device)
-        picked = {name: torch.stack([view[name] for view in candidates])[chosen, rows] for name in candidates[0]}
-        read = picked["attention_mask"].any(0)  # what only the others needed is cut off
-        picked = {name: values[:, read] for name, values in picked.items()}
+        hardest, rows = losses.argmax(0), torch.arange(len(labels), device=losses.device)
+        selected = {name: torch.stack([view[name] for view in candidates])[hardest, rows] for name in candidates[0]}
+        is_used = selected["attention_mask"].any(0)  # drop the columns that only other candidates needed
+        selected = {name: values[:, is_used] for name, values in selected.items()}
         self.scoring_samples += losses.numel()
-        self.scoring_seconds += time.perf_counter() - began
-        return picked
+        self.scoring_seconds += time.perf_counter() - start
+        return selected
 
     def backward(self, loss: torch.Tensor) -> None:
-        """The gradient of the part's share in the step's mean loss, which has shape ()."""
+        """Backpropagate the loss, shape (), scaled by the weight of this micro-batch in the step's mean loss."""
         super().backward(loss * self._weight)
 
     def validation_step(self, batch: dict, batch_idx: int) -> None:
-        """Collect what each row adds to the score, by condition."""
-        found = head.answers(self(batch["views"][0]).float(), self.target, self.config.model.head)
-        values = SCORES[self.target.metric].of_rows(batch["targets"], found)
-        self._seen.append((torch.as_tensor(values), batch["conditions"].cpu()))
+        """Collect each row's contribution to the score and its condition."""
+        answers = heads.answers(self(batch["views"][0]).float(), self.target, self.config.model.head)
+        values = SCORES[self.target.metric].of_rows(batch["targets"], answers)
+        self._validation_values.append((torch.as_tensor(values), batch["conditions"].cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Scores of the panel, of all ranks' rows. Every choice is made on these, none on the test rows."""
-        values, conditions = (torch.cat(column) for column in zip(*self._seen, strict=True))
-        self._seen.clear()
-        # A row that is read twice, to give all ranks equally many batches, has the condition -1.
-        of = [conditions == index for index in range(1 + len(self.config.robustness.val_levels))]
-        mine = torch.stack([torch.stack([values[rows].double().sum(), rows.sum()]) for rows in of])
+        """Log the panel's scores over the rows of all ranks. Every choice uses these scores, none the test rows."""
+        values, conditions = (torch.cat(column) for column in zip(*self._validation_values, strict=True))
+        self._validation_values.clear()
+        # Rows that are read twice, to give all ranks the same number of batches, have condition -1.
+        masks = [conditions == index for index in range(1 + len(self.config.robustness.val_levels))]
+        sums = torch.stack([torch.stack([values[mask].double().sum(), mask.sum()]) for mask in masks])
         score = SCORES[self.target.metric]
         scores = [
-            float(score.of_mean((total / count).item())) for total, count in all_reduce_sum(mine, self.device) if count
+            float(score.of_mean((total / count).item())) for total, count in all_reduce_sum(sums, self.device) if count
         ]
         for name, value in panel_summary(scores, self.target.metric).items():  # equal on all ranks
             self.log(f"val/{name}", value, prog_bar=name != "clean", sync_dist=True)
 
     def configure_optimizers(self):
-        """AdamW on what is trainable; linear warm-up, then linear decay to zero."""
+        """Return AdamW on the trainable weights, with linear warm-up, then linear decay to zero."""
         trainer = self.config.trainer
         optimizer = torch.optim.AdamW(
             [weight for weight in self.parameters() if weight.requires_grad],
@@ -156,23 +156,23 @@ class RobustModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep what is trained; the base weights are where they came from."""
+        """Save trainable weights only, and the sample counts summed over all ranks."""
         checkpoint["state_dict"] = {
-            name: value for name, value in checkpoint["state_dict"].items() if name in self._kept
+            name: value for name, value in checkpoint["state_dict"].items() if name in self._trainable
         }
         counts = all_reduce_sum(torch.tensor([self.forward_samples, self.scoring_samples]), self.device)
         checkpoint["forward_samples"], checkpoint["scoring_samples"] = counts.tolist()
         checkpoint["scoring_seconds"] = self.scoring_seconds
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take up the counts of samples, which are all ranks'."""
+        """Restore the sample counts on the first rank, because they are sums over all ranks."""
         first = rank_zero_only.rank == 0
         self.forward_samples = checkpoint["forward_samples"] if first else 0
         self.scoring_samples = checkpoint["scoring_samples"] if first else 0
         self.scoring_seconds = checkpoint["scoring_seconds"]
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
-        """Clip the norm of the whole gradient; where FSDP holds parts of it, only FSDP can tell it."""
+        """Clip the norm of the full gradient; if it is sharded, only FSDP can compute that norm."""
         if isinstance(self.trainer.strategy, FSDPStrategy):
             self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)
         else:

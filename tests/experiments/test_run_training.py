@@ -47,7 +47,7 @@ def test_a_run_leaves_exactly_what_explains_it(finished):
         "texts.parquet",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
-        "checkpoints/before.ckpt",
+        "checkpoints/previous.ckpt",
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
         "adapter/README.md",
@@ -360,7 +360,7 @@ def test_a_run_broken_off_goes_on_and_ends_as_if_undisturbed(tiny_args, tmp_path
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "goes on from its last checkpoint" in errors
+    assert process.returncode == 130 and "from its last checkpoint" in errors
     assert not (folder / "results.parquet").exists()
     resumed = trained(args)
     for name in ("predictions.parquet", "results.parquet"):
@@ -377,7 +377,7 @@ def test_a_variant_broken_off_in_its_last_epoch_ends_as_if_undisturbed(tiny_args
         return learn(module, batch, batch_idx)
 
     learn = RobustModule.training_step
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="goes on from its last checkpoint"):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt, match="from its last checkpoint"):
         patched.setattr(RobustModule, "training_step", broken)
         trained([*tiny_args, *method])
     resumed = trained([*tiny_args, *method])

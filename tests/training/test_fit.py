@@ -1,4 +1,4 @@
-"""A fit ends the same whatever interrupts it, and on whatever number of devices and passes."""
+"""A fit gives the same result after any interruption, and for any number of devices and passes."""
 
 import json
 import os
@@ -23,23 +23,23 @@ from project.training.module import RobustModule
 
 @pytest.fixture
 def args(tiny_args):
-    """Three epochs of four steps, with a learning rate that moves the weights."""
+    """Arguments of three epochs of four steps, with a learning rate that changes the weights."""
     return [*tiny_args, "method=rules", "trainer.lr=0.02", "trainer.patience=9"]
 
 
 @pytest.fixture
 def trained(args, tmp_path):
-    """Trains into a folder of its own, under `where`, and returns the folder."""
+    """Return a function that trains a run with the output folder `name`, and returns its run folder."""
 
-    def run(where, *more, **own):
-        config = load_config([*args, f"output={tmp_path / where}", *more])
-        train.run(config, own)
+    def run(name, *settings, **options):
+        config = load_config([*args, f"output={tmp_path / name}", *settings])
+        train.run(config, options)
         return run_folder(config)
 
     return run
 
 
-def told(folder):
+def run_info(folder):
     return json.loads((folder / "run.json").read_text())
 
 
@@ -47,26 +47,26 @@ def weights(folder, name=LAST):
     return torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"]
 
 
-def assert_equal_runs(one, other, tolerance=0.0):
-    mine, its = weights(one), weights(other)
-    assert max((mine[name] - its[name]).abs().max() for name in mine) <= tolerance
+def assert_equal_runs(first, second, tolerance=0.0):
+    first_weights, second_weights = weights(first), weights(second)
+    assert max((first_weights[name] - second_weights[name]).abs().max() for name in first_weights) <= tolerance
     for name in ("predictions.parquet", "results.parquet"):
         pd.testing.assert_frame_equal(
-            pd.read_parquet(one / name), pd.read_parquet(other / name), check_exact=not tolerance, atol=tolerance
+            pd.read_parquet(first / name), pd.read_parquet(second / name), check_exact=not tolerance, atol=tolerance
         )
     for key in ("steps", "epochs", "forward_samples", "scoring_samples"):
-        assert told(one).get(key) == told(other).get(key), key
-    assert told(one)["val"]["last"] == pytest.approx(told(other)["val"]["last"], abs=tolerance)
+        assert run_info(first).get(key) == run_info(second).get(key), key
+    assert run_info(first)["val"]["last"] == pytest.approx(run_info(second)["val"]["last"], abs=tolerance)
 
 
 class Disturbed:
-    """Sends this process a signal while it works on optimizer step `at`, once."""
+    """Record the batches that are read, and send this process a signal in optimizer step `at`."""
 
     def __init__(self, monkeypatch, at, number=signal.SIGUSR1):
-        self.read, step = [], RobustModule.training_step
+        self.batches, step = [], RobustModule.training_step
 
         def training_step(module, batch, batch_idx):
-            self.read.append(tuple(batch["labels"].tolist()) + (batch["views"][1]["input_ids"].sum().item(),))
+            self.batches.append(tuple(batch["labels"].tolist()) + (batch["views"][1]["input_ids"].sum().item(),))
             if module.global_step == at and number:
                 os.kill(os.getpid(), number)
             return step(module, batch, batch_idx)
@@ -75,96 +75,96 @@ class Disturbed:
 
 
 @pytest.mark.parametrize("at", [0, 5, 7, 11], ids=["first step", "mid-epoch", "last of an epoch", "last of all"])
-def test_a_run_asked_to_stop_goes_on_at_the_same_sample_and_ends_as_if_undisturbed(trained, monkeypatch, at):
+def test_a_stopped_run_resumes_at_the_same_sample_and_ends_as_an_undisturbed_one(trained, monkeypatch, at):
     with monkeypatch.context() as patch:
         undisturbed = Disturbed(patch, at=-1)
-        whole = trained("whole")
+        reference = trained("reference")
     with monkeypatch.context() as patch:
         first = Disturbed(patch, at)
-        with pytest.raises(Interrupted, match="goes on from its last checkpoint"):
-            trained("broken")
+        with pytest.raises(Interrupted, match="from its last checkpoint"):
+            trained("interrupted")
     with monkeypatch.context() as patch:
         second = Disturbed(patch, at=-1)
-        resumed = trained("broken")
-    assert first.read + second.read == undisturbed.read and len(first.read) == at + 1
-    assert_equal_runs(whole, resumed)
+        resumed = trained("interrupted")
+    assert first.batches + second.batches == undisturbed.batches and len(first.batches) == at + 1
+    assert_equal_runs(reference, resumed)
 
 
-def test_where_the_loader_cannot_go_on_within_an_epoch_the_run_stops_at_the_end_of_one(trained, monkeypatch):
-    monkeypatch.setattr(TextDataModule, "shared", False)
-    whole = trained("whole")
+def test_without_mid_epoch_resume_the_run_stops_at_the_end_of_an_epoch(trained, monkeypatch):
+    monkeypatch.setattr(TextDataModule, "shards_batches", False)
+    reference = trained("reference")
     with monkeypatch.context() as patch:
         first = Disturbed(patch, at=5)
         with pytest.raises(Interrupted):
-            trained("broken")
-    assert len(first.read) == 8
-    assert_equal_runs(whole, trained("broken"))
+            trained("interrupted")
+    assert len(first.batches) == 8
+    assert_equal_runs(reference, trained("interrupted"))
 
 
-def test_a_run_that_is_torn_from_life_goes_on_from_its_last_save(trained, monkeypatch):
-    """As after kill -9, but for the process: nothing is saved once the step fails."""
-    whole = trained("whole")
+def test_a_crashed_run_resumes_from_its_last_checkpoint(trained, monkeypatch):
+    """As after kill -9, but in this process: nothing is saved once the step fails."""
+    reference = trained("reference")
     step = RobustModule.training_step
 
-    def dies(module, batch, batch_idx):
+    def crash(module, batch, batch_idx):
         if module.global_step == 6:
             raise MemoryError
         return step(module, batch, batch_idx)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RobustModule, "training_step", dies)
+        patch.setattr(RobustModule, "training_step", crash)
         with pytest.raises(MemoryError):
-            trained("broken", "trainer.checkpoint_minutes=0.001")
-    assert_equal_runs(whole, trained("broken"))
+            trained("crashed", "trainer.checkpoint_minutes=0.001")
+    assert_equal_runs(reference, trained("crashed"))
 
 
-def test_minutes_save_within_an_epoch(trained, monkeypatch):
-    saved, step = [], RobustModule.training_step
+def test_checkpoint_minutes_save_within_an_epoch(trained, monkeypatch):
+    saved_steps, step = [], RobustModule.training_step
 
     def slow(module, batch, batch_idx):
         time.sleep(0.1)
         path = module.trainer.default_root_dir + "/checkpoints/last.ckpt"
-        saved.append(torch.load(path, weights_only=True)["global_step"] if os.path.exists(path) else None)
+        saved_steps.append(torch.load(path, weights_only=True)["global_step"] if os.path.exists(path) else None)
         return step(module, batch, batch_idx)
 
     monkeypatch.setattr(RobustModule, "training_step", slow)
     trained("timed", "trainer.checkpoint_minutes=0.001", "trainer.epochs=1")
-    assert saved == [None, 1, 2, 3]
+    assert saved_steps == [None, 1, 2, 3]
 
 
-def test_a_torn_last_checkpoint_costs_the_way_from_the_one_before(trained, monkeypatch, tmp_path, capsys):
+def test_a_run_with_a_torn_last_checkpoint_resumes_from_the_previous_one(trained, monkeypatch, tmp_path, capsys):
     with monkeypatch.context() as patch:
         Disturbed(patch, at=9)
         with pytest.raises(Interrupted):
-            trained("broken")
+            trained("interrupted")
     (last,) = tmp_path.rglob(LAST)
     last.write_bytes(last.read_bytes()[:1000])
-    resumed = trained("broken")
-    assert "is torn or missing; the run goes on from before.ckpt" in capsys.readouterr().err
-    assert_equal_runs(trained("whole"), resumed)
+    resumed = trained("interrupted")
+    assert "is torn or missing; the run resumes from the previous checkpoint, previous.ckpt" in capsys.readouterr().err
+    assert_equal_runs(trained("reference"), resumed)
 
 
-def test_a_run_whose_training_was_over_trains_no_further_epoch(trained):
-    """It was interrupted in its evaluation, after it had stopped early."""
+def test_a_resumed_run_that_had_stopped_early_trains_no_further_epoch(trained):
+    """The interruption came in the evaluation, after training had stopped early."""
     early = trained("early", "trainer.patience=1", "trainer.epochs=9")
-    before = told(early)
-    assert before["epochs"] < 9
+    info = run_info(early)
+    assert info["epochs"] < 9
     predictions = pd.read_parquet(early / "predictions.parquet")
     (early / "results.parquet").unlink()
     trained("early", "trainer.patience=1", "trainer.epochs=9")
-    assert {**told(early), "seconds": 0} == {**before, "seconds": 0}
+    assert {**run_info(early), "seconds": 0} == {**info, "seconds": 0}
     pd.testing.assert_frame_equal(predictions, pd.read_parquet(early / "predictions.parquet"))
 
 
-def test_generation_is_given_up_when_the_run_is_asked_to_stop(trained, monkeypatch):
+def test_a_stop_request_cancels_generation(trained, monkeypatch):
     def traces(self, round):
         os.kill(os.getpid(), signal.SIGTERM)
         assert self.pipeline.llm.cancelled.wait(5)
-        raise RuntimeError("given up")
+        raise RuntimeError("cancelled")
 
     monkeypatch.setattr(TextDataModule, "traces_of_round", traces)
     with pytest.raises(Interrupted):
-        trained("broken")
+        trained("interrupted")
 
 
 DOUBLE = "trainer.precision=64-true"
@@ -173,7 +173,7 @@ DOUBLE = "trainer.precision=64-true"
 
 @pytest.fixture
 def without_dropout(monkeypatch):
-    """The parts of a step draw dropout for themselves, so that their number bears on it."""
+    """Switch dropout off, because its masks depend on the number of micro-batches in a step."""
     start = RobustModule.on_train_batch_start
 
     def on_train_batch_start(module, batch, batch_idx):
@@ -183,43 +183,44 @@ def without_dropout(monkeypatch):
     monkeypatch.setattr(RobustModule, "on_train_batch_start", on_train_batch_start)
 
 
-def test_passes_leave_the_step_as_it_is(trained, without_dropout):
+def test_accumulation_does_not_change_the_step(trained, without_dropout):
     one = trained("one", DOUBLE)
     several = trained("several", DOUBLE, "trainer.device_batch_size=3")  # 8 records in 2, 3, 3; then 6 in 2, 2, 2
-    assert (told(one)["passes"], told(several)["passes"]) == (1, 3)
+    assert (run_info(one)["passes"], run_info(several)["passes"]) == (1, 3)
     assert_equal_runs(one, several, tolerance=1e-7)
 
 
-def test_the_passes_may_change_when_a_run_goes_on_in_mid_epoch(trained, without_dropout, monkeypatch):
-    whole = trained("whole", DOUBLE)
+def test_the_passes_may_change_when_a_run_resumes_in_mid_epoch(trained, without_dropout, monkeypatch):
+    reference = trained("reference", DOUBLE)
     with monkeypatch.context() as patch:
         Disturbed(patch, at=5)
         with pytest.raises(Interrupted):
-            trained("broken", DOUBLE)
-    assert_equal_runs(whole, trained("broken", DOUBLE, "trainer.device_batch_size=3"), tolerance=1e-7)
+            trained("interrupted", DOUBLE)
+    resumed = trained("interrupted", DOUBLE, "trainer.device_batch_size=3")
+    assert_equal_runs(reference, resumed, tolerance=1e-7)
 
 
-@pytest.mark.parametrize("more", [(), ("method=freelb", "trainer.epochs=1")], ids=" ".join)
-def test_activation_checkpointing_changes_memory_alone(trained, more):
-    kept = trained("kept", DOUBLE, *more)
-    again = trained("again", DOUBLE, "trainer.activation_checkpointing=true", *more)
-    assert_equal_runs(kept, again, tolerance=1e-7)
+@pytest.mark.parametrize("settings", [(), ("method=freelb", "trainer.epochs=1")], ids=" ".join)
+def test_activation_checkpointing_does_not_change_the_result(trained, settings):
+    stored = trained("stored", DOUBLE, *settings)
+    recomputed = trained("recomputed", DOUBLE, "trainer.activation_checkpointing=true", *settings)
+    assert_equal_runs(stored, recomputed, tolerance=1e-7)
 
 
-def test_what_cannot_share_its_batches_trains_on_one_device(trained, monkeypatch):
-    monkeypatch.setattr(TextDataModule, "shared", False)
+def test_a_data_module_that_does_not_shard_batches_needs_one_device(trained, monkeypatch):
+    monkeypatch.setattr(TextDataModule, "shards_batches", False)
     with pytest.raises(UserError, match="trains on one device"):
         trained("two", "trainer.devices=2", "trainer.strategy=ddp")
 
 
-def test_evaluation_can_be_left_to_its_verb(trained, args, tmp_path):
-    whole = trained("whole")
-    apart = trained("apart", evaluate="false")
-    assert not (apart / "results.parquet").exists() and told(apart)["steps"] == 12
+def test_a_run_trained_without_evaluation_can_be_evaluated_later(trained, args, tmp_path):
+    reference = trained("reference")
+    separate = trained("separate", evaluate="false")
+    assert not (separate / "results.parquet").exists() and run_info(separate)["steps"] == 12
     from project.evaluation import evaluate_run as evaluate
 
-    evaluate.run(load_config([*args, f"output={tmp_path / 'apart'}"]), {})
-    assert_equal_runs(whole, apart)
+    evaluate.run(load_config([*args, f"output={tmp_path / 'separate'}"]), {})
+    assert_equal_runs(reference, separate)
 
 
 @pytest.mark.slow
@@ -230,25 +231,25 @@ class TestTwoProcesses:
 
     @pytest.fixture
     def command(self, args, tmp_path):
-        def made(where, *more):
-            return [sys.executable, "-m", "project", "train", *args, f"output={tmp_path / where}", *self.TWO, *more]
+        def build(name, *settings):
+            return [sys.executable, "-m", "project", "train", *args, f"output={tmp_path / name}", *self.TWO, *settings]
 
-        return made
+        return build
 
     def run(self, command):
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
-    @pytest.mark.parametrize("more", [(), ("perturbation.worst=2",), ("method=freelb",)], ids=" ".join)
-    def test_they_end_as_one_process_with_two_passes_does(self, trained, command, args, tmp_path, more):
-        one = trained("one", DOUBLE, "trainer.device_batch_size=4", *more)
-        done = self.run(command("two", DOUBLE, *more))
-        assert done.returncode == 0, done.stderr
-        assert "a step reads 8 records: 2 devices, 1 pass each" in done.stdout
-        two = run_folder(load_config([*args, DOUBLE, f"output={tmp_path / 'two'}", *more]))
-        assert (told(two)["devices"], told(two)["passes"]) == (2, 1)
+    @pytest.mark.parametrize("settings", [(), ("perturbation.worst=2",), ("method=freelb",)], ids=" ".join)
+    def test_two_processes_give_the_result_of_one_with_two_passes(self, trained, command, args, tmp_path, settings):
+        one = trained("one", DOUBLE, "trainer.device_batch_size=4", *settings)
+        process = self.run(command("two", DOUBLE, *settings))
+        assert process.returncode == 0, process.stderr
+        assert "a step reads 8 records: 2 devices, 1 pass each" in process.stdout
+        two = run_folder(load_config([*args, DOUBLE, f"output={tmp_path / 'two'}", *settings]))
+        assert (run_info(two)["devices"], run_info(two)["passes"]) == (2, 1)
         assert_equal_runs(one, two, tolerance=1e-7)
 
-    def test_one_that_is_killed_ends_both(self, command, tmp_path):
+    def test_killing_one_process_ends_both(self, command, tmp_path):
         first = subprocess.Popen(
             command("two", "trainer.epochs=2000"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )

@@ -1,4 +1,4 @@
-"""FreeLB: the displacement stays in its ball, off the padding, and climbs; the weights learn from every point."""
+"""FreeLB: the perturbation stays in its ball and is zero on padding; the weights learn from every point."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def gradients_of(model):
 
 
 @given(st.floats(0.01, 5), st.floats(0, 5), st.integers(0, 99))
-def test_the_displacement_stays_in_its_ball_and_off_the_padding(radius, step_size, seed):
+def test_the_perturbation_stays_in_its_ball_and_is_zero_on_padding(radius, step_size, seed):
     torch.manual_seed(seed)
     delta = initial_perturbation(MASK, WIDTH, radius)
     assert (norm(delta) > 0).all() and (norm(delta) <= radius * (1 + 1e-5)).all()
@@ -62,13 +62,13 @@ def test_the_displacement_stays_in_its_ball_and_off_the_padding(radius, step_siz
         assert (delta[MASK == 0] == 0).all()
 
 
-def test_a_move_has_the_length_of_its_step_along_the_gradient_row_by_row():
+def test_an_ascent_step_has_the_step_size_along_the_gradient_of_each_row():
     slope = torch.randn(2, 5, WIDTH) * torch.tensor([1.0, 1e-6]).view(2, 1, 1)
-    moved = ascent_step(torch.zeros(2, 5, WIDTH), slope, FreeLBConfig(step_size=0.25, radius=9.0))
-    torch.testing.assert_close(norm(moved).flatten(), torch.full((2,), 0.25))
-    assert torch.nn.functional.cosine_similarity(moved.flatten(1), slope.flatten(1)).min() > 0.999
-    still = ascent_step(torch.ones(1, 5, WIDTH), torch.zeros(1, 5, WIDTH), FreeLBConfig(step_size=0.25, radius=1e9))
-    assert torch.equal(still, torch.ones(1, 5, WIDTH))
+    delta = ascent_step(torch.zeros(2, 5, WIDTH), slope, FreeLBConfig(step_size=0.25, radius=9.0))
+    torch.testing.assert_close(norm(delta).flatten(), torch.full((2,), 0.25))
+    assert torch.nn.functional.cosine_similarity(delta.flatten(1), slope.flatten(1)).min() > 0.999
+    unchanged = ascent_step(torch.ones(1, 5, WIDTH), torch.zeros(1, 5, WIDTH), FreeLBConfig(step_size=0.25, radius=1e9))
+    assert torch.equal(unchanged, torch.ones(1, 5, WIDTH))
 
 
 def test_the_ascent_raises_the_loss():
@@ -83,17 +83,17 @@ def test_the_ascent_raises_the_loss():
     assert values == sorted(values) and values[-1] > values[0] + 0.01
 
 
-def test_the_weights_learn_from_every_point_with_one_backward_pass_a_point():
-    """The reference holds every point's graph and goes back through all of them at the end."""
+def test_the_weights_learn_from_every_point_with_one_backward_pass_per_point():
+    """The reference keeps the graph of every point and runs one backward pass through all of them at the end."""
     config = FreeLBConfig(steps=3, step_size=0.3, radius=1.0)
     model, texts, points = model_of(), view(), []
     embedding = model.get_input_embeddings()
-    forward = embedding.register_forward_hook(lambda layer, args, found: points.append(found))
+    forward = embedding.register_forward_hook(lambda layer, args, output: points.append(output))
     torch.manual_seed(5)
     loss = freelb(model, texts, loss_of, config)
     loss.backward()
     forward.remove()
-    found = gradients_of(model)
+    gradients = gradients_of(model)
     model.zero_grad()
     torch.manual_seed(5)
     delta, losses = initial_perturbation(MASK, WIDTH, config.radius), []
@@ -107,13 +107,13 @@ def test_the_weights_learn_from_every_point_with_one_backward_pass_a_point():
     expected.backward()
     assert len(points) == config.steps
     torch.testing.assert_close(loss.detach(), expected.detach())
-    torch.testing.assert_close(found, gradients_of(model), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(gradients, gradients_of(model), atol=1e-6, rtol=1e-4)
 
 
-def test_without_room_to_move_it_is_the_loss_of_the_clean_text():
+def test_radius_zero_gives_the_loss_of_the_clean_text():
     model, texts = model_of(), view()
-    still = freelb(model, texts, loss_of, FreeLBConfig(steps=2, step_size=0.1, radius=0.0))
-    torch.testing.assert_close(still.detach(), loss_of(model(**texts).logits).detach())
+    loss = freelb(model, texts, loss_of, FreeLBConfig(steps=2, step_size=0.1, radius=0.0))
+    torch.testing.assert_close(loss.detach(), loss_of(model(**texts).logits).detach())
 
 
 def test_all_points_share_one_dropout_mask():
@@ -128,22 +128,22 @@ def test_all_points_share_one_dropout_mask():
     assert loss_of(model(**view()).logits) != losses[0]
 
 
-def test_the_embedding_layer_is_left_as_it_was():
+def test_an_error_in_the_context_restores_the_embedding_layer():
     model, texts = model_of(), view()
-    before = model(**texts).logits
+    expected = model(**texts).logits
     with (
         pytest.raises(RuntimeError),
         perturbed_embeddings(model.get_input_embeddings(), torch.ones(*MASK.shape, WIDTH)),
     ):
-        assert not torch.equal(model(**texts).logits, before)
+        assert not torch.equal(model(**texts).logits, expected)
         raise RuntimeError
-    assert torch.equal(model(**texts).logits, before)
+    assert torch.equal(model(**texts).logits, expected)
 
 
-def test_a_linear_stand_in_has_the_value_and_the_gradients_it_was_given():
+def test_a_gradient_surrogate_has_the_given_value_and_gradients():
     weights = [torch.randn(3, requires_grad=True), torch.randn(2, 2, requires_grad=True)]
-    given = [torch.randn(3), torch.randn(2, 2)]
-    stand_in = gradient_surrogate(torch.tensor(0.7), given, weights)
-    assert stand_in == torch.tensor(0.7)
-    for weight, gradient, expected in zip(weights, torch.autograd.grad(stand_in, weights), given, strict=True):
+    gradients = [torch.randn(3), torch.randn(2, 2)]
+    surrogate = gradient_surrogate(torch.tensor(0.7), gradients, weights)
+    assert surrogate == torch.tensor(0.7)
+    for weight, gradient, expected in zip(weights, torch.autograd.grad(surrogate, weights), gradients, strict=True):
         assert gradient.shape == weight.shape and torch.equal(gradient, expected)

@@ -1,4 +1,4 @@
-"""Pieces of text become token ids of bounded length, whatever their order."""
+"""Texts become token ids of bounded length, for any order of their parts."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -14,19 +14,19 @@ WORDS = st.lists(st.sampled_from("owl bird wise night feathers a the 12 ü 鸟".
 
 @settings(max_examples=50)
 @given(st.lists(WORDS, min_size=1, max_size=4), st.integers(8, 64))
-def test_no_text_is_longer_than_the_model_reads(pieces, max_tokens):
+def test_no_text_exceeds_max_tokens(pieces, max_tokens):
     encoding = encode([pieces], TOKENIZER, max_tokens)[0]
     assert len(encoding["input_ids"]) <= max_tokens
 
 
 @settings(max_examples=50)
 @given(st.lists(WORDS.filter(bool), min_size=2, max_size=4))
-def test_what_is_cut_off_does_not_depend_on_the_order(pieces):
-    forth, back = share_tokens(pieces, TOKENIZER, 24), share_tokens(pieces[::-1], TOKENIZER, 24)
-    assert sorted(forth.split()) == sorted(back.split())
+def test_truncation_does_not_depend_on_the_order(pieces):
+    forward, backward = share_tokens(pieces, TOKENIZER, 24), share_tokens(pieces[::-1], TOKENIZER, 24)
+    assert sorted(forward.split()) == sorted(backward.split())
 
 
-def test_a_long_piece_does_not_crowd_out_a_short_one():
+def test_a_long_piece_leaves_a_short_one_its_share():
     assert share_tokens(["owl " * 100, "bird"], TOKENIZER, 22).split()[-1] == "bird"
 
 
