@@ -1,7 +1,7 @@
-"""What every method offers: it is fitted to the training rows, and then answers for records under a condition.
+"""The interface of all methods: fit to the training rows, then answer for records under a condition.
 
-Adding a method: one module with `fit` and `load`, one dataclass in schema.KINDS, one line in MODULES, one
-conf/model/<name>.yaml, and one conf/method/<name>.yaml that chooses it.
+To add a method, write one module with `fit` and `load`, one dataclass in schema.KINDS, one line in MODULES, one
+conf/model/<name>.yaml, and one conf/method/<name>.yaml that selects it.
 """
 
 import importlib
@@ -33,16 +33,16 @@ MODULES = {
 """
 
 UNTRAINED = ("llm", "mllm")
-"""Kinds that learn nothing: they load without a run folder, and all that they do is ask a language model."""
+"""Kinds without training: they load without a run folder and only query a language model."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Answers for some records, in their order.
+    """Answers for records, in the order of the records.
 
-    `probabilities` has shape (records, classes), in the order of the target's classes, and is None where the method
-    gives none. `traces` are the texts that a text method read, at every arrow. `unparsed` tells of each answer whether
-    it only stands in for one that a language model did not give, and is None for other methods.
+    `probabilities` has shape (records, classes), in the order of the target's classes, or is None if the method has
+    none. `traces` are the texts of a text method after each step of the pipeline. `unparsed` is true for each answer
+    that replaces a missing answer of a language model, and None for other methods.
     """
 
     answers: list[str] | list[float]
@@ -52,9 +52,9 @@ class Prediction:
 
 
 Predictor = Callable[[Sequence[Record], Condition], Prediction]
-"""Answers for records as they are seen under a condition."""
+"""Returns answers for records under a condition."""
 
 
 def method_of(config: Config) -> ModuleType:
-    """The module that fits and loads the configured kind of model."""
+    """Return the module that fits and loads the configured kind of model."""
     return importlib.import_module(MODULES[config.model.kind])

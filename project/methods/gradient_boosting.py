@@ -1,8 +1,8 @@
-"""What often wins on tables: boosted trees on table, text and image features, or a linear model where it is better.
+"""Gradient-boosted trees on table, text and image features, a strong baseline on tables, or a linear model.
 
-A few settings of either are tried, and the best on the validation panel is kept. scikit-learn has no format of its own
-that is safe to load, and its trees are private classes, so the run folder names the setting and `load` fits it again:
-training rows and seed determine it. That it answers the validation rows as it did in training is checked.
+A few settings of either kind are compared, and the best on the validation panel is used. scikit-learn has no format
+that is safe to load, so the run folder stores only the setting, and `load` fits it again: training rows and seed
+determine the model. `load` checks that the refitted model gives the validation answers of training.
 """
 
 import json
@@ -24,7 +24,7 @@ from ..errors import UserError
 from ..metrics.scores import SCORES
 from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline
-from ..training import heads as head
+from ..training import heads
 from ..training.fit import device_of
 from .base import Prediction
 from .image_features import check_image, has_pixels
@@ -32,13 +32,13 @@ from .raw_features import Features, Raw, raw_values
 from .tabular_features import fit_columns
 from .validation import panel_scores
 
-CHOSEN = "boosting.json"
-"""The file of a run folder that names the setting and its answers to the clean validation rows."""
+_SETTING_FILE = "boosting.json"
+"""The file of a run folder with the best setting and its answers to the clean validation rows."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Trees with a learning rate and a least size of leaves, or a linear model whose penalty weighs 1 / `strength`."""
+    """Trees with a learning rate and a minimum leaf size, or a linear model with penalty 1 / `strength`."""
 
     kind: str
     learning_rate: float | None = None
@@ -54,9 +54,9 @@ SETTINGS = (
     Setting("linear", strength=10.0),
     Setting("linear", strength=100.0),
 )
-"""All that are tried, on any data."""
-ROUNDS = 100
-"""Trees of a class, or of a number."""
+"""The settings that are compared, on any data."""
+NUM_TREES = 100
+"""Trees per class, or of a number."""
 
 
 def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
@@ -78,7 +78,7 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
             logger.log_metrics({f"val/{name}": value for name, value in found.items()}, step=trial)
     _, _, setting, found, learned = max(tried, key=lambda item: item[:2])
     kept = {"setting": asdict(setting), "answers": learned(seen[CLEAN]).answers}
-    (folder / CHOSEN).write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
+    (folder / _SETTING_FILE).write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
     return {
         "seconds": {"train": round(time.perf_counter() - start, 3)},
         "trials": len(tried),
@@ -88,28 +88,28 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "BoostingPredictor":
-    """The chosen setting of a run folder, fitted again.
+    """Fit the setting of a run folder again.
 
-    Raises UserError where there is none, or where it no longer answers as it did.
+    Raises UserError if the folder has no setting, or if the validation answers differ from those of training.
     """
     command = f"python -m project train experiment={config.experiment} method={config.method} seed={config.seed}"
-    if not (folder / CHOSEN).is_file():
-        raise UserError(f"{folder} holds no trained model; train it first: {command}")
-    kept = json.loads((folder / CHOSEN).read_text(encoding="utf-8"))
+    if not (folder / _SETTING_FILE).is_file():
+        raise UserError(f"{folder} has no trained model; train it first: {command}")
+    stored = json.loads((folder / _SETTING_FILE).read_text(encoding="utf-8"))
     data = FeatureSplits(config, rows)
-    boosted = BoostingPredictor(data, FittedModel(Setting(**kept["setting"]), data))
-    answers = boosted(rows.val, CLEAN).answers
-    same = np.allclose(answers, kept["answers"]) if rows.target.kind == "number" else answers == kept["answers"]
-    if not same:
+    predictor = BoostingPredictor(data, FittedModel(Setting(**stored["setting"]), data))
+    answers, expected = predictor(rows.val, CLEAN).answers, stored["answers"]
+    matches = np.allclose(answers, expected) if rows.target.kind == "number" else answers == expected
+    if not matches:
         raise UserError(
-            f"{folder}: fitted again, {CHOSEN} answers the validation rows otherwise than in training: "
+            f"{folder}: the model of {_SETTING_FILE}, fitted again, gives other validation answers than in training: "
             f"the rows or scikit-learn changed; delete the folder and train again: {command}"
         )
-    return boosted
+    return predictor
 
 
 class FeatureSplits:
-    """The training rows as numbers, and how other records become the like."""
+    """The features of the training rows, and the conversion of other records to the same features."""
 
     def __init__(self, config: Config, rows: Rows):
         self.target, self.seed, self.device = rows.target, config.seed, device_of(config.trainer)
@@ -122,13 +122,13 @@ class FeatureSplits:
         self.labels = np.array([rows.target.label(record.target) for record in rows.train])
 
     def raw(self, records: Sequence[Record], condition: Condition) -> Raw:
-        """Records as they are seen under a condition."""
-        seen = [corrupt(record, condition, self.donors) for record in records]
-        return raw_values(seen, records, self.columns, self.images, self.device)
+        """Return the raw features of records under a condition."""
+        corrupted = [corrupt(record, condition, self.donors) for record in records]
+        return raw_values(corrupted, records, self.columns, self.images, self.device)
 
 
 class FittedModel:
-    """One setting, fitted to the training rows; the same data give the same model."""
+    """One setting, fitted to the training rows; deterministic for given data."""
 
     def __init__(self, setting: Setting, data: FeatureSplits):
         self._target = data.target
@@ -139,7 +139,7 @@ class FittedModel:
             self._model = trees(
                 learning_rate=setting.learning_rate,
                 min_samples_leaf=setting.leaf,
-                max_iter=ROUNDS,
+                max_iter=NUM_TREES,
                 categorical_features=data.features.categorical,
                 early_stopping=False,
                 random_state=data.seed,
@@ -151,22 +151,22 @@ class FittedModel:
         self._model.fit(self._inputs(data.train), data.labels if number else data.labels.astype(int))
 
     def __call__(self, rows: Raw) -> Prediction:
-        """The answers; a class that no training row has is never one, and has probability 0."""
+        """Return the answers; a class without training rows has probability 0."""
         inputs = self._inputs(rows)
         if self._target.kind == "number":
-            found = torch.from_numpy(self._model.predict(inputs))[:, None]
-            return Prediction(head.answers(found, self._target, "class"))
+            values = torch.from_numpy(self._model.predict(inputs))[:, None]
+            return Prediction(heads.answers(values, self._target, "class"))
         probabilities = np.zeros((inputs.shape[0], len(self._target.classes)))
         probabilities[:, self._model.classes_] = self._model.predict_proba(inputs)
         return Prediction([self._target.classes[index] for index in probabilities.argmax(1)], probabilities)
 
 
 class BoostingPredictor:
-    """Answers from the raw modalities; their order has no part in it, so that another one changes no answer."""
+    """Answer from the raw modalities. The order of the modalities does not change an answer."""
 
-    def __init__(self, data: FeatureSplits, learned: FittedModel):
-        self._data, self._learned = data, learned
+    def __init__(self, data: FeatureSplits, model: FittedModel):
+        self._data, self._model = data, model
 
     def __call__(self, records: Sequence[Record], condition: Condition) -> Prediction:
-        """The answers for records under a condition."""
-        return self._learned(self._data.raw(records, condition))
+        """Return the answers for records under a condition."""
+        return self._model(self._data.raw(records, condition))

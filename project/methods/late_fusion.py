@@ -1,7 +1,7 @@
-"""Late fusion of the raw modalities, without a text in between: a branch each, and one head on all of their vectors.
+"""Late fusion of the raw modalities, without texts: one branch per modality, and one head on the joined vectors.
 
-What is noisy, missing or dropped in training is set in the configuration: late fusion as it is, "traditional robust
-training" by noise on the inputs and dropout, or modality dropout (Neverova et al. 2015, "ModDrop", arXiv 1501.00102).
+The configuration selects the training: plain late fusion, "traditional robust training" by noise on the inputs and
+dropout, or modality dropout (Neverova et al. 2015, "ModDrop", arXiv 1501.00102).
 """
 
 import json
@@ -23,51 +23,51 @@ from ..data.rows import Rows
 from ..errors import UserError
 from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline
-from ..training import heads as head
+from ..training import heads
 from ..training.encoder import add_lora, load_pretrained, load_tokenizer
 from ..training.fit import device_of, fit_module
 from ..training.module import RobustModule
 from .base import Prediction
-from .image_features import WIDTH, check_image
+from .image_features import FEATURE_WIDTH, check_image
 from .late_fusion_data import FusionDataModule, Inputs, View
 from .tabular_features import Columns, fit_columns
 
-WEIGHTS, COLUMNS = "fusion/weights.safetensors", "fusion/columns.json"
-"""What a run folder keeps: all that was trained, and what the training rows' columns hold."""
+_WEIGHTS_FILE, _COLUMNS_FILE = "fusion/weights.safetensors", "fusion/columns.json"
+"""Files of a run folder: the trained weights, and the columns of the training rows."""
 
 
 def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
-    """Train on the raw training rows, and keep the trained weights and the columns; no text of the pipeline is read."""
+    """Train on the raw training rows, and save the trained weights and the columns; the pipeline's texts are unused."""
     inputs = _inputs(config, rows, fit_columns(rows.train))
     data = FusionDataModule(config, rows, inputs)
     steps = data.steps_per_epoch * config.trainer.epochs
     module = RobustModule(config, rows.target, steps, network(config, rows, inputs))
     fitted = fit_module(config, folder, module, data, logger)
-    (folder / WEIGHTS).parent.mkdir(exist_ok=True)
+    (folder / _WEIGHTS_FILE).parent.mkdir(exist_ok=True)
     save_file(
         {
             name: weight.detach().cpu().contiguous()
             for name, weight in module.model.named_parameters()
             if weight.requires_grad
         },
-        folder / WEIGHTS,
+        folder / _WEIGHTS_FILE,
     )
-    (folder / COLUMNS).write_text(json.dumps(asdict(inputs.columns), ensure_ascii=False), encoding="utf-8")
+    (folder / _COLUMNS_FILE).write_text(json.dumps(asdict(inputs.columns), ensure_ascii=False), encoding="utf-8")
     damages = {"noise": config.model.noise, "dropped modalities": config.model.drop_modality}
     damaging = [name for name, level in damages.items() if level and config.perturbation.weight]
     return fitted | {"perturbation": " and ".join(damaging) or "none"}
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "FusionPredictor":
-    """The trained network of a run folder. Raises UserError where there is none."""
-    if not (folder / WEIGHTS).is_file():
+    """Load the trained network of a run folder. Raises UserError if the folder has none."""
+    if not (folder / _WEIGHTS_FILE).is_file():
         raise UserError(
-            f"{folder} holds no trained model; train it first: python -m project train "
+            f"{folder} has no trained model; train it first: python -m project train "
             f"experiment={config.experiment} method={config.method} seed={config.seed}"
         )
-    inputs = _inputs(config, rows, Columns(**json.loads((folder / COLUMNS).read_text(encoding="utf-8"))))
+    inputs = _inputs(config, rows, Columns(**json.loads((folder / _COLUMNS_FILE).read_text(encoding="utf-8"))))
     model = network(config, rows, inputs)
-    model.load_state_dict(load_file(folder / WEIGHTS), strict=False)
+    model.load_state_dict(load_file(folder / _WEIGHTS_FILE), strict=False)
     return FusionPredictor(config, rows, inputs, model.to(device_of(config.trainer)).eval())
 
 
@@ -78,7 +78,7 @@ def _inputs(config: Config, rows: Rows, columns: Columns) -> Inputs:
 
 
 class FusionPredictor:
-    """Answers from the raw modalities. The branches know no order: another one changes no answer."""
+    """Answer from the raw modalities. The order of the modalities does not change an answer."""
 
     def __init__(self, config: Config, rows: Rows, inputs: Inputs, model: nn.Module):
         self.config, self.target, self.inputs, self.model = config, rows.target, inputs, model
@@ -86,37 +86,37 @@ class FusionPredictor:
 
     @torch.inference_mode()
     def __call__(self, records: Sequence[Record], condition: Condition) -> Prediction:
-        """The answers for records under a condition."""
-        size, found = 4 * self.config.trainer.batch_size, []
+        """Return the answers for records under a condition."""
+        size, batch_logits = 4 * self.config.trainer.batch_size, []
         device = next(self.model.parameters()).device
         for start in range(0, len(records), size):
-            own = records[start : start + size]
-            view = self.inputs.view([corrupt(record, condition, self.train) for record in own], own)
-            found.append(self.model(**_moved(view, device)).logits.float().cpu())
-        logits = torch.cat(found)
-        how = self.target, self.config.model.head
-        return Prediction(head.answers(logits, *how), head.probabilities(logits, *how))
+            originals = records[start : start + size]
+            view = self.inputs.view([corrupt(record, condition, self.train) for record in originals], originals)
+            batch_logits.append(self.model(**_to_device(view, device)).logits.float().cpu())
+        logits = torch.cat(batch_logits)
+        target, head = self.target, self.config.model.head
+        return Prediction(heads.answers(logits, target, head), heads.probabilities(logits, target, head))
 
 
-def _moved(view: View, device: torch.device) -> View:
+def _to_device(view: View, device: torch.device) -> View:
     return {
-        name: _moved(value, device) if isinstance(value, dict) else value.to(device) for name, value in view.items()
+        name: _to_device(value, device) if isinstance(value, dict) else value.to(device) for name, value in view.items()
     }
 
 
 def network(config: Config, rows: Rows, inputs: Inputs) -> "LateFusion":
-    """The untrained network, drawn from the seed: the same whenever a run is loaded again."""
+    """Return the untrained network, initialised from the run's seed, so that loading a run gives the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(int(seeded("weights", config.seed).integers(2**31)))
-        makers = {"image": _image_branch, "text": TextBranch, "table": TableBranch}
-        branches = {name: makers[name](config.model, inputs.columns) for name in inputs.branches}
-        return LateFusion(config.model, branches, head.num_logits(rows.target, config.model.head))
+        builders = {"image": _image_branch, "text": TextBranch, "table": TableBranch}
+        branches = {name: builders[name](config.model, inputs.columns) for name in inputs.branches}
+        return LateFusion(config.model, branches, heads.num_logits(rows.target, config.model.head))
 
 
 class LateFusion(nn.Module):
-    """The branches' vectors side by side, then one linear layer.
+    """Concatenate the vectors of all branches, then apply dropout and one linear layer.
 
-    What stands for a missing modality is zeros, or where modalities are dropped in training a learned vector.
+    A missing modality is replaced by zeros, or by a learned vector if training drops modalities.
     """
 
     def __init__(self, config: FusionConfig, branches: dict[str, nn.Module], outputs: int):
@@ -129,7 +129,7 @@ class LateFusion(nn.Module):
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.width * len(branches), outputs))
 
     def forward(self, present: torch.Tensor, **inputs) -> SequenceClassifierOutput:
-        """Logits of shape (rows, outputs) of a View."""
+        """Return logits of shape (rows, outputs); the arguments are the entries of a View."""
         vectors = [
             torch.where(present[:, index, None], branch(inputs[name]), self.missing[name])
             for index, (name, branch) in enumerate(self.branches.items())
@@ -138,49 +138,49 @@ class LateFusion(nn.Module):
 
 
 def _to_vector(size: int, config: FusionConfig) -> nn.Sequential:
-    """From what a branch found, shape (rows, size), to its vector, shape (rows, config.width)."""
+    """Map the features of a branch, shape (rows, size), to its vector, shape (rows, config.width)."""
     return nn.Sequential(nn.LayerNorm(size), nn.Dropout(config.dropout), nn.Linear(size, config.width), nn.GELU())
 
 
 def _image_branch(config: FusionConfig, columns: Columns) -> nn.Module:
-    return SmallConvNet(config) if config.image == "small" else _to_vector(WIDTH, config)
+    return SmallConvNet(config) if config.image == "small" else _to_vector(FEATURE_WIDTH, config)
 
 
 class SmallConvNet(nn.Module):
-    """A network of three strided convolutions that is trained from scratch."""
+    """Three strided convolutions, trained from scratch."""
 
     def __init__(self, config: FusionConfig):
         super().__init__()
         layers, channels = [], 3
-        for wider in (32, 64, 128):
-            layers += [nn.Conv2d(channels, wider, 3, stride=2, padding=1), nn.GroupNorm(8, wider), nn.GELU()]
-            channels = wider
+        for width in (32, 64, 128):
+            layers += [nn.Conv2d(channels, width, 3, stride=2, padding=1), nn.GroupNorm(8, width), nn.GELU()]
+            channels = width
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), _to_vector(channels, config))
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 pixels of shape (rows, 3, side, side) -> (rows, width)."""
+        """Map uint8 pixels of shape (rows, 3, side, side) to (rows, width)."""
         return self.layers((pixels.float() - 127.5) / 64)
 
 
 class TextBranch(nn.Module):
-    """The text methods' encoder with the same adapters; the mean over a text's tokens, as sentence encoders take it."""
+    """The encoder and adapters of the text methods, with mean pooling over tokens as in sentence encoders."""
 
     def __init__(self, config: FusionConfig, columns: Columns):
         super().__init__()
         encoder = load_pretrained(AutoModel.from_pretrained, config.encoder, use_safetensors=True)
         if getattr(encoder, "pooler", None) is not None:
-            encoder.pooler = None  # it reads the first token alone, and is often not trained
+            encoder.pooler = None  # it reads only the first token, and is often untrained
         self.encoder = add_lora(encoder, config, TaskType.FEATURE_EXTRACTION, [])
         self.vector = _to_vector(encoder.config.hidden_size, config)
 
     def forward(self, encodings: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Token ids and mask of shape (rows, tokens) -> (rows, width)."""
+        """Map token ids and mask of shape (rows, tokens) to (rows, width)."""
         states, mask = self.encoder(**encodings).last_hidden_state, encodings["attention_mask"][..., None]
         return self.vector((states * mask).sum(1) / mask.sum(1).clamp(min=1))
 
 
 class TableBranch(nn.Module):
-    """Normal scores of the numbers, whether each is missing, and an embedding of each category, through two layers."""
+    """Two layers on the normal scores of numbers, their missing flags and the embeddings of categories."""
 
     def __init__(self, config: FusionConfig, columns: Columns):
         super().__init__()
@@ -196,7 +196,7 @@ class TableBranch(nn.Module):
         )
 
     def forward(self, table: dict[str, torch.Tensor]) -> torch.Tensor:
-        """`scores` (rows, numbers) with NaN and `codes` (rows, categories) -> (rows, width)."""
+        """Map `scores` (rows, numbers) with NaN and `codes` (rows, categories) to (rows, width)."""
         missing = table["scores"].isnan()
         parts = [table["scores"].nan_to_num(), missing.float()]
         parts += [embed(codes) for embed, codes in zip(self.embeddings, table["codes"].T, strict=True)]

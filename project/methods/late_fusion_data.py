@@ -1,4 +1,4 @@
-"""Records -> what the fusion network reads, and the LightningDataModule that damages a second view of each anew."""
+"""Inputs of the fusion network, and the LightningDataModule that augments a second view of each record per epoch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,16 +17,16 @@ from ..data.rows import Rows
 from ..pipeline.corrupt import corrupt
 from ..pipeline.modalities import REGISTRY
 from ..training.tokenization import by_length, encode, pad
-from .image_features import extract_image_features, has_pixels, small_pixels
+from .image_features import extract_image_features, has_pixels, small_pixels, unchanged_images
 from .tabular_features import Columns
 
 View = dict[str, torch.Tensor | dict[str, torch.Tensor]]
 """`present`, bool of shape (rows, branches), and an input for each branch: `image`, features (rows, 1280) or uint8
-pixels (rows, 3, side, side); `text`, token ids and mask; `table`, `scores` with NaN and `codes` of table.Columns."""
+pixels (rows, 3, side, side); `text`, token ids and mask; `table`, `scores` with NaN and `codes` of Columns."""
 
 
 class Inputs:
-    """What the network reads of records. `branches` are the modalities that it has one for, in their usual order."""
+    """Convert records to inputs of the network. `branches` are the modalities of the data, in their default order."""
 
     def __init__(
         self,
@@ -37,15 +37,15 @@ class Inputs:
         device: str,
     ):
         self.config, self.columns, self.tokenizer, self.device = config, columns, tokenizer, device
-        there = {
+        has_branch = {
             "image": "image" in modalities,
             "text": "text" in modalities or bool(columns.words),
             "table": bool(columns.numbers or columns.categories),
         }
-        self.branches = tuple(name for name in MODALITIES if there[name])
+        self.branches = tuple(name for name in MODALITIES if has_branch[name])
 
     def view(self, records: Sequence[Record], originals: Sequence[Record]) -> View:
-        """A batch of records as they are seen; the features of pictures that are still the originals' are kept."""
+        """Return a batch of (corrupted) records; the features of pictures that equal the original ones are cached."""
         texts = [self.columns.text(record) for record in records]
         scores, codes = self.columns.scores(records), self.columns.codes(records)
         present = {
@@ -59,8 +59,8 @@ class Inputs:
             if self.config.image == "small":
                 view["image"] = small_pixels(images)
             else:
-                keep = [record.image is own.image for record, own in zip(records, originals, strict=True)]
-                view["image"] = torch.from_numpy(np.nan_to_num(extract_image_features(images, keep, self.device)))
+                features = extract_image_features(images, unchanged_images(records, originals), self.device)
+                view["image"] = torch.from_numpy(np.nan_to_num(features))
         if "text" in self.branches:
             encodings = encode([(text,) for text in texts], self.tokenizer, self.config.max_tokens)
             view["text"] = pad(encodings, self.tokenizer)
@@ -69,11 +69,12 @@ class Inputs:
         return view
 
 
-def damaged(record: Record, config: FusionConfig, seed: int, epoch: int) -> Record:
-    """A training row's second view in an epoch: noise on each modality at a level of its own, then modalities dropped.
+def augment(record: Record, config: FusionConfig, seed: int, epoch: int) -> Record:
+    """Return a training row's second view in an epoch: noise on each modality, then dropped modalities.
 
-    Levels are drawn from [0, config.noise], and each modality is dropped with probability config.drop_modality, never
-    all of them. It depends on (seed, epoch, record id) alone; with both at 0 it is the record itself.
+    The noise level of each modality is uniform in [0, config.noise]. Each modality is dropped with probability
+    config.drop_modality, but never all of them. The view depends on (seed, epoch, record id) alone; with both settings
+    at 0 the record itself is returned.
     """
     if config.noise > 0:
         rng = seeded("fusion noise", seed, epoch, record.id)
@@ -86,15 +87,15 @@ def damaged(record: Record, config: FusionConfig, seed: int, epoch: int) -> Reco
         dropped = rng.random(len(record.present)) < config.drop_modality
         if dropped.all():
             dropped[rng.integers(len(dropped))] = False
-        names = [name for name, out in zip(record.present, dropped, strict=True) if out]
+        names = [name for name, is_dropped in zip(record.present, dropped, strict=True) if is_dropped]
         record = replace(record, **dict.fromkeys(names))
     return record
 
 
 class FusionDataModule(L.LightningDataModule):
-    """Rows -> batches like TextDataModule's: each of training has two `views`, the clean one and the damaged one.
+    """Turn rows into batches like TextDataModule's: each training batch has two `views`, clean and augmented.
 
-    Without noise and dropped modalities the second view is the clean one again, so that all methods read as much.
+    Without noise and modality dropout the second view equals the clean one, so that all methods read the same amount.
     """
 
     def __init__(self, config: Config, rows: Rows, inputs: Inputs):
@@ -108,36 +109,36 @@ class FusionDataModule(L.LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in one pass over the training rows, on one device."""
+        """Optimizer steps of one epoch, on one device."""
         return -(-len(self.rows.train) // self.config.trainer.batch_size)
 
     def train_dataloader(self) -> DataLoader:
-        """Asked for anew before each epoch. Batches follow from (seed, epoch, lengths of the texts)."""
+        """Return the loader of the current epoch; the batches depend on (seed, epoch, text lengths) alone."""
         epoch = self.trainer.current_epoch if self.trainer else 0
         batches = by_length(self._lengths, self.config.trainer.batch_size, seeded("batches", self.config.seed, epoch))
         return DataLoader(self.rows.train, batch_sampler=batches, collate_fn=partial(self.training_batch, epoch))
 
     def training_batch(self, epoch: int, records: list[Record]) -> dict:
-        """`views`, `labels` of shape (rows,) and `targets` of some training rows in an epoch."""
+        """Return `views`, `labels` of shape (rows,) and `targets` of training rows in an epoch."""
         views = [self.inputs.view(records, records)]
         if self.config.perturbation.weight:
             model = self.config.model
-            seen = [damaged(record, model, self.config.seed, epoch) for record in records]
-            views.append(self.inputs.view(seen, records) if model.noise or model.drop_modality else views[0])
+            augmented = [augment(record, model, self.config.seed, epoch) for record in records]
+            views.append(self.inputs.view(augmented, records) if model.noise or model.drop_modality else views[0])
         return {"views": views, **self._targets(records)}
 
     def val_dataloader(self) -> DataLoader:
-        """The validation rows under every condition of the panel, clean first; made once."""
+        """Return the validation rows under every condition of the panel, clean first; computed once."""
         if self._validation is None:
             size, val = 4 * self.config.trainer.batch_size, self.rows.val
             self._validation = []
             for index, condition in enumerate(validation_conditions(self.config.robustness, self.rows.modalities)):
                 for start in range(0, len(val), size):
                     records = val[start : start + size]
-                    seen = [corrupt(record, condition, self.rows.train) for record in records]
+                    corrupted = [corrupt(record, condition, self.rows.train) for record in records]
                     self._validation.append(
                         {
-                            "views": [self.inputs.view(seen, records)],
+                            "views": [self.inputs.view(corrupted, records)],
                             **self._targets(records),
                             "conditions": torch.full((len(records),), index),
                         }

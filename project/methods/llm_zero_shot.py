@@ -1,4 +1,4 @@
-"""The language model's own answer, out of the reasoning stage, with nothing learned on top of it."""
+"""Zero-shot answers of the language model, from the reasoning stage, without training."""
 
 import time
 from collections.abc import Sequence
@@ -16,31 +16,31 @@ from ..pipeline.pipeline import Pipeline
 from .base import Prediction, Predictor
 from .validation import panel_scores
 
-UNKNOWN = ""
-"""The answer where the language model gave none of the classes: it is no class, and so counts as wrong."""
+NO_ANSWER = ""
+"""The answer if the language model returned none of the classes; it is no class, so it counts as wrong."""
 
 
 def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
-    """Nothing is learned and nothing kept; the validation rows are scored, as every method's are."""
+    """Score the validation rows; there is nothing to train or save."""
     return validation_info(load(config, folder, pipeline, rows), rows, config)
 
 
 def validation_info(predictor: Predictor, rows: Rows, config: Config) -> dict:
-    """What run.json says of a method that learns nothing: its validation scores and the seconds they took."""
+    """Return the part of run.json of a method without training: validation scores and their seconds."""
     start = time.perf_counter()
     val = panel_scores(predictor, rows, config)
     return {"seconds": {"validate": round(time.perf_counter() - start, 1)}, "val": val}
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predictor:
-    """The predictor, which needs no run folder. Raises UserError where the reasoning stage is switched off."""
+    """Return the predictor, which needs no run folder. Raises UserError if the reasoning stage is switched off."""
     if not config.alignment.reasoning:
         raise UserError(
             f"method={config.method} takes its answers from the reasoning stage; set alignment.reasoning=true"
         )
 
     def predict(records: Sequence[Record], condition: Condition) -> Prediction:
-        # No traces go along: a comparison of the answers with the language model's would compare them with themselves.
+        # Without traces: comparing these answers with those of the language model would compare them with themselves.
         return prediction_of(
             [trace.aligned.prediction for trace in pipeline.transform(records, condition)], rows.target
         )
@@ -48,16 +48,16 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predic
     return predict
 
 
-def prediction_of(said: Sequence[str | None], target: Target) -> Prediction:
-    """A language model's own predictions as a method's answers.
+def prediction_of(texts: Sequence[str | None], target: Target) -> Prediction:
+    """Convert the predictions of a language model to a Prediction.
 
-    Where it gave none, a class is UNKNOWN, which counts as wrong, and a number is the best constant of the training
-    rows. Numbers are kept within the bounds of the training targets, as those of every other method are.
+    None becomes NO_ANSWER for classes, which counts as wrong, and the best constant of the training rows for numbers.
+    Numbers are clipped to the bounds of the training targets, as for every other method.
     """
     if target.kind == "number":
         answers = [
-            target.constant if word is None else float(np.clip(float(word), target.low, target.high)) for word in said
+            target.constant if text is None else float(np.clip(float(text), target.low, target.high)) for text in texts
         ]
     else:
-        answers = [UNKNOWN if word is None else word for word in said]
-    return Prediction(answers, unparsed=[word is None for word in said])
+        answers = [NO_ANSWER if text is None else text for text in texts]
+    return Prediction(answers, unparsed=[text is None for text in texts])

@@ -1,7 +1,7 @@
-"""A multimodal language model asked for the answer, from the image, the text and the table as they are seen.
+"""Answers of a multimodal language model from the (corrupted) image, text and table.
 
-With shots, training rows stand before the question as earlier turns, with their labels: a few-shot rival sees labels of
-training rows, and never that of a validation or test row.
+With shots, training rows with their labels precede the question as earlier turns. Labels of validation and test rows
+are never in a prompt.
 """
 
 import json
@@ -28,15 +28,15 @@ from ..pipeline.pipeline import NOTHING, Pipeline
 from .base import Prediction, Predictor
 from .llm_zero_shot import prediction_of, validation_info
 
-TOKENS = 60
-"""Longest answer: one class or number in JSON."""
-BATCH = 256
-"""Records that are asked about at once: their images are in memory."""
+_MAX_TOKENS = 60
+"""Tokens of the longest answer: one class or number in JSON."""
+_BATCH_SIZE = 256
+"""Records of one call to the language model; their images are held in memory."""
 
 
 @dataclass(frozen=True)
 class PromptRecord:
-    """What a user's turn shows of a record: its content, the images of its IMAGE marks, and their digests."""
+    """The user turn of a record: its content with IMAGE marks, the images of these marks, and their digests."""
 
     content: str
     images: tuple[np.ndarray, ...]
@@ -44,84 +44,89 @@ class PromptRecord:
 
 
 def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
-    """Nothing is learned and nothing kept; the validation rows are scored, as every method's are."""
+    """Score the validation rows; there is nothing to train or save."""
     return validation_info(load(config, folder, pipeline, rows), rows, config)
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predictor:
-    """The predictor, which needs no run folder."""
+    """Return the predictor, which needs no run folder."""
     examples: list[tuple[PromptRecord, str]] | None = None
 
     def predict(records: Sequence[Record], condition: Condition) -> Prediction:
         nonlocal examples
         if examples is None:
-            chosen = few_shot_rows(rows.train, config.model.shots, rows.target)
+            shots = few_shot_rows(rows.train, config.model.shots, rows.target)
             examples = [
-                (seen, json.dumps({"prediction": record.target}, ensure_ascii=False))
-                for record, seen in zip(chosen, prompt_records(chosen, pipeline), strict=True)
+                (prompt_record, json.dumps({"prediction": record.target}, ensure_ascii=False))
+                for record, prompt_record in zip(shots, prompt_records(shots, pipeline), strict=True)
             ]
-        said = []
-        for start in range(0, len(records), BATCH):
-            batch = [corrupt(record, condition, rows.train) for record in records[start : start + BATCH]]
-            questions = [question(seen, examples, pipeline.task) for seen in prompt_records(batch, pipeline)]
-            answers = pipeline.llm.ask(questions, config.model.attempts)
-            said += [predicted(extract_json(answer.text) or {}, pipeline.task) for answer in answers]
-        return prediction_of(said, rows.target)
+        predictions = []
+        for start in range(0, len(records), _BATCH_SIZE):
+            batch = [corrupt(record, condition, rows.train) for record in records[start : start + _BATCH_SIZE]]
+            tasks = [generation_task(item, examples, pipeline.task) for item in prompt_records(batch, pipeline)]
+            results = pipeline.llm.ask(tasks, config.model.attempts)
+            predictions += [predicted(extract_json(result.text) or {}, pipeline.task) for result in results]
+        return prediction_of(predictions, rows.target)
 
     return predict
 
 
 def few_shot_rows(train: Sequence[Record], count: int, target: Target) -> list[Record]:
-    """The training rows that are shown as examples, the same for every seed: drawn by their ids, class by class.
+    """Return `count` training rows as examples, balanced over the classes; for numbers, evenly spaced quantiles.
 
-    Of numbers, evenly spaced quantiles of the training targets are taken.
+    The draw depends on the record ids alone, so it is the same for every seed.
     """
     if not count:
         return []
-    drawn = sorted(train, key=lambda record: seeded("shots", record.id).random())
+    shuffled = sorted(train, key=lambda record: seeded("shots", record.id).random())
     if target.kind == "number":
-        ranked = sorted(drawn, key=lambda record: record.target)
-        places = dict.fromkeys(round((shot + 0.5) * len(ranked) / count - 0.5) for shot in range(count))
-        chosen = {ranked[place].id for place in places}
-        return [record for record in drawn if record.id in chosen]
+        ranked = sorted(shuffled, key=lambda record: record.target)
+        ranks = dict.fromkeys(round((shot + 0.5) * len(ranked) / count - 0.5) for shot in range(count))
+        example_ids = {ranked[rank].id for rank in ranks}
+        return [record for record in shuffled if record.id in example_ids]
     by_class = defaultdict(list)
-    for record in drawn:
+    for record in shuffled:
         by_class[record.target].append(record)
     turns = [(turn, record) for rows in by_class.values() for turn, record in enumerate(rows)]
     return [record for _, record in sorted(turns, key=lambda pair: pair[0])][:count]
 
 
 def prompt_records(records: Sequence[Record], pipeline: Pipeline) -> list[PromptRecord]:
-    """What is shown of each record, in its reading order: notes as data, and a mark in the place of each picture."""
-    looked = [
+    """Return the user turn of each record in reading order: notes as data, and one IMAGE mark per picture."""
+    images_of = [
         [pixels(picture) for picture in pictures(record.image) if not isinstance(picture, str)]
         if record.image is not None
         else []
         for record in records
     ]
-    # Experts tell text and table, and pass on a ready description of an image that is not there.
-    blind = [replace(record, image=None) if images else record for record, images in zip(records, looked, strict=True)]
-    notes = map(dict, describe(blind, pipeline.config.experts, pipeline.store))
-    return [_shown(record, tuple(images), note) for record, images, note in zip(records, looked, notes, strict=True)]
+    # Experts describe text and table only, but pass on a ready description of an image without pixels.
+    without_pixels = [
+        replace(record, image=None) if images else record for record, images in zip(records, images_of, strict=True)
+    ]
+    descriptions = map(dict, describe(without_pixels, pipeline.config.experts, pipeline.store))
+    return [
+        _prompt_record(record, tuple(images), notes)
+        for record, images, notes in zip(records, images_of, descriptions, strict=True)
+    ]
 
 
-def _shown(record: Record, images: tuple[np.ndarray, ...], notes: dict[str, str]) -> PromptRecord:
+def _prompt_record(record: Record, images: tuple[np.ndarray, ...], notes: dict[str, str]) -> PromptRecord:
     lines = []
     for name in record.present:
         lines += [IMAGE] * len(images) if name == "image" and images else [as_data(f"{name}: {notes[name]}")]
     return PromptRecord("\n".join(lines) or as_data(NOTHING), images, tuple(map(digest, images)))
 
 
-def question(seen: PromptRecord, examples: Sequence[tuple[PromptRecord, str]], task: Task) -> GenerationTask:
-    """What is asked about a record: constant first, then the examples as earlier turns, then the record."""
-    told = {"question": task.question, "lines": task.lines, "advice": task.advice}
+def generation_task(record: PromptRecord, examples: Sequence[tuple[PromptRecord, str]], task: Task) -> GenerationTask:
+    """Return the request for a record: instruction, then the examples as earlier turns, then the record."""
+    fields = {"question": task.question, "lines": task.lines, "advice": task.advice}
     instruction = (
-        prompt("multimodal", classes="; ".join(task.classes), **told)
+        prompt("multimodal", classes="; ".join(task.classes), **fields)
         if task.classes
-        else prompt("multimodal-number", **told)
+        else prompt("multimodal-number", **fields)
     )
     turns = [turn for example, answer in examples for turn in (("user", example.content), ("assistant", answer))]
-    all_shown = [*(example for example, _ in examples), seen]
+    records = [*(example for example, _ in examples), record]
     schema = {
         "type": "object",
         "additionalProperties": False,
@@ -130,15 +135,15 @@ def question(seen: PromptRecord, examples: Sequence[tuple[PromptRecord, str]], t
     }
     request = Request(
         "multimodal",
-        (("system", instruction), *turns, ("user", seen.content)),
+        (("system", instruction), *turns, ("user", record.content)),
         0.0,
-        TOKENS,
+        _MAX_TOKENS,
         schema=canonical(schema),
-        images=tuple(name for each in all_shown for name in each.digests),
-        pixels=tuple(image for each in all_shown for image in each.images),
+        images=tuple(name for item in records for name in item.digests),
+        pixels=tuple(image for item in records for image in item.images),
     )
-    return GenerationTask(request, lambda out, end: _judged(out, task), "")
+    return GenerationTask(request, lambda completion, end: _problems(completion, task), "")
 
 
-def _judged(out: str, task: Task) -> tuple[str, ...]:
-    return () if predicted(extract_json(out) or {}, task) is not None else ("not in the schema",)
+def _problems(completion: str, task: Task) -> tuple[str, ...]:
+    return () if predicted(extract_json(completion) or {}, task) is not None else ("not in the schema",)

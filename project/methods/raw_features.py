@@ -1,4 +1,4 @@
-"""One row of numbers for each record: its table, TF-IDF of its text, and the frozen features of its image."""
+"""Numeric features of raw modalities: table columns, TF-IDF of the text, features of a frozen image network."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from ..data.record import Record
-from .image_features import extract_image_features
+from .image_features import extract_image_features, unchanged_images
 from .tabular_features import MISSING, Columns
 
-TERMS = 50_000
-"""Words and pairs of words that are told apart at most, the most frequent ones."""
-COMPONENTS = 50
-"""Dimensions that a text, and an image, are brought down to at most."""
+_MAX_TERMS = 50_000
+"""Size of the TF-IDF vocabulary of words and word pairs; the most frequent ones are used."""
+_MAX_COMPONENTS = 50
+"""Dimensions of the text components, and of the image components."""
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Records before anything is learned: normal scores (rows, numbers), codes (rows, categories), texts, and image
-    features (rows, 1280), NaN where there is none, or None where images are not looked at.
+    """Features that need no fitting: normal scores (rows, numbers), codes (rows, categories), texts, and image
+    features (rows, 1280), NaN for a missing image; None if images are not used.
     """
 
     scores: np.ndarray
@@ -34,40 +34,42 @@ class Raw:
 def raw_values(
     records: Sequence[Record], originals: Sequence[Record], columns: Columns, images: bool, device: str
 ) -> Raw:
-    """Records as they are seen; the features of pictures that are still the originals' are kept."""
-    keep = [record.image is own.image for record, own in zip(records, originals, strict=True)]
+    """Return the raw features of (corrupted) records; the features of unchanged pictures are cached."""
+    values = [record.image for record in records]
     return Raw(
         columns.scores(records),
         columns.codes(records),
         [columns.text(record) for record in records],
-        extract_image_features([record.image for record in records], keep, device) if images else None,
+        extract_image_features(values, unchanged_images(records, originals), device) if images else None,
     )
 
 
 class Features:
-    """What is learned from the training rows alone: words and their weights, and the directions of most variance."""
+    """Feature transforms fitted to the training rows: TF-IDF, and the principal components of texts and images."""
 
     def __init__(self, train: Raw, sizes: Sequence[int], seed: int):
         self._sizes = list(sizes)
-        self._tfidf = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=TERMS)
+        self._tfidf = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=_MAX_TERMS)
         try:
             terms = self._tfidf.fit_transform(train.texts)
         except ValueError:  # no training row has a word
             self._tfidf = self._svd = None
         else:
-            self._svd = TruncatedSVD(min(COMPONENTS, *terms.shape), random_state=seed).fit(terms)
+            self._svd = TruncatedSVD(min(_MAX_COMPONENTS, *terms.shape), random_state=seed).fit(terms)
         self._pca = None
         if train.images is not None:
-            seen = _directions(train.images[~np.isnan(train.images).any(1)])
-            self._pca = PCA(min(COMPONENTS, len(seen)), random_state=seed).fit(seen) if len(seen) > 1 else None
+            images = _unit_length(train.images[~np.isnan(train.images).any(1)])
+            self._pca = (
+                PCA(min(_MAX_COMPONENTS, len(images)), random_state=seed).fit(images) if len(images) > 1 else None
+            )
 
     @property
     def categorical(self) -> list[int]:
-        """Which columns of `trees` are categories."""
+        """Indices of the categorical columns of `trees`."""
         return list(range(len(self._sizes)))
 
     def trees(self, rows: Raw) -> np.ndarray:
-        """Codes, normal scores, then components of text and image, shape (rows, columns); NaN for what is missing."""
+        """Return codes, normal scores, then components of text and image, shape (rows, columns); NaN if missing."""
         parts = [np.where(rows.codes == MISSING, np.nan, rows.codes), rows.scores]
         if self._svd is not None:
             empty = np.array([not text.strip() for text in rows.texts])
@@ -77,8 +79,9 @@ class Features:
         return np.hstack(parts)
 
     def linear(self, rows: Raw) -> csr_matrix:
-        """TF-IDF, then numbers with their absence, categories one by one and image components: each block of about
-        unit length, so that one penalty fits all; zeros for what is missing.
+        """Return numbers with missing flags, one-hot categories, image components and TF-IDF, shape (rows, columns).
+
+        Each block has about unit length, so that one penalty suits all; missing values are zeros.
         """
         missing = np.isnan(rows.scores)
         blocks = [np.hstack([np.nan_to_num(rows.scores), missing]) / max(1, np.sqrt(rows.scores.shape[1]))]
@@ -94,11 +97,11 @@ class Features:
         return csr_matrix(hstack([csr_matrix(block) for block in blocks]))
 
     def _components(self, rows: Raw) -> np.ndarray:
-        """Components of the images, NaN where there is none."""
-        absent = np.isnan(rows.images).any(1)
-        return np.where(absent[:, None], np.nan, self._pca.transform(_directions(rows.images)))
+        """Return the components of the images; NaN for a missing image."""
+        is_missing = np.isnan(rows.images).any(1)
+        return np.where(is_missing[:, None], np.nan, self._pca.transform(_unit_length(rows.images)))
 
 
-def _directions(images: np.ndarray) -> np.ndarray:
-    """Features of unit length, zeros where there is none."""
+def _unit_length(images: np.ndarray) -> np.ndarray:
+    """Return features of unit length; zeros for a missing image."""
     return normalize(np.nan_to_num(images))

@@ -1,4 +1,4 @@
-"""Tables for models of numbers: which column holds numbers, which categories, and which words, by the training rows."""
+"""Tables for numeric models: numeric, categorical and text columns, inferred from the training rows."""
 
 import math
 import re
@@ -11,12 +11,12 @@ from scipy.special import ndtri
 
 from ..data.record import Cell, Record
 
-CATEGORIES = 250
-"""Categories of a column that are told apart at most, the most frequent ones; scikit-learn's trees take 255."""
-KNOTS = 1000
-"""Values of a column of numbers at most that its distribution is kept by."""
+_MAX_CATEGORIES = 250
+"""Categories with a code of their own in a column, the most frequent ones; scikit-learn's trees accept 255."""
+_MAX_KNOTS = 1000
+"""Values that describe the distribution of a numeric column."""
 MISSING, UNKNOWN = 0, 1
-"""The codes of no category, and of one that fewer than two training rows have; the known ones follow."""
+"""Codes of a missing category, and of one that fewer than two training rows have; the known categories follow."""
 
 _MONTHS = {"year": 12, "month": 1, "week": 7 * 12 / 365.25, "day": 12 / 365.25}
 _SPAN = re.compile(rf"(\d+) ({'|'.join(_MONTHS)})s?")
@@ -25,9 +25,9 @@ _QUANTITY = re.compile(r"([-+]?)[$€£¥₹]?(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?
 
 
 def parse_number(cell: Cell) -> float | None:
-    """The number that a cell tells, or None: 4, "$1,250.00", "50 ringgit", "95 percent"; "2 years and 1 month" as 25.
+    """Return the number in a cell, or None: 4, "$1,250.00", "50 ringgit", "95 percent"; "2 years and 1 month" is 25.
 
-    A date, a code with letters or a longer text tells none.
+    A date, a code with letters or a longer text is not a number.
     """
     if cell is None or isinstance(cell, int | float):
         return None if cell is None or not math.isfinite(cell) else float(cell)
@@ -35,8 +35,8 @@ def parse_number(cell: Cell) -> float | None:
     if _SPANS.fullmatch(text):
         return float(sum(int(count) * _MONTHS[unit] for count, unit in _SPAN.findall(text)))
     if match := _QUANTITY.fullmatch(text):
-        sign, whole, fraction = match.groups()
-        return float(sign + whole.replace(",", "") + (fraction or ""))
+        sign, integer, fraction = match.groups()
+        return float(sign + integer.replace(",", "") + (fraction or ""))
     try:
         value = float(text)
     except ValueError:
@@ -46,11 +46,11 @@ def parse_number(cell: Cell) -> float | None:
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of the training rows hold; plain values, which JSON keeps.
+    """Columns of the training rows, as plain values that JSON can store.
 
-    `numbers` gives a column's values and their normal scores, both rising; `categories` the known ones. A column may
-    be in both: "free" among prices. `words` are the columns most cells of which one row alone has: they are read as
-    text.
+    `numbers` has a column's values and their normal scores, both increasing; `categories` its known categories. A
+    column may be in both: "free" among prices. `words` are the columns in which most cells are unique; they are read
+    as text.
     """
 
     numbers: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
@@ -58,48 +58,49 @@ class Columns:
     words: list[str] = field(default_factory=list)
 
     def scores(self, records: Sequence[Record]) -> np.ndarray:
-        """The numbers as normal scores, shape (records, columns of numbers), float32; NaN where a cell tells none.
+        """Return the numbers as normal scores, shape (records, numeric columns), float32; NaN for other cells.
 
-        Between two training values it is linear, beyond the last one constant: no value is further out than those seen.
+        Scores are linear between two training values and constant beyond the extreme ones, so no score exceeds those
+        of the training rows.
         """
-        found = np.full((len(records), len(self.numbers)), np.nan, np.float32)
+        scores = np.full((len(records), len(self.numbers)), np.nan, np.float32)
         for column, (name, knots) in enumerate(self.numbers.items()):
             for row, record in enumerate(records):
                 value = parse_number((record.table or {}).get(name))
                 if value is not None:
-                    found[row, column] = np.interp(value, *knots)
-        return found
+                    scores[row, column] = np.interp(value, *knots)
+        return scores
 
     def codes(self, records: Sequence[Record]) -> np.ndarray:
-        """The categories by number, shape (records, columns of categories): MISSING, UNKNOWN, then the known ones.
+        """Return the codes of categories, shape (records, categorical columns): MISSING, UNKNOWN, then the known ones.
 
-        In a column of numbers, a cell that tells one has no category.
+        In a numeric column, a cell with a number has the code MISSING.
         """
-        found = np.full((len(records), len(self.categories)), MISSING, np.int64)
-        for column, (name, known) in enumerate(self.categories.items()):
-            index = {category: code for code, category in enumerate(known, UNKNOWN + 1)}
+        codes = np.full((len(records), len(self.categories)), MISSING, np.int64)
+        for column, (name, categories) in enumerate(self.categories.items()):
+            code_of = {category: code for code, category in enumerate(categories, UNKNOWN + 1)}
             for row, record in enumerate(records):
                 cell = (record.table or {}).get(name)
                 if cell is not None and not (name in self.numbers and parse_number(cell) is not None):
-                    found[row, column] = index.get(str(cell), UNKNOWN)
-        return found
+                    codes[row, column] = code_of.get(str(cell), UNKNOWN)
+        return codes
 
     @property
     def sizes(self) -> list[int]:
-        """How many codes each column of categories has."""
-        return [UNKNOWN + 1 + len(known) for known in self.categories.values()]
+        """Number of codes of each categorical column."""
+        return [UNKNOWN + 1 + len(categories) for categories in self.categories.values()]
 
     def text(self, record: Record) -> str:
-        """The text of a record, then its columns of words, one a line."""
+        """Return the text of a record, then its text columns, one per line."""
         cells = {name: (record.table or {}).get(name) for name in self.words}
         return "\n".join([*filter(None, [record.text]), *(f"{name}: {cell}" for name, cell in cells.items() if cell)])
 
 
 def fit_columns(train: Sequence[Record]) -> Columns:
-    """The columns as the training rows have them; no other row has a part in it.
+    """Infer the columns from the training rows alone.
 
-    A column holds numbers where most of its cells tell one. Normal scores (van der Waerden 1952) are the quantiles of a
-    normal distribution at the values' middle ranks: standardised, and no outlier weighs more than its rank.
+    A column is numeric if most of its cells contain a number. Normal scores (van der Waerden 1952) are the quantiles
+    of a normal distribution at the mid-ranks of the values: they are standardised and robust to outliers.
     """
     names = dict.fromkeys(name for record in train for name in record.table or {})
     columns = Columns()
@@ -110,19 +111,19 @@ def fit_columns(train: Sequence[Record]) -> Columns:
             columns.numbers[name] = _knots(np.array(values))
             cells = [cell for cell in cells if parse_number(cell) is None]
         counts = Counter(map(str, cells))
-        known = [
+        categories = [
             category for category, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count > 1
         ]
         if sum(count == 1 for count in counts.values()) > len(cells) / 2 and name not in columns.numbers:
             columns.words.append(name)
-        elif known:
-            columns.categories[name] = known[:CATEGORIES]
+        elif categories:
+            columns.categories[name] = categories[:_MAX_CATEGORIES]
     return columns
 
 
 def _knots(values: np.ndarray) -> tuple[list[float], list[float]]:
-    """Distinct values, rising, and their normal scores."""
+    """Return distinct values, increasing, and their normal scores; evenly spaced ones if there are too many."""
     distinct, counts = np.unique(values, return_counts=True)
     scores = ndtri((np.cumsum(counts) - counts / 2) / len(values))
-    kept = np.unique(np.linspace(0, len(distinct) - 1, KNOTS).round().astype(int))
-    return distinct[kept].tolist(), scores[kept].tolist()
+    indices = np.unique(np.linspace(0, len(distinct) - 1, _MAX_KNOTS).round().astype(int))
+    return distinct[indices].tolist(), scores[indices].tolist()

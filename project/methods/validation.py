@@ -9,7 +9,7 @@ from .base import Predictor
 
 
 def panel_scores(predictor: Predictor, rows: Rows, config: Config) -> dict[str, float]:
-    """What a method's answers for the validation rows are worth; see `summed_up`."""
+    """Return score, clean and drop_ratio of the validation panel; see `panel_summary`."""
     conditions = validation_conditions(config.robustness, rows.modalities)
     targets, metric = [record.target for record in rows.val], rows.target.metric
     scores = [score(targets, predictor(rows.val, condition).answers, metric) for condition in conditions]

@@ -1,4 +1,4 @@
-"""Rows of which one modality alone tells the class."""
+"""Rows whose class depends on a single modality."""
 
 import random
 
@@ -10,26 +10,26 @@ from PIL import Image
 
 @pytest.fixture(scope="session")
 def planted_files(tmp_path_factory):
-    """A CSV for each modality that may tell the class: 192 rows in two classes; the others' values are chance."""
+    """A CSV for each modality that determines the class: 192 rows in two classes; other modalities are random."""
     folder = tmp_path_factory.mktemp("planted")
     colours = {"red": (230, 20, 20), "blue": (20, 20, 230)}
     for colour, value in colours.items():
         for index in range(8):
             noise = np.random.default_rng(index).integers(-20, 21, (16, 16, 3))
-            shown = (np.array(value) + noise).clip(0, 255).astype(np.uint8)
-            Image.fromarray(shown).save(folder / f"{colour}{index}.png")
+            pixels = (np.array(value) + noise).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{colour}{index}.png")
     files = {}
     for signal in ("image", "text", "table"):
         draw = random.Random(signal)
         rows = []
         for index in range(192):
             kind = index % 2
-            told = {name: kind if name == signal else draw.randint(0, 1) for name in ("image", "text", "table")}
+            values = {name: kind if name == signal else draw.randint(0, 1) for name in ("image", "text", "table")}
             rows.append(
                 {
-                    "photo": f"{list(colours)[told['image']]}{index % 8}.png",
-                    "title": f"a {('small', 'large')[told['text']]} round thing",
-                    "price": 2 + 5 * told["table"] + draw.randint(0, 2),
+                    "photo": f"{list(colours)[values['image']]}{index % 8}.png",
+                    "title": f"a {('small', 'large')[values['text']]} round thing",
+                    "price": 2 + 5 * values["table"] + draw.randint(0, 2),
                     "city": draw.choice("AB"),
                     "kind": ("apple", "plum")[kind],
                 }
@@ -41,10 +41,10 @@ def planted_files(tmp_path_factory):
 
 @pytest.fixture
 def planted(planted_files, tiny_args):
-    """Arguments of a run on rows of which one modality alone tells the class."""
+    """Arguments of a run on rows whose class depends on the modality `signal` alone."""
 
     def args(signal):
-        kept = [arg for arg in tiny_args if not arg.startswith(("data.path", "data.group"))]
-        return [*kept, f"data.path={planted_files[signal]}"]
+        other_args = [arg for arg in tiny_args if not arg.startswith(("data.path", "data.group"))]
+        return [*other_args, f"data.path={planted_files[signal]}"]
 
     return args

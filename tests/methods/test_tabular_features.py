@@ -1,4 +1,4 @@
-"""Columns are what the training rows make of them, and no cell of another row can upset them."""
+"""Columns are inferred from the training rows, and cells of other rows cannot break them."""
 
 import json
 from dataclasses import asdict
@@ -13,7 +13,7 @@ from project.methods.tabular_features import MISSING, UNKNOWN, Columns, fit_colu
 
 
 def rows(**columns):
-    """Records of columns of equal length."""
+    """Return records from columns of equal length."""
     return [
         Record(str(index), str(index), table=dict(zip(columns, cells, strict=True)))
         for index, cells in enumerate(zip(*columns.values(), strict=True))
@@ -37,7 +37,7 @@ def rows(**columns):
         ("3 years", 36),
     ],
 )
-def test_a_cell_that_tells_a_number_is_read_as_one(cell, value):
+def test_a_cell_with_a_number_is_parsed(cell, value):
     assert parse_number(cell) == value
 
 
@@ -57,11 +57,11 @@ def test_a_cell_that_tells_a_number_is_read_as_one(cell, value):
         "5 minutes to the beach by car or on foot",
     ],
 )
-def test_dates_codes_and_words_tell_none(cell):
+def test_dates_codes_and_words_are_not_numbers(cell):
     assert parse_number(cell) is None
 
 
-def test_columns_are_numbers_categories_words_or_two_of_these():
+def test_columns_are_numeric_categorical_text_or_two_of_these():
     train = rows(
         fee=["free", "3 ringgit", "free", "9", "4"],
         city=["A", "B", "A", "B", "C"],
@@ -75,26 +75,26 @@ def test_columns_are_numbers_categories_words_or_two_of_these():
     assert columns.text(train[0]) == "about: one pot"
 
 
-def test_what_the_training_rows_do_not_have_is_missing_or_unknown():
+def test_values_absent_from_the_training_rows_are_missing_or_unknown():
     columns = fit_columns(rows(city=["A", "A", "B", "B"], price=["1", "2", "3", "4"]))
-    seen = [Record("x", "x", table={"city": "Z", "other": "A"}), Record("y", "y")]
-    assert columns.codes(seen).tolist() == [[UNKNOWN], [MISSING]]
-    assert np.isnan(columns.scores(seen)).all()
+    records = [Record("x", "x", table={"city": "Z", "other": "A"}), Record("y", "y")]
+    assert columns.codes(records).tolist() == [[UNKNOWN], [MISSING]]
+    assert np.isnan(columns.scores(records)).all()
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.floats(allow_nan=False, allow_infinity=False))
-def test_scores_rise_with_the_value_and_stay_within_those_of_the_training_rows(values, other):
+def test_scores_increase_with_the_value_and_stay_within_those_of_the_training_rows(values, new_value):
     train = rows(price=values)
     columns = fit_columns(train)
-    own = columns.scores(train)[:, 0]
-    assert (np.diff(own[np.argsort(values, kind="stable")]) >= 0).all()
-    found = columns.scores(rows(price=[other]))[0, 0]
-    assert own.min() <= found <= own.max()
+    scores = columns.scores(train)[:, 0]
+    assert (np.diff(scores[np.argsort(values, kind="stable")]) >= 0).all()
+    new_score = columns.scores(rows(price=[new_value]))[0, 0]
+    assert scores.min() <= new_score <= scores.max()
 
 
-def test_columns_survive_json():
+def test_columns_can_be_stored_as_json():
     columns = fit_columns(rows(city=["A", "A", "ж"], price=["1", "2", "4"]))
-    again = Columns(**json.loads(json.dumps(asdict(columns), ensure_ascii=False)))
-    seen = rows(city=["A", "ж"], price=["3", None])
-    np.testing.assert_array_equal(columns.scores(seen), again.scores(seen))
-    np.testing.assert_array_equal(columns.codes(seen), again.codes(seen))
+    loaded = Columns(**json.loads(json.dumps(asdict(columns), ensure_ascii=False)))
+    records = rows(city=["A", "ж"], price=["3", None])
+    np.testing.assert_array_equal(columns.scores(records), loaded.scores(records))
+    np.testing.assert_array_equal(columns.codes(records), loaded.codes(records))

@@ -1,4 +1,4 @@
-"""The validation panel: the same conditions and the same formulas for every method."""
+"""The validation panel has the same conditions and formulas for every method."""
 
 import pytest
 
@@ -11,22 +11,22 @@ from project.methods.validation import panel_scores
 from project.metrics.panel import panel_summary
 
 
-def test_a_method_that_fails_under_noise_is_seen_by_its_drop():
+def test_a_method_that_fails_under_noise_has_a_drop_ratio():
     config = load_config(["robustness.val_levels=[0.3,0.6]"])
     val = [Record(str(index), "g", text="a b", target="xy"[index % 2]) for index in range(4)]
     rows = Rows([], val, [], Target("class", "x", ("x", "y")), ("text",))
-    asked = []
+    conditions = []
 
     def predictor(records, condition):
-        asked.append(str(condition))
+        conditions.append(str(condition))
         answers = [record.target for record in records]
         return Prediction(answers if condition.level < 0.5 else ["x"] * len(records))
 
-    found = panel_scores(predictor, rows, config)
-    assert asked == ["clean", "noisy(text, 0.3)", "noisy(text, 0.6)"]
-    assert found == {"score": pytest.approx(2.5 / 3), "clean": 1.0, "drop_ratio": pytest.approx(0.25)}
+    scores = panel_scores(predictor, rows, config)
+    assert conditions == ["clean", "noisy(text, 0.3)", "noisy(text, 0.6)"]
+    assert scores == {"score": pytest.approx(2.5 / 3), "clean": 1.0, "drop_ratio": pytest.approx(0.25)}
 
 
-def test_an_error_drops_the_other_way_and_clean_alone_has_no_drop():
+def test_the_drop_ratio_of_an_error_metric_has_the_opposite_sign_and_needs_noise():
     assert panel_summary([1.0, 2.0], "rmse") == {"score": 1.5, "clean": 1.0, "drop_ratio": 0.5}
     assert panel_summary([0.7], "accuracy") == {"score": 0.7, "clean": 0.7}
