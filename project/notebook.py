@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .analysis import analyse
+from .analysis.analyse import analyse
 from .config.compose import load_config
 from .errors import UserError
 from .evaluation.comparison import Comparison, Estimate
@@ -47,7 +47,7 @@ def measure_texts(comparison: Comparison) -> None:
         if (folder / FILE).is_file() and not _newer(folder / "collapse.parquet", folder / FILE)
     ]
     if new:
-        analyse.run(load_config(["experiment=demo"]), {"words": new})  # of which it reads how texts are embedded
+        analyse(load_config(["experiment=demo"]), new)  # the demo configures how texts are embedded
 
 
 def _newer(path: Path, than: Path) -> bool:

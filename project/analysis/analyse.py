@@ -2,6 +2,7 @@
 
 import glob
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,19 +24,22 @@ from .perturbation_quality import diversity_table
 from .recovery import recovery_table
 
 
-def run(config: Config, args: dict) -> None:
-    """Write transformation.parquet, collapse.parquet, recovery.parquet and, of perturbed texts, diversity.parquet.
+def analyse(config: Config, patterns: Sequence[str] = ()) -> dict[Path, int]:
+    """Measure the texts of finished runs and return the number of rows of each table by its path.
 
-    They go into each run folder; the first needs the run's own data, and where these are gone it is left out with a
-    word. All runs are embedded by the encoder of this verb's own model.encoder, so that their numbers compare. Raises
-    UserError where the model has none, or where no run has kept its texts.
+    `patterns` are run folders or globs of them; without one, the first seed of each run of the experiment is measured.
+    Each run folder gets transformation.parquet, collapse.parquet, recovery.parquet and, if texts were perturbed,
+    diversity.parquet. The first needs the run's data; if they are missing, a message is printed instead. All runs are
+    embedded by config.model.encoder, so that their numbers are comparable. Raises UserError if the model has no
+    encoder, or if no run has logged its texts.
     """
     check_complete(config)
     if not hasattr(config.model, "encoder"):
         raise UserError(f"a model of kind {config.model.kind} has no encoder to embed texts with; give model=minilm")
     console = Console()
-    folders = resolve_run_folders(args["words"]) if "words" in args else _of_experiment(config)
+    folders = resolve_run_folders(list(patterns)) if patterns else _of_experiment(config)
     embedder, transformations = Embedder(config.model), Transformations(config.robustness.resamples)
+    rows_by_path = {}
     for folder in folders:
         texts = pd.read_parquet(folder / FILE)
         metric = json.loads((folder / RUN_JSON).read_text(encoding="utf-8"))["metric"]
@@ -49,8 +53,10 @@ def run(config: Config, args: dict) -> None:
             }
         for name, table in tables.items():
             if table is not None:
-                write_parquet(table, folder / f"{name}.parquet")
-                console.print(f"{len(table):>6} rows in {folder / name}.parquet", highlight=False, soft_wrap=True)
+                path = folder / f"{name}.parquet"
+                write_parquet(table, path)
+                rows_by_path[path] = len(table)
+    return rows_by_path
 
 
 class Transformations:

@@ -3,7 +3,6 @@
 What an attack at test time asks depends on what the trained model answers, so it cannot be asked ahead.
 """
 
-import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,13 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ..config.compose import check_complete, parse_bool
+from ..config.compose import check_complete
 from ..config.run_identity import run_folder
 from ..config.schema import Config
 from ..corruption.conditions import evaluation_conditions, validation_conditions
 from ..data.rows import Rows, read_rows
-from ..errors import UserError
-from ..llm.client import LanguageModel
+from ..llm.client import LanguageModel, Usage
 from ..llm.factory import concurrency, open_llm
 from ..llm.store.maintenance import seal_dead
 from ..methods.base import UNTRAINED, method_of
@@ -32,44 +30,35 @@ IDLE = 60.0
 """Minutes without a change after which a journal of another host counts as left behind."""
 
 
-def run(config: Config, args: dict[str, str]) -> None:
-    """Generate what the store lacks, or one shard of it; with dry_run=true only tell what it would cost."""
+def prepare(config: Config, shard: tuple[int, int] = (0, 1)) -> Usage:
+    """Generate the texts that the store lacks, and return the counts of texts, calls and tokens.
+
+    `shard` is (index, count): only that part of the missing texts is generated.
+    """
     check_complete(config)
-    dry = parse_bool(args, "dry_run", False)
-    share = _share(args.get("shard", "0/1"))
-    console = Console()
-    if not dry:
-        for sealed in seal_dead(Path(config.store.path), IDLE)[0]:
-            console.print(f"took over {sealed}", highlight=False)
+    for journal in seal_dead(Path(config.store.path), IDLE)[0]:
+        Console().print(f"took over {journal}", highlight=False)
     rows = read_rows(config.data)
-    llm = open_llm(config, dry=dry, share=share)
+    llm = open_llm(config, share=shard)
     with llm.store:
         pipeline = open_pipeline(config, rows, llm)
-        block = BLOCK * concurrency(config) * share[1]
-        if dry:
-            fill(pipeline, rows, block, lambda count: None)
-            console.print(estimate(config, llm), highlight=False)
-            return
         with progress_bar() as bar:
             task = bar.add_task("texts", total=_steps(config, rows))
             start = time.monotonic()
             llm.watch = lambda: bar.update(task, description=_pace(llm, time.monotonic() - start))
-            fill(pipeline, rows, block, partial(bar.advance, task))
-    usage = llm.usage
-    console.print(
-        f"{usage.texts.total()} texts: {usage.calls.total()} generated, {usage.hits.total()} from the store, "
-        f"{usage.fallbacks.total()} fallbacks. Store: {config.store.path}",
-        highlight=False,
-    )
+            fill(pipeline, rows, BLOCK * concurrency(config) * shard[1], partial(bar.advance, task))
+    return llm.usage
 
 
-def _share(shard: str) -> tuple[int, int]:
-    """(index, count) of `i/n`, i from 0."""
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
-    index, count = map(int, match.groups()) if match else (0, 0)
-    if not index < count:
-        raise UserError(f"shard={shard}: give i/n with i from 0 to n-1, such as shard=0/4")
-    return index, count
+def dry_run(config: Config, shard: tuple[int, int] = (0, 1)) -> str:
+    """Return the estimated calls, tokens, time and money of `prepare`, without a call."""
+    check_complete(config)
+    rows = read_rows(config.data)
+    llm = open_llm(config, dry=True, share=shard)
+    with llm.store:
+        pipeline = open_pipeline(config, rows, llm)
+        fill(pipeline, rows, BLOCK * concurrency(config) * shard[1], lambda count: None)
+        return estimate(config, llm)
 
 
 def _steps(config: Config, rows: Rows) -> int:

@@ -11,15 +11,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..config.compose import parse_bool
+from rich.console import Console
+
 from ..config.run_identity import run_folder
 from ..config.schema import Config
 from ..errors import UserError
 from ..evaluation.cross_validation import pool_folds
 from ..evaluation.run_status import RESULTS_FILE
-from ..report import page as report
+from ..report.page import report
 from ..runtime.atomic_io import write_text
-from .study_file import Entry, PlannedRun, Study, choice, read_study, tuning_table
+from .study_file import Entry, PlannedRun, Study, choice, tuning_table
 from .study_status import estimate_remaining_seconds, format_duration, missing_generations, overview
 
 MINUTE = 60
@@ -29,35 +30,15 @@ GRACE = 120
 _LAST_WORD = re.compile(r"(error|interrupted|[\w.]*(Error|Exception|Interrupt))\b")
 
 
-def run(settings: list[str], args: dict) -> int:
-    """Make the runs that are not finished, then the report; 1 where one failed.
+def run_study(study: Study, hours: float) -> int:
+    """Train the unfinished runs until `hours` are spent, write the report, and return the number of failed runs.
 
-    Raises UserError where the file is wrong or the study is under way elsewhere, and KeyboardInterrupt on Ctrl-C.
+    Raises UserError if another process runs the study, and KeyboardInterrupt on Ctrl-C.
     """
-    words = args.get("words", [])
-    if len(words) != 1:
-        raise UserError("study: name one study file, such as conf/study/emoji.yaml")
-    tiers = args["tier"].split(",") if "tier" in args else None
-    study = read_study(Path(words[0]), settings, tiers)
-    hours = _hours(args["hours"]) if "hours" in args else study.hours
-    if parse_bool(args, "dry_run", False):
-        print_study(study, hours)
-        return 0
     with _alone(study.folder) as lock, _interruptible():
         session = Session(study, hours, lock)
         session.go()
-        failed = session.close()
-    return int(failed > 0)
-
-
-def _hours(text: str) -> float:
-    try:
-        hours = float(text)
-    except ValueError:
-        hours = -1.0
-    if not 0 <= hours < float("inf"):
-        raise UserError(f"hours={text}: give a number, 0 or more")
-    return hours
+        return session.close()
 
 
 @contextlib.contextmanager
@@ -189,7 +170,7 @@ class Session:
         if left and self._spent():
             _say("  the budget is spent; give hours= for more")
         for config in reported(self.study):
-            report.run(config, {})
+            report(config, console=Console())
         return len(failed)
 
     def _pool(self, first: Entry, seed: int) -> None:

@@ -30,7 +30,7 @@ from ..runtime.atomic_io import write_text
 from ..runtime.signals import Interrupted
 from ..training.fit import watched
 from . import run_training as train
-from .sweep_file import Parameter, Sweep, read_sweep
+from .sweep_file import Parameter, Sweep
 
 BEAT = 30
 """Seconds between two signs of life of a worker."""
@@ -40,31 +40,18 @@ SHOWN = 10
 """Trials in the table on the terminal, the best ones."""
 
 
-def run(settings: list[str], args: dict) -> int:
-    """Make trials until the sweep has as many as asked, and say which is best; 1 where none has a score.
+def run_sweep(sweep: Sweep, count: int) -> int:
+    """Train trials until the sweep has `count` of them, and print the best; return 1 if none has a score, else 0.
 
-    Further workers with the same command share them. Raises UserError where the file is wrong, or was another before.
+    Several workers share the trials. Raises UserError if the folder holds a sweep of another file or other settings.
     """
-    words = args.get("words", [])
-    if len(words) != 1:
-        raise UserError("sweep: name one sweep file, such as conf/sweep/lora.yaml")
-    sweep = read_sweep(Path(words[0]), settings)
     folder = Path(load_config(sweep.arguments({})).output) / "sweeps" / sweep.path.stem
-    count = _count(sweep, args.get("trials"))
     study = open_study(sweep, folder)
     console = Console(highlight=False)
     while (trial := next_trial(study, folder, count)) is not None:
         console.print(f"trial {trial.number + 1} of {count}: {' '.join(sweep.arguments(_chosen(sweep, trial)))}")
         console.print(f"  {run_trial(sweep, study, trial, folder)}")
     return print_sweep(sweep, study, folder, console)
-
-
-def _count(sweep: Sweep, given: str | None) -> int:
-    if given is None and sweep.method == "grid":
-        return len(sweep.grid())
-    if given is None or not given.isdecimal() or int(given) < 1:
-        raise UserError(f"trials={given or ''}: give the sweep's number of trials, such as trials=40")
-    return min(int(given), len(sweep.grid())) if sweep.method == "grid" else int(given)
 
 
 def open_study(sweep: Sweep, folder: Path) -> optuna.Study:

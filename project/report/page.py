@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
@@ -11,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ..config.schema import Config
-from ..errors import UserError
 from ..evaluation.comparison import Comparison, compare
 from ..evaluation.primary_endpoint import endpoint
 from ..evaluation.run_loading import Run, experiment_runs, load_runs, run_folders
@@ -32,28 +32,31 @@ WIDTH = 100
 """Widest table on the terminal, in characters."""
 
 
-def run(config: Config, args: dict) -> None:
-    """Write the page of the runs that `words` name, else of the experiment's; print the tables and the paths.
+def report(config: Config, patterns: Sequence[str] = (), log: bool = False, console: Console | None = None) -> Path:
+    """Write the page that compares finished runs, and return its path.
 
-    The page is `<output>/report/index.html`, else `<output>/<experiment>/report/index.html`. Raises UserError where
-    there is no finished run, or the runs on one data set cannot be compared.
+    `patterns` are run folders or globs of them, and the page is `<output>/report/index.html`. Without them the runs of
+    the experiment are compared, in `<output>/<experiment>/report/index.html`. `log` logs the report to W&B. If a
+    `console` is given, the tables and the paths of all files are printed to it. Raises UserError if there is no
+    finished run, or if the runs on one data set cannot be compared.
     """
-    if args.get("log", "false") not in ("true", "false"):
-        raise UserError(f"log={args['log']}: give true or false")
-    words = args.get("words", [])
-    folder = Path(config.output) if words else Path(config.output) / config.experiment
-    runs = load_runs(run_folders(words) if words else experiment_runs(folder))
+    folder = Path(config.output) if patterns else Path(config.output) / config.experiment
+    runs = load_runs(run_folders(patterns) if patterns else experiment_runs(folder))
     comparisons = compare_all(runs, config.robustness.resamples)
-    for comparison in comparisons:
-        print_table(comparison)
-    title = f"{len(runs)} runs" if words else config.experiment
+    if console:
+        for comparison in comparisons:
+            print_table(comparison, console)
+    title = f"{len(runs)} runs" if patterns else config.experiment
     page = build_report(comparisons, folder / "report", title, config.robustness.resamples)
-    if args.get("log") == "true":
+    if log:
         log_report(config, page.parent, comparisons)
-    tracked = [max(paths) for run in runs if (paths := sorted((run.folder / "wandb").glob("*run-*")))]
-    parts = [(name, page.parent.glob(f"*.{end}")) for name, end in (("figures", "png"), ("tables", "csv"))]
-    for name, paths in (("report", [page]), *parts, ("W&B", tracked)):
-        print("\n".join(f"{name:<8}{path}" for path in sorted(paths)))
+    if console:
+        wandb_folders = [max(paths) for run in runs if (paths := sorted((run.folder / "wandb").glob("*run-*")))]
+        parts = [(name, page.parent.glob(f"*.{end}")) for name, end in (("figures", "png"), ("tables", "csv"))]
+        for name, paths in (("report", [page]), *parts, ("W&B", wandb_folders)):
+            lines = "\n".join(f"{name:<8}{path}" for path in sorted(paths))
+            console.print(lines, soft_wrap=True, markup=False, highlight=False)
+    return page
 
 
 def compare_all(runs: list[Run], resamples: int) -> list[Comparison]:

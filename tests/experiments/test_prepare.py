@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
+from project.cli import prepare
 from project.config.compose import load_config
 from project.errors import UserError
-from project.experiments import prepare
 from project.llm import factory as engines
 from project.llm.protocol import Request
 from project.llm.store.store import Store, line_of, row_of
@@ -150,7 +150,7 @@ def test_a_torn_journal_of_a_dead_writer_is_taken_over_and_the_torn_line_said(pr
 KILLED = """
 import os, random, signal, sys, time
 from tests.conftest import Scripted
-from project.experiments import prepare
+from project.cli import prepare
 from project.llm import factory as engines
 from project.config.compose import load_config
 folder, log, *args = sys.argv[1:]

@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project.cli import validate
+from project.cli import prepare, validate
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.data.target import Target
 from project.errors import UserError
 from project.evaluation import evaluate_run as evaluate
-from project.experiments import prepare
 from project.experiments import run_training as train
 from project.llm import factory as engines
 from project.methods.llm_zero_shot import NO_ANSWER, prediction_of

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from project.cli import prepare
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.corruption.conditions import CLEAN, Condition, noisy
@@ -16,7 +17,6 @@ from project.data.record import Record
 from project.data.rows import Rows
 from project.data.target import Target, number_target
 from project.errors import UserError
-from project.experiments import prepare
 from project.experiments import run_training as train
 from project.llm import factory as engines
 from project.llm.protocol import IMAGE

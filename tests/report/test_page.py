@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from project.cli.main import main
+from project.cli.report import run
 from project.config.schema import Config, RobustnessConfig
 from project.corruption.conditions import evaluation_conditions
 from project.data.target import Target
@@ -21,7 +22,7 @@ from project.evaluation.run_loading import experiment_runs, load_runs
 from project.report.conditions import alike_in_every_order
 from project.report.figures import MOST, STYLES, legible
 from project.report.formatting import level_text, number_text, p_text
-from project.report.page import build_report, compare_all, print_table, run
+from project.report.page import build_report, compare_all, print_table
 from project.report.primary import endpoint_sentence, primary, sentences
 
 CLASSES = ["<script>alert(1)</script>", "b & c", "plain"]

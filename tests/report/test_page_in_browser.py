@@ -6,10 +6,10 @@ import subprocess
 import pytest
 from PIL import Image
 
+from project.cli.report import run as report
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.experiments.run_training import run as train
-from project.report.page import run as report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

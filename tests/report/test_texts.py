@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import project.analysis.analyse
-from project.analysis.analyse import run as analyse
+from project.cli.analyse import run as analyse
+from project.cli.report import run as report
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.data.rows import read_rows
@@ -15,7 +16,6 @@ from project.evaluation.comparison import compare
 from project.evaluation.run_loading import Run
 from project.experiments.run_training import run as train
 from project.pipeline.text_log import text_table
-from project.report.page import run as report
 from project.report.texts import corrupted_cards, perturbed_cards, shown_condition, texts
 
 HOSTILE = "<script>alert('x')</script> & <img src=x onerror=y> {{ 7 * 7 }}"
