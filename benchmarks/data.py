@@ -1,17 +1,17 @@
-"""From files to rows and texts: time of a table, memory of a large file, decoding of images.
+"""Measure reading of data: time for a table, memory for a large file, decodings of images.
 
     python benchmarks/data.py [--check] [rows=10000] [avito=10000,100000]
 
-Prints JSON, all figures of made rows:
+Prints JSON; all rows are synthetic:
 
-- table: seconds from a CSV of `rows` rows to descriptions (read_rows and describe, no language model), beside those of
-  the least that could be done, pandas.read_csv and one format string; bar 10 s.
-- memory: peak MB of reading Avito's rows, in a process of its own for each number of rows, under equal caps, beside a
-  reader that makes Records of all rows at once; the ratio of the larger file to the smaller, bar 1.2.
-- images: decodings of each file over all conditions that leave the image alone, and looks of the expert at each
-  content, where files are copies of one another; bar 1 for both.
+- table: seconds from a CSV of `rows` rows to descriptions (read_rows and describe, no language model), compared with
+  the minimal work of pandas.read_csv and one format string; bar 10 s.
+- memory: peak MB of reading Avito's rows, in a separate process for each number of rows, with the same caps, compared
+  with a reader that makes Records of all rows at once; ratio of the larger file to the smaller, bar 1.2.
+- images: decodings per file over all conditions that do not change the image, and calls of the image expert per
+  distinct content, where some files are copies; bar 1 for both.
 
-With --check it exits 1 when a bar is missed.
+With --check the exit code is 1 if a bar is missed.
 """
 
 import csv
@@ -41,12 +41,12 @@ AVITO = (
 
 
 def vocabulary(draw: random.Random, letters: str) -> list[str]:
-    """5,000 made words."""
+    """Return 5,000 random words."""
     return ["".join(draw.choices(letters, k=draw.randint(2, 10))) for _ in range(5000)]
 
 
 def write_table(path: Path, rows: int) -> None:
-    """Two text columns, ten table columns with missing cells, three classes."""
+    """Write two text columns, ten table columns with missing cells, and three classes."""
     draw = random.Random(0)
     words = vocabulary(draw, "abcdefghijklmnopqrstuvwxyz")
     pd.DataFrame(
@@ -65,7 +65,7 @@ def write_table(path: Path, rows: int) -> None:
 
 
 def write_avito(folder: Path, rows: int) -> None:
-    """train.csv in the competition's columns, with Russian letters, and newlines and quotes in the descriptions."""
+    """Write train.csv with the competition's columns, Russian letters, and newlines and quotes in the descriptions."""
     draw = random.Random(0)
     words = vocabulary(draw, "абвгдежзийклмнопрстуфхцчшщыьэюя")
     with (folder / "train.csv").open("w", encoding="utf-8", newline="") as file:
@@ -98,13 +98,13 @@ def write_avito(folder: Path, rows: int) -> None:
 
 
 def peak_mb() -> int:
-    """The most memory that this process ever held; getrusage would count its parent's too."""
+    """Return the peak resident memory of this process; getrusage would include the parent process."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return round(int(line.split()[1]) / 1024)
 
 
 def read_avito(folder: Path, rival: bool) -> dict:
-    """Figures of this process, which does nothing else."""
+    """Read the rows in this process, which does nothing else, and return its figures."""
     base, start = peak_mb(), time.perf_counter()
     if rival:
         frame = pd.read_csv(folder / "train.csv")
@@ -119,20 +119,20 @@ def read_avito(folder: Path, rival: bool) -> dict:
             )
             for row in frame.to_dict("records")
         ]
-        kept = len(records)
+        count = len(records)
     else:
         rows = read_rows(AvitoConfig(name="avito", question="?", path=str(folder), images=False, split=CAPS))
-        kept = len(rows.train) + len(rows.val) + len(rows.test)
+        count = len(rows.train) + len(rows.val) + len(rows.test)
     return {
         "memory_mb": peak_mb(),
         "of_which_imports_mb": base,
-        "rows_kept": kept,
+        "rows_kept": count,
         "seconds": round(time.perf_counter() - start, 2),
     }
 
 
 def table(folder: Path, rows: int) -> dict:
-    """Seconds from a file to its texts."""
+    """Return the seconds from a file to its texts, and those of the minimal work."""
     from project.llm.store.store import Store
     from project.pipeline.describe import describe
 
@@ -148,21 +148,21 @@ def table(folder: Path, rows: int) -> dict:
     seconds = time.perf_counter() - start
     assert len(texts) == rows and all(texts)
     start = time.perf_counter()
-    least = [
+    rival_texts = [
         f"{row['title']} {row['body']} " + " ".join(f"The {name} is {row[name]}." for name in columns)
         for row in pd.read_csv(path).to_dict("records")
     ]
-    rival = time.perf_counter() - start
+    rival_seconds = time.perf_counter() - start
     return {
-        "rows": len(least),
+        "rows": len(rival_texts),
         "seconds": round(seconds, 3),
-        "read_csv_and_format_seconds": round(rival, 3),
-        "ratio": round(seconds / rival, 2),
+        "read_csv_and_format_seconds": round(rival_seconds, 3),
+        "ratio": round(seconds / rival_seconds, 2),
     }
 
 
 def images(folder: Path) -> dict:
-    """How often files are decoded, and contents looked at, over conditions that leave the image alone."""
+    """Count decodings per file, and expert calls per content, over conditions that do not change the image."""
     from project.corruption.conditions import evaluation_conditions
     from project.llm.store.store import Store
     from project.pipeline.corrupt import corrupt
@@ -180,56 +180,56 @@ def images(folder: Path) -> dict:
         for condition in evaluation_conditions(RobustnessConfig())
         if condition.kind in ("clean", "order") or "image" not in condition.modalities
     ]
-    opened, decoded = Image.open, []
+    image_open, decoded_files = Image.open, []
 
-    def counting(source, *args, **options):
-        decoded.append(source)
-        return opened(source, *args, **options)
+    def counting_open(source, *args, **options):
+        decoded_files.append(source)
+        return image_open(source, *args, **options)
 
     store = Store(folder / "images")
-    Image.open = counting
+    Image.open = counting_open
     try:
         for condition in conditions:
             describe([corrupt(record, condition) for record in records], ExpertsConfig(classifier=False), store)
     finally:
-        Image.open = opened
+        Image.open = image_open
     store.close()
     return {
         "files": FILES,
         "contents": CONTENTS,
         "conditions": len(conditions),
-        "decodings_per_file": round(len(decoded) / FILES, 3),
+        "decodings_per_file": round(len(decoded_files) / FILES, 3),
         "looks_per_content": round(len(store.keys()) / CONTENTS, 3),
-        "ratio_to_a_decoding_a_condition": round(len(decoded) / FILES / len(conditions), 4),
+        "ratio_to_a_decoding_a_condition": round(len(decoded_files) / FILES / len(conditions), 4),
     }
 
 
 def main(arguments: list[str]) -> int:
-    """Measure; 1 where --check finds a missed bar."""
+    """Measure and print; return 1 if --check is given and a bar is missed, else 0."""
     if arguments[:1] == ["avito"]:
         print(json.dumps(read_avito(Path(arguments[1]), arguments[2] == "rival")))
         return 0
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-    sizes = sorted(map(int, given.get("avito", "10000,100000").split(",")))
+    options = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    sizes = sorted(map(int, options.get("avito", "10000,100000").split(",")))
     memory = {}
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             write_avito(Path(folder), size)
             memory[size] = {
-                who: json.loads(
+                side: json.loads(
                     subprocess.run(
-                        [sys.executable, __file__, "avito", folder, who], check=True, stdout=subprocess.PIPE, text=True
+                        [sys.executable, __file__, "avito", folder, side], check=True, stdout=subprocess.PIPE, text=True
                     ).stdout
                 )
-                for who in ("source", "rival")
+                for side in ("source", "rival")
             }
     ratio = {
-        who: round(memory[sizes[-1]][who]["memory_mb"] / memory[sizes[0]][who]["memory_mb"], 3)
-        for who in ("source", "rival")
+        side: round(memory[sizes[-1]][side]["memory_mb"] / memory[sizes[0]][side]["memory_mb"], 3)
+        for side in ("source", "rival")
     }
     with tempfile.TemporaryDirectory() as folder:
         report = {
-            "table": table(Path(folder), int(given.get("rows", 10_000))),
+            "table": table(Path(folder), int(options.get("rows", 10_000))),
             "memory": {"rows": memory, "ratio": ratio},
             "images": images(Path(folder)),
         }

@@ -1,14 +1,16 @@
-"""What an adversarial epoch costs beside a plain one, and how well generating ahead hides a slow server.
+"""Measure the cost of an adversarial epoch, and how well prefetching hides a slow server.
 
     python benchmarks/epoch.py [--check]
 
 Prints JSON:
 
-- full_store: the demo's aligned rows with their recorded perturbations, against the same rows without perturbation, at
-  equal forward samples; the second epoch of each, whose round is read for the first time; median of the ratios of five
-  alternated pairs; bar 1.05.
-- ahead: a language model on a server that sleeps, a new round in each epoch: the mean epoch after the first over the
-  larger of what training alone (all rounds stored) and generating alone take; bar 1.1.
+- full_store: the demo's aligned rows with their recorded perturbations, compared with the same rows without
+  perturbation, at equal forward samples; the second epoch of each, which reads its round for the first time; median
+  ratio of five alternated pairs; bar 1.05.
+- ahead: a language model on a server that sleeps, a new round in each epoch: mean seconds of the epochs after the
+  first, divided by the larger of training alone (all rounds stored) and generating alone; bar 1.1.
+
+With --check the exit code is 1 if a bar is missed.
 """
 
 import json
@@ -37,7 +39,7 @@ LATENCY = 0.5
 
 
 class Clock(L.Callback):
-    """When each epoch ended."""
+    """Record the end of each epoch."""
 
     def __init__(self):
         self.ends: list[float] = []
@@ -47,7 +49,7 @@ class Clock(L.Callback):
 
 
 def epochs(arguments: list[str], count: int) -> list[float]:
-    """Seconds of each epoch after the first, its texts included."""
+    """Return the seconds of each epoch after the first, including its texts."""
     config = load_config(arguments)
     rows, llm = read_rows(config.data), open_llm(config)
     with llm.store:
@@ -75,11 +77,11 @@ def epochs(arguments: list[str], count: int) -> list[float]:
 
 
 def full_store() -> dict:
-    """Adversarial over plain on the demo's recording."""
+    """Return the ratio of adversarial to plain epochs on the demo's recording."""
     demo = ["experiment=demo", "store.engine=false", "wandb.mode=disabled"]
     pairs = []
     for index in range(PAIRS):
-        # The order is turned in every pair, so that neither always finds the warmer machine.
+        # The order alternates, so that neither method always runs on the warmer machine.
         seconds = {
             method: epochs([*demo, f"method={method}"], 2)[0]
             for method in (("ours", "tamml") if index % 2 else ("tamml", "ours"))
@@ -89,7 +91,7 @@ def full_store() -> dict:
 
 
 def ahead() -> dict:
-    """Epochs that generate the next round behind them, against the larger of the two alone."""
+    """Return the ratio of epochs with prefetching to the larger of training alone and generating alone."""
     with tempfile.TemporaryDirectory() as folder, sleeping_server(LATENCY) as url:
         names = ["apple", "plum", "pear", "fig"]
         rows = [
@@ -141,7 +143,7 @@ def ahead() -> dict:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure both; 1 where --check finds a missed bar."""
+    """Measure and print; return 1 if --check is given and a bar is missed, else 0."""
     report = {"full_store": full_store(), "ahead": ahead()}
     missed = [
         f"{name}: {report[name]['ratio']}, bar {bar}" for name, bar in BARS.items() if report[name]["ratio"] > bar

@@ -1,16 +1,16 @@
-"""Which language model, and which prompts, are good enough to record with? Run before a recording.
+"""Compare language models and prompts on a few rows before a recording.
 
     python benchmarks/pilot.py rows=50 llm=qwen2.5-coder-1.5b,qwen2.5-coder-0.5b experiment=demo
 
-Prints one JSON object a model, measured on training rows (alignment.exemplar=false: without the one-shot example):
+Prints one JSON object per model, measured on training rows (alignment.exemplar=false: without the one-shot example):
 
-- facts_kept: share of the descriptions' content words that come back in the first draw of the summary, and of the text
+- facts_kept: share of the descriptions' content words that occur in the first draw of the summary, and in the text
   after the quality gate and its fallback;
 - loops, flags, fallbacks: shares of the first draws, and of the texts;
 - class_probe: accuracy of TF-IDF and logistic regression on the class, five folds, from the descriptions and from the
   summary;
-- modality_probe: accuracy of the same probe on which modality a description is of, before and after styling;
-- llm_accuracy: share of the model's own predictions that are right.
+- modality_probe: accuracy of the same probe on the modality of a description, before and after styling;
+- llm_accuracy: share of correct predictions of the model.
 """
 
 import json
@@ -32,13 +32,13 @@ from project.pipeline.pipeline import open_pipeline
 
 
 def probe(texts: list[str], labels: list[str], folds, groups=None) -> float:
-    """Cross-validated accuracy of TF-IDF and logistic regression."""
+    """Return the cross-validated accuracy of TF-IDF and logistic regression."""
     model = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(C=30, max_iter=2000))
     return round(float(np.mean(cross_val_score(model, texts, labels, cv=folds, groups=groups))), 3)
 
 
 def pilot(arguments: list[str], count: int) -> dict:
-    """The measurements of one model."""
+    """Return the measurements of one model."""
     config = load_config(arguments)
     rows = read_rows(config.data)
     llm = open_llm(config)
@@ -52,7 +52,7 @@ def pilot(arguments: list[str], count: int) -> dict:
     targets = [trace.record.target for trace in traces]
     sources = [join_parts(trace.described) for trace in traces]
     summaries = [trace.aligned.answers["summary"] for trace in traces]
-    first = _first_draws(llm, config, traces, pipeline.exemplar)
+    drafts = _first_draws(llm, config, traces, pipeline.exemplar)
     folds = RepeatedKFold(n_splits=5, n_repeats=10, random_state=0)
     modalities = [
         (name, text, after, index)
@@ -65,7 +65,7 @@ def pilot(arguments: list[str], count: int) -> dict:
         "llm": config.llm.model,
         "rows": len(traces),
         "facts_kept": {
-            "first_draw": round(float(np.mean([facts_kept(*pair) for pair in zip(sources, first, strict=True)])), 3),
+            "first_draw": round(float(np.mean([facts_kept(*pair) for pair in zip(sources, drafts, strict=True)])), 3),
             "used": round(
                 float(
                     np.mean(
@@ -92,24 +92,24 @@ def pilot(arguments: list[str], count: int) -> dict:
 
 
 def _first_draws(llm, config, traces, exemplar) -> list[str]:
-    """What the model wrote at the first draw of each summary, before any gate."""
+    """Return the first draw of each summary, before the quality gate."""
     task = Task(config.data.question, ())
     questions = [summary_question(trace.described, config.alignment, task, exemplar) for trace in traces]
     return [llm.store.get(question.request.key(llm.name)).completion for question in questions]
 
 
 def main(arguments: list[str]) -> None:
-    """Read rows= and llm=a,b; pass on the rest."""
-    own = {"rows": "50", "llm": "qwen2.5-coder-1.5b,qwen2.5-coder-0.5b"}
-    rest = []
+    """Parse rows= and llm=a,b; the other arguments are configuration settings."""
+    options = {"rows": "50", "llm": "qwen2.5-coder-1.5b,qwen2.5-coder-0.5b"}
+    settings = []
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key in own:
-            own[key] = value
+        if key in options:
+            options[key] = value
         else:
-            rest.append(argument)
-    for name in own["llm"].split(","):
-        print(json.dumps(pilot([*rest, f"llm={name}"], int(own["rows"])), indent=2), flush=True)
+            settings.append(argument)
+    for name in options["llm"].split(","):
+        print(json.dumps(pilot([*settings, f"llm={name}"], int(options["rows"])), indent=2), flush=True)
 
 
 if __name__ == "__main__":

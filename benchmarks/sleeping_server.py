@@ -1,8 +1,8 @@
-"""A server that speaks the OpenAI protocol, sleeps, and answers with the words of the data in reverse.
+"""A language model server of known latency: sleeps, then answers with the words of the data in reverse order.
 
     python benchmarks/sleeping_server.py 0.1
 
-prints its address and serves until its standard input closes: a language model whose time is known.
+Implements the OpenAI protocol. Prints its address and serves until its standard input closes.
 """
 
 import json
@@ -16,16 +16,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 def handler(seconds: float) -> type[BaseHTTPRequestHandler]:
-    """Answers each request after `seconds`, side by side with any other."""
+    """Return a handler class that answers each request after `seconds`, concurrently with others."""
 
     class Sleeping(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
         def do_POST(self):
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             time.sleep(seconds)
-            text = asked["messages"][-1]["content"].partition("<data>\n")[2].partition("\n</data>")[0]
+            text = request["messages"][-1]["content"].partition("<data>\n")[2].partition("\n</data>")[0]
             words = " ".join(reversed(text.split()))
             body = json.dumps(
                 {
@@ -53,7 +53,7 @@ def handler(seconds: float) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def sleeping_server(seconds: float) -> Iterator[str]:
-    """The base URL of such a server in a process of its own, which ends with the block."""
+    """Start the server in a separate process and yield its base URL; the process stops at the end of the context."""
     with subprocess.Popen(
         [sys.executable, __file__, str(seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:

@@ -1,17 +1,20 @@
-"""Training beside transformers' Trainer with peft: the same model, rows, batch size and steps, on the processor.
+"""Compare training with transformers' Trainer and peft: same model, rows, batch size and steps, on the CPU.
 
     python benchmarks/training.py [rows=800] [rounds=3] [--check]
 
-Rows are made with the lengths of PetFinder descriptions, by the quantiles of an extract of 81 published rows (in
-MiniLM's tokens: median 64, nine tenths under 156, one in forty over 256), cut at 256. Each side tokenizes and trains
-one epoch in a process of its own; medians over the rounds, in which the order turns. Prints JSON:
+The synthetic rows have the lengths of PetFinder descriptions, by the quantiles of 81 published rows (in MiniLM's
+tokens: median 64, 90 % below 156, 2.5 % above 256), truncated at 256. Each side tokenizes and trains one epoch in a
+separate process; medians over the rounds, which rotate the order. Prints JSON:
 
-- speed: samples/s over those of the Trainer, with its default padding (random batches, each padded to its longest
-  text) and with train_sampling_strategy="group_by_length"; bars 1.5 and 1.0.
-- memory: the highest resident set over the Trainer's, whichever sampling has less, in runs apart in which malloc gives
-  freed blocks back (else it is what the heap has kept between batches of different lengths); bar 1.0.
-- processes: samples/s of two processes (gloo) over twice those of one, one thread each; no bar.
-- resume: seconds from the command to the first training step, one that goes on in mid-epoch over a fresh one; bar 1.2.
+- speed: samples/s divided by those of the Trainer, with its default padding (random batches, each padded to its
+  longest text) and with train_sampling_strategy="group_by_length"; bars 1.5 and 1.0.
+- memory: peak resident set divided by the Trainer's, of the sampling with the smaller one, in separate runs in which
+  malloc returns freed blocks (otherwise the heap keeps blocks between batches of different lengths); bar 1.0.
+- processes: samples/s of two processes (gloo) divided by twice those of one, one thread each; no bar.
+- resume: seconds from the command to the first training step, of a run resumed in mid-epoch divided by a new one; bar
+  1.2.
+
+With --check the exit code is 1 if a bar is missed.
 """
 
 import json
@@ -30,16 +33,16 @@ import pandas as pd
 
 BARS = {"speed_default": 1.5, "speed_grouped": 1.0, "memory": 1.0, "resume": 1.2}
 LENGTHS = {0: 2, 5: 6, 25: 28, 50: 62, 75: 92, 90: 154, 95: 195, 99: 332, 100: 450}
-"""Percentiles of the descriptions' lengths, in tokens without the two special ones."""
+"""Percentiles of the lengths of descriptions, in tokens without the two special ones."""
 WORDS = (
     "dog cat puppy kitten home love good play find food house cute white black brown small friendly young old "
     "active please call owner adopt rescued street mother month vaccinated healthy toilet trained"
 ).split()
-BATCH, MAX_TOKENS = 16, 256
+BATCH_SIZE, MAX_TOKENS = 16, 256
 
 
-def made_rows(folder: Path, count: int) -> Path:
-    """A CSV of texts with PetFinder's lengths; what is predicted is whether a text has more dogs than cats."""
+def write_rows(folder: Path, count: int) -> Path:
+    """Write a CSV of texts with PetFinder's lengths; the class is whether a text has more dogs than cats."""
     draw = np.random.default_rng(0)
     lengths = np.interp(draw.uniform(0, 100, count), list(LENGTHS), list(LENGTHS.values())).round().astype(int)
     texts = [" ".join(draw.choice(WORDS, length)) for length in lengths]
@@ -49,7 +52,7 @@ def made_rows(folder: Path, count: int) -> Path:
 
 
 def arguments(path: Path, *more: str) -> list[str]:
-    """Ours, on the plain texts alone: one view, no language model."""
+    """Return this project's arguments for clean texts only: one view, no language model."""
     return [
         "data=table",
         f"data.path={path}",
@@ -63,7 +66,7 @@ def arguments(path: Path, *more: str) -> list[str]:
         "data.split.val=0.05",
         "data.split.test=0.05",
         "trainer=cpu",
-        f"trainer.batch_size={BATCH}",
+        f"trainer.batch_size={BATCH_SIZE}",
         "trainer.epochs=1",
         "wandb.mode=disabled",
         f"store.path={path.parent / 'store'}",
@@ -72,8 +75,8 @@ def arguments(path: Path, *more: str) -> list[str]:
     ]
 
 
-def opened(path: Path, *more: str):
-    """The configuration, its rows and the pipeline over them."""
+def open_data(path: Path, *more: str):
+    """Return the configuration, its rows and the pipeline."""
     from project.config.compose import load_config
     from project.data.rows import read_rows
     from project.llm.factory import open_llm
@@ -85,14 +88,14 @@ def opened(path: Path, *more: str):
 
 
 def ours(path: Path, *more: str) -> dict:
-    """One epoch of this project's data module and module; under several processes, the first one's clock."""
+    """Train one epoch of this project's data module and module; with several processes, time the first one."""
     import lightning as L
 
     from project.training.datamodule import TextDataModule
     from project.training.encoder import load_tokenizer
     from project.training.module import RobustModule
 
-    config, rows, pipeline = opened(path, *more)
+    config, rows, pipeline = open_data(path, *more)
 
     class Clock(L.Callback):
         def on_train_start(self, trainer, module):
@@ -122,12 +125,12 @@ def ours(path: Path, *more: str) -> dict:
 
 
 def rival(path: Path, sampling: str) -> dict:
-    """One epoch of transformers' Trainer on the same rows, the same LoRA model and the same optimizer."""
+    """Train one epoch of transformers' Trainer with the same rows, LoRA model and optimizer."""
     from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
     from project.training.encoder import base_model, load_tokenizer, lora_classifier
 
-    config, rows, _ = opened(path)
+    config, rows, _ = open_data(path)
     tokenizer, model = (
         load_tokenizer(config.model),
         lora_classifier(base_model(config.model, rows.target, 0), config.model),
@@ -135,7 +138,7 @@ def rival(path: Path, sampling: str) -> dict:
     options = TrainingArguments(
         output_dir=str(path.parent / "trainer"),
         num_train_epochs=1,
-        per_device_train_batch_size=BATCH,
+        per_device_train_batch_size=BATCH_SIZE,
         use_cpu=True,
         learning_rate=config.trainer.lr,
         weight_decay=config.trainer.weight_decay,
@@ -192,33 +195,35 @@ CHILDREN = {
 }
 
 
-def child(kind: str, path: Path, *more: str, **settings: str) -> dict:
-    """What a process of its own measures, with its highest resident set in MB."""
-    done = subprocess.run(
+def run_child(kind: str, path: Path, *more: str, **environment: str) -> dict:
+    """Run a measurement in a separate process; return its figures and its peak resident set in MB."""
+    process = subprocess.run(
         [sys.executable, __file__, "child", kind, str(path), *more],
         capture_output=True,
         text=True,
-        env=os.environ | settings,
+        env=os.environ | environment,
     )
-    if done.returncode:
-        raise RuntimeError(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    if process.returncode:
+        raise RuntimeError(process.stderr)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def speed_and_memory(path: Path, rounds: int) -> dict:
-    """The three sides, alternated; medians."""
+    """Measure the three sides in alternation and return medians and ratios."""
     sides = ["ours", "default", "grouped"]
-    seen = [{side: child(side, path) for side in sides[turn % 3 :] + sides[: turn % 3]} for turn in range(rounds)]
-    speeds = {side: [one[side]["samples"] / one[side]["seconds"] for one in seen] for side in sides}
+    results = [
+        {side: run_child(side, path) for side in sides[turn % 3 :] + sides[: turn % 3]} for turn in range(rounds)
+    ]
+    speeds = {side: [result[side]["samples"] / result[side]["seconds"] for result in results] for side in sides}
     median = {
         side: {
             "samples_per_second": statistics.median(speeds[side]),
-            "steps": seen[0][side]["steps"],
-            "memory": child(side, path, MALLOC_MMAP_THRESHOLD_="65536")["memory"],
+            "steps": results[0][side]["steps"],
+            "memory": run_child(side, path, MALLOC_MMAP_THRESHOLD_="65536")["memory"],
         }
         for side in sides
     }
-    return {side: {name: round(value, 1) for name, value in told.items()} for side, told in median.items()} | {
+    return {side: {name: round(value, 1) for name, value in figures.items()} for side, figures in median.items()} | {
         "speed_default": round(median["ours"]["samples_per_second"] / median["default"]["samples_per_second"], 2),
         "speed_grouped": round(median["ours"]["samples_per_second"] / median["grouped"]["samples_per_second"], 2),
         "memory": round(median["ours"]["memory"] / min(median[side]["memory"] for side in sides[1:]), 3),
@@ -226,8 +231,8 @@ def speed_and_memory(path: Path, rounds: int) -> dict:
 
 
 def processes(path: Path, rounds: int) -> dict:
-    """Two processes over one, a thread each."""
-    pairs = [[child(kind, path, OMP_NUM_THREADS="1")["seconds"] for kind in ("one", "two")] for _ in range(rounds)]
+    """Compare two processes with one, each with one thread."""
+    pairs = [[run_child(kind, path, OMP_NUM_THREADS="1")["seconds"] for kind in ("one", "two")] for _ in range(rounds)]
     return {
         "efficiency": round(statistics.median(one / (2 * two) for one, two in pairs), 2),
         "seconds": [[round(value, 1) for value in pair] for pair in pairs],
@@ -235,46 +240,46 @@ def processes(path: Path, rounds: int) -> dict:
 
 
 def resume(path: Path, rounds: int) -> dict:
-    """A run that goes on in the middle of its second epoch, over a fresh one."""
-    fresh, again = [], []
+    """Compare a run that resumes in the middle of its second epoch with a new run."""
+    new, resumed = [], []
     for turn in range(rounds):
         folder = path.parent / f"start-{turn}"
         folder.mkdir()
         os.link(path, folder / path.name)
-        steps = -(-len(pd.read_csv(path)) // BATCH)
-        fresh.append(child("start", folder / path.name, str(time.time()), str(3 * steps // 2))["seconds"])
-        again.append(child("start", folder / path.name, str(time.time()), "")["seconds"])
+        steps = -(-len(pd.read_csv(path)) // BATCH_SIZE)
+        new.append(run_child("start", folder / path.name, str(time.time()), str(3 * steps // 2))["seconds"])
+        resumed.append(run_child("start", folder / path.name, str(time.time()), "")["seconds"])
     return {
-        "ratio": round(statistics.median(again) / statistics.median(fresh), 2),
-        "seconds": {"fresh": round(statistics.median(fresh), 1), "resumed": round(statistics.median(again), 1)},
+        "ratio": round(statistics.median(resumed) / statistics.median(new), 2),
+        "seconds": {"fresh": round(statistics.median(new), 1), "resumed": round(statistics.median(resumed), 1)},
     }
 
 
 def main(arguments: list[str]) -> int:
-    """Measure all; 1 where --check finds a missed bar."""
+    """Measure and print; return 1 if --check is given and a bar is missed, else 0."""
     if arguments[:1] == ["child"]:
         _, kind, path, *more = arguments
-        told = CHILDREN[kind](Path(path), *more)
+        figures = CHILDREN[kind](Path(path), *more)
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(json.dumps(told | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+            print(json.dumps(figures | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
         return 0
-    given = dict(argument.split("=") for argument in arguments if "=" in argument)
-    rounds = int(given.get("rounds", 3))
+    options = dict(argument.split("=") for argument in arguments if "=" in argument)
+    rounds = int(options.get("rounds", 3))
     with tempfile.TemporaryDirectory() as folder:
-        path = made_rows(Path(folder), int(given.get("rows", 800)))
+        path = write_rows(Path(folder), int(options.get("rows", 800)))
         report = {
             "training": speed_and_memory(path, rounds),
             "processes": processes(path, rounds),
             "resume": resume(path, rounds),
         }
-    found = {
+    ratios = {
         **{name: report["training"][name] for name in ("speed_default", "speed_grouped", "memory")},
         "resume": report["resume"]["ratio"],
     }
     missed = [
-        f"{name}: {found[name]}, bar {bar}"
+        f"{name}: {ratios[name]}, bar {bar}"
         for name, bar in BARS.items()
-        if (found[name] < bar if name.startswith("speed") else found[name] > bar)
+        if (ratios[name] < bar if name.startswith("speed") else ratios[name] > bar)
     ]
     print(json.dumps({**report, "bars": BARS, "missed": missed}, indent=2))
     return int("--check" in arguments and bool(missed))

@@ -69,7 +69,7 @@ def test_a_dry_run_counts_and_generates_nothing(tmp_path):
         "experts.classifier=false",
     )
     assert done.returncode == 0, done.stderr
-    assert "calls to generate" in done.stdout and "besides redraws; 0 texts are in the store" in done.stdout
+    assert "calls to generate" in done.stdout and "without redraws; 0 texts are in the store" in done.stdout
 
 
 @pytest.mark.slow

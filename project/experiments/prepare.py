@@ -1,6 +1,6 @@
-"""prepare: fill the store with every text that a run will ask for, before or instead of training.
+"""Fill the store with every text that training and evaluation read, before or instead of training.
 
-What an attack at test time asks depends on what the trained model answers, so it cannot be asked ahead.
+The requests of an attack at test time depend on the answers of the trained model, so they cannot be prepared.
 """
 
 import time
@@ -23,11 +23,11 @@ from ..methods.base import UNTRAINED, method_of
 from ..pipeline.pipeline import Pipeline, open_pipeline
 from ..runtime.progress import progress_bar
 
-BLOCK = 8
-"""Rows, for each request that the engine answers at once, that go through all conditions together: few enough that a
-broken-off recording is of use, and many enough that the engine seldom idles at the end of a stage."""
-IDLE = 60.0
-"""Minutes without a change after which a journal of another host counts as left behind."""
+BLOCK_ROWS = 8
+"""Rows per concurrent request that go through all conditions together. Few, so that an interrupted recording is
+usable; many enough that the engine seldom idles at the end of a stage."""
+_IDLE_MINUTES = 60.0
+"""Minutes without a change after which a journal of another host counts as abandoned."""
 
 
 def prepare(config: Config, shard: tuple[int, int] = (0, 1)) -> Usage:
@@ -36,7 +36,7 @@ def prepare(config: Config, shard: tuple[int, int] = (0, 1)) -> Usage:
     `shard` is (index, count): only that part of the missing texts is generated.
     """
     check_complete(config)
-    for journal in seal_dead(Path(config.store.path), IDLE)[0]:
+    for journal in seal_dead(Path(config.store.path), _IDLE_MINUTES)[0]:
         Console().print(f"took over {journal}", highlight=False)
     rows = read_rows(config.data)
     llm = open_llm(config, share=shard)
@@ -46,7 +46,7 @@ def prepare(config: Config, shard: tuple[int, int] = (0, 1)) -> Usage:
             task = bar.add_task("texts", total=_steps(config, rows))
             start = time.monotonic()
             llm.watch = lambda: bar.update(task, description=_pace(llm, time.monotonic() - start))
-            fill(pipeline, rows, BLOCK * concurrency(config) * shard[1], partial(bar.advance, task))
+            fill(pipeline, rows, BLOCK_ROWS * concurrency(config) * shard[1], partial(bar.advance, task))
     return llm.usage
 
 
@@ -57,20 +57,20 @@ def dry_run(config: Config, shard: tuple[int, int] = (0, 1)) -> str:
     llm = open_llm(config, dry=True, share=shard)
     with llm.store:
         pipeline = open_pipeline(config, rows, llm)
-        fill(pipeline, rows, BLOCK * concurrency(config) * shard[1], lambda count: None)
+        fill(pipeline, rows, BLOCK_ROWS * concurrency(config) * shard[1], lambda count: None)
         return estimate(config, llm)
 
 
 def _steps(config: Config, rows: Rows) -> int:
-    """How often fill() advances: once for each row and condition or round."""
+    """Return the total that `fill` reports: one per row and condition or round."""
     views = 1 + (config.perturbation.rounds if config.perturbation.weight else 0)
     panels = [(rows.val, validation_conditions), (rows.test, evaluation_conditions)]
-    inferred = sum(len(records) * len(panel(config.robustness, rows.modalities)) for records, panel in panels)
-    return inferred + (0 if config.model.kind in UNTRAINED else len(rows.train) * views)
+    test_steps = sum(len(records) * len(panel(config.robustness, rows.modalities)) for records, panel in panels)
+    return test_steps + (0 if config.model.kind in UNTRAINED else len(rows.train) * views)
 
 
 def _pace(llm: LanguageModel, seconds: float) -> str:
-    """Calls, their rate, tokens/s and the share of texts that were there already."""
+    """Return calls, calls/s, tokens/s and the share of cache hits as a line for the progress bar."""
     usage, calls = llm.usage, llm.usage.calls.total()
     return (
         f"{calls} calls, {calls / seconds:.1f}/s, {usage.written / seconds:.0f} tokens/s, "
@@ -79,71 +79,69 @@ def _pace(llm: LanguageModel, seconds: float) -> str:
 
 
 def fill(pipeline: Pipeline, rows: Rows, block: int, advance: Callable[[int], None]) -> None:
-    """Ask for every text of a run, `block` rows at a time: validation, training, then the test rows.
+    """Generate every text of a run, `block` rows at a time: validation, training, then test rows.
 
-    A method that learns nothing asks nothing about training rows, and what it asks about the others is its own.
-    `advance` is told how many texts of rows are done.
+    Zero-shot methods need no training texts and build their own requests. `advance` is called with the number of
+    texts after each step.
     """
     config = pipeline.config
     rounds = range(config.perturbation.rounds) if config.perturbation.weight else ()
     untrained = config.model.kind in UNTRAINED
-    asks = method_of(config).load(config, run_folder(config), pipeline, rows) if untrained else pipeline.transform
+    generate = method_of(config).load(config, run_folder(config), pipeline, rows) if untrained else pipeline.transform
 
-    def inferred(records, conditions):
+    def fill_conditions(records, conditions):
         for start in range(0, len(records), block):
-            part = records[start : start + block]
+            batch = records[start : start + block]
             for condition in conditions:
-                asks(part, condition)
-                advance(len(part))
+                generate(batch, condition)
+                advance(len(batch))
 
-    inferred(rows.val, validation_conditions(config.robustness, rows.modalities))
+    fill_conditions(rows.val, validation_conditions(config.robustness, rows.modalities))
     for start in range(0, 0 if untrained else len(rows.train), block):
         traces = pipeline.clean(rows.train[start : start + block])
         advance(len(traces))
         for round in rounds:
             advance(len(pipeline.perturbed(traces, round)))
-    inferred(rows.test, evaluation_conditions(config.robustness, rows.modalities))
+    fill_conditions(rows.test, evaluation_conditions(config.robustness, rows.modalities))
 
 
 def estimate(config: Config, llm: LanguageModel) -> str:
-    """What the planned calls will cost, by the averages of the model's stored generations, where there are any.
+    """Return the cost of the planned calls, estimated from the averages of the model's stored generations.
 
-    Without them a token is taken for four characters, and an answer for half of what it may be.
+    Without stored generations, a token counts as four characters, and a completion as half of its maximum length.
     """
     pace, planned = llm.store.pace(llm.name), llm.planned.values()
     calls = Counter(request.stage for request in planned)
-    prompt = written = seconds = 0.0
+    prompt = completion = seconds = 0.0
     for request in planned:
-        known = pace.get(request.stage)
-        prompt += known[0] if known else sum(len(content) for _, content in request.messages) / 4
-        written += known[1] if known else request.max_tokens / 2
-        seconds += known[2] if known else 0
-    told = ", ".join(f"{count} {stage}" for stage, count in sorted(calls.items())) or "nothing"
+        averages = pace.get(request.stage)
+        prompt += averages[0] if averages else sum(len(content) for _, content in request.messages) / 4
+        completion += averages[1] if averages else request.max_tokens / 2
+        seconds += averages[2] if averages else 0
+    stages = ", ".join(f"{count} {stage}" for stage, count in sorted(calls.items())) or "nothing"
     lines = [
-        f"{len(planned)} calls to generate ({told}), besides redraws; {llm.usage.hits.total()} texts are in the "
-        f"store. About {prompt:,.0f} prompt and {written:,.0f} completion tokens."
+        f"{len(planned)} calls to generate ({stages}), without redraws; {llm.usage.hits.total()} texts are in the "
+        f"store. About {prompt:,.0f} prompt and {completion:,.0f} completion tokens."
     ]
     unknown = sorted(set(calls) - set(pace))
     if any(request.images and request.stage in unknown for request in planned):
-        lines.append("What pictures take in prompt tokens depends on the model, and is not in this.")
+        lines.append("The prompt tokens of pictures depend on the model and are not included.")
     if unknown:
         lines.append(
-            f"Time: unknown, since the store has no generation of this model for {', '.join(unknown)}; try a "
+            f"Time: unknown, because the store has no generation of this model for {', '.join(unknown)}; prepare a "
             "few rows first, with data.limit=20."
         )
     elif calls:
-        lines.append(
-            f"Time: about {seconds / 60:.0f} min, at the {seconds / len(planned):.1f} s that a request took so far."
-        )
+        lines.append(f"Time: about {seconds / 60:.0f} min, at {seconds / len(planned):.1f} s per request so far.")
     prices = getattr(config.llm, "price_prompt", 0.0), getattr(config.llm, "price_completion", 0.0)
     if any(prices):
         lines.append(
-            f"Money: about {(prompt * prices[0] + written * prices[1]) / 1e6:,.2f}, in the currency of "
+            f"Money: about {(prompt * prices[0] + completion * prices[1]) / 1e6:,.2f}, in the currency of "
             "llm.price_prompt and llm.price_completion."
         )
     else:
         lines.append(
-            "Money: none; a price is given with llm.price_prompt and llm.price_completion."
+            "Money: none; set prices with llm.price_prompt and llm.price_completion."
             if hasattr(config.llm, "price_prompt")
             else "Money: none, the model runs here."
         )

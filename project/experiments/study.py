@@ -1,4 +1,4 @@
-"""The verb `study`: the runs of a study file, one after another in processes of their own, resumable, within hours."""
+"""Train the runs of a study file one after another, each in a separate process; resumable, within a budget of hours."""
 
 import contextlib
 import fcntl
@@ -20,14 +20,15 @@ from ..evaluation.cross_validation import pool_folds
 from ..evaluation.run_status import RESULTS_FILE
 from ..report.page import report
 from ..runtime.atomic_io import write_text
-from .study_file import Entry, PlannedRun, Study, choice, tuning_table
+from .study_file import Entry, PlannedRun, Study
 from .study_status import estimate_remaining_seconds, format_duration, missing_generations, overview
+from .tuning import choose_settings, tuning_table
 
-MINUTE = 60
-"""Seconds between two notes of what was spent."""
-GRACE = 120
-"""Seconds that an interrupted run has to keep its last epoch."""
-_LAST_WORD = re.compile(r"(error|interrupted|[\w.]*(Error|Exception|Interrupt))\b")
+_SAVE_SECONDS = 60
+"""Interval at which the spent time is saved."""
+_GRACE_SECONDS = 120
+"""Time that an interrupted run has to save its state."""
+_ERROR_LINE = re.compile(r"(error|interrupted|[\w.]*(Error|Exception|Interrupt))\b")
 
 
 def run_study(study: Study, hours: float) -> int:
@@ -35,17 +36,17 @@ def run_study(study: Study, hours: float) -> int:
 
     Raises UserError if another process runs the study, and KeyboardInterrupt on Ctrl-C.
     """
-    with _alone(study.folder) as lock, _interruptible():
+    with _locked(study.folder) as lock, _interruptible():
         session = Session(study, hours, lock)
-        session.go()
+        session.run()
         return session.close()
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[int]:
-    """The descriptor of the study's lock, which its runs inherit: it is held while any of them is alive.
+def _locked(folder: Path) -> Iterator[int]:
+    """Hold the study's lock and yield its file descriptor; runs inherit it, so it is held while any run is alive.
 
-    Raises UserError where another process holds it.
+    Raises UserError if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
@@ -53,62 +54,62 @@ def _alone(folder: Path) -> Iterator[int]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                f"{folder}: the study is under way in another process, or the last run of one that was "
-                "killed is; wait for it, or end it"
+                f"another process holds {folder}/lock (a running study, or a run left by a killed one); "
+                "wait for it or stop it"
             ) from error
         yield file.fileno()
 
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let a request to end do what Ctrl-C does, also where a shell has the process in its background."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Handle SIGTERM like Ctrl-C; handle SIGINT too, because background processes of a shell ignore it."""
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 class Session:
-    """One sitting of a study. What was spent in all sittings, and why a run failed, is in `<folder>/state.json`."""
+    """One session of a study; `<folder>/state.json` has the seconds of all sessions and the errors of failed runs."""
 
     def __init__(self, study: Study, hours: float, lock: int):
         self.study, self.budget, self.lock = study, 3600 * hours, lock
         self.state = read_state(study.folder)
-        self.tried: set[Path] = set()
+        self.attempted: set[Path] = set()
 
-    def go(self) -> None:
-        """Make what is not there, until the budget is spent."""
+    def run(self) -> None:
+        """Train the unfinished trials and runs until the budget is spent."""
         for entry, seed in self.study.steps():
-            if any([self._make(trial) for trial in entry.trials()]):
+            if any([self._train(trial) for trial in entry.trials()]):
                 table = tuning_table(self.study.entries)
                 write_text(self.study.folder / "tuning.csv", table.to_csv(index=False))
-            chosen = choice(entry)
-            if chosen is not None:
-                self._make(entry.run(seed, chosen))
+            settings = choose_settings(entry)
+            if settings is not None:
+                self._train(entry.run(seed, settings))
 
-    def _spent(self) -> bool:
+    def _is_spent(self) -> bool:
         return self.state["seconds"] >= self.budget
 
-    def _make(self, run: PlannedRun) -> bool:
-        """Train in a process of its own, unless it is there, was tried in this sitting, or nothing is left to spend.
+    def _train(self, run: PlannedRun) -> bool:
+        """Train a run in a separate process; return False if it was skipped.
 
-        Returns whether it was tried.
+        Finished runs, runs of this session and runs beyond the budget are skipped.
         """
-        if run.folder in self.tried or self._spent():
+        if run.folder in self.attempted or self._is_spent():
             return False
-        self.tried.add(run.folder)
+        self.attempted.add(run.folder)
         if run.finished:
             return False
         if run.problem:
-            self._note(run, run.problem)
+            self._record_failure(run, run.problem)
             return False
         items = overview(self.study)
-        left = estimate_remaining_seconds(items)
-        _say(
-            f"{run.label} | {sum(not item.done for item in items)} of {len(items)} to do, "
-            f"{'unknown time' if left is None else f'about {format_duration(left)}'} | spent "
+        remaining = estimate_remaining_seconds(items)
+        _print(
+            f"{run.label} | {sum(not item.finished for item in items)} of {len(items)} to do, "
+            f"{'unknown time' if remaining is None else f'about {format_duration(remaining)}'} | spent "
             f"{format_duration(self.state['seconds'])} of {format_duration(self.budget)}"
         )
         log = self.study.folder / "logs" / (re.sub(r"[^\w.=-]+", "-", run.label) + ".log")
@@ -117,76 +118,76 @@ class Session:
         code = self._call(["train", *run.arguments, *(["evaluate=false"] if run.trial else [])], log)
         if code == 0 and run.finished:
             self.state["failed"].pop(run.label, None)
-            _say(f"  finished in {format_duration(time.monotonic() - start)}")
+            _print(f"  finished in {format_duration(time.monotonic() - start)}")
         else:
             killed = f"killed by signal {-code}; " if code < 0 else ""
-            self._note(run, run.problem or f"{killed}{_last_word(log) or f'exit code {code}'} ({log})")
-        self._keep()
+            self._record_failure(run, run.problem or f"{killed}{_error_line(log) or f'exit code {code}'} ({log})")
+        self._save()
         return True
 
-    def _note(self, run: PlannedRun, error: str) -> None:
+    def _record_failure(self, run: PlannedRun, error: str) -> None:
         self.state["failed"][run.label] = error
-        self._keep()
-        _say(f"{run.label} failed: {error}")
+        self._save()
+        _print(f"{run.label} failed: {error}")
 
     def _call(self, arguments: list[str], log: Path) -> int:
-        """The exit code of one command, whose seconds are noted while it goes on; its output goes to `log`."""
-        before, start = self.state["seconds"], time.monotonic()
-        with log.open("w", encoding="utf-8") as out, launched(arguments, out, self.lock) as child:
+        """Run one command with output to `log`, save the spent seconds meanwhile, and return the exit code."""
+        spent, start = self.state["seconds"], time.monotonic()
+        with log.open("w", encoding="utf-8") as out, launch(arguments, out, self.lock) as child:
             try:
                 while True:
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        return child.wait(timeout=MINUTE)
-                    self.state["seconds"] = before + time.monotonic() - start
-                    self._keep()
+                        return child.wait(timeout=_SAVE_SECONDS)
+                    self.state["seconds"] = spent + time.monotonic() - start
+                    self._save()
             except KeyboardInterrupt as error:
                 child.send_signal(signal.SIGINT)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(timeout=GRACE)
-                raise KeyboardInterrupt("the study goes on with the same command") from error
+                    child.wait(timeout=_GRACE_SECONDS)
+                raise KeyboardInterrupt("run the same command to resume the study") from error
             finally:
-                child.kill()  # which does nothing to a process that has ended
-                self.state["seconds"] = before + time.monotonic() - start
-                self._keep()
+                child.kill()  # has no effect on a process that has exited
+                self.state["seconds"] = spent + time.monotonic() - start
+                self._save()
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
         write_text(self.study.folder / "state.json", json.dumps(self.state, indent=2, ensure_ascii=False) + "\n")
 
     def close(self) -> int:
-        """Pool the folds, say what is done, failed and left, and write the report; returns how many failed."""
+        """Pool the folds, print a summary, write the report, and return the number of failed runs."""
         for first, seed in self.study.steps():
             if first.fold == 0:
                 self._pool(first, seed)
         items = overview(self.study)
-        known = self.state["failed"]
-        failed = {label: known[label] for item in items if not item.done and (label := item.run.label) in known}
-        left = sum(not item.done for item in items)
-        _say(
-            f"{len(items) - left} of {len(items)} are finished, {len(failed)} failed, {left} are left; spent "
-            f"{format_duration(self.state['seconds'])} of {format_duration(self.budget)}"
+        errors = self.state["failed"]
+        failed = {label: errors[label] for item in items if not item.finished and (label := item.run.label) in errors}
+        unfinished = sum(not item.finished for item in items)
+        _print(
+            f"{len(items) - unfinished} of {len(items)} are finished, {len(failed)} failed, {unfinished} are left; "
+            f"spent {format_duration(self.state['seconds'])} of {format_duration(self.budget)}"
         )
         for label, error in failed.items():
-            _say(f"  failed: {label}: {error}")
-        if left and self._spent():
-            _say("  the budget is spent; give hours= for more")
-        for config in reported(self.study):
+            _print(f"  failed: {label}: {error}")
+        if unfinished and self._is_spent():
+            _print("  the budget is spent; give hours= for more")
+        for config in report_configs(self.study):
             report(config, console=Console())
         return len(failed)
 
     def _pool(self, first: Entry, seed: int) -> None:
-        """A method and seed of which every fold is finished becomes one run of all rows."""
+        """Pool the folds of a method and seed into one run of all rows, if every fold is finished."""
         folds = [entry for entry in self.study.entries if (entry.tier, entry.name) == (first.tier, first.name)]
-        choices = [choice(entry) for entry in folds]
-        if None in choices:
+        settings_by_fold = [choose_settings(entry) for entry in folds]
+        if None in settings_by_fold:
             return
-        runs = [entry.run(seed, chosen) for entry, chosen in zip(folds, choices, strict=True)]
+        runs = [entry.run(seed, settings) for entry, settings in zip(folds, settings_by_fold, strict=True)]
         if all(run.finished for run in runs):
-            pool_folds(runs[0].config, [run.folder for run in runs], run_folder(first.whole(seed)))
+            pool_folds(runs[0].config, [run.folder for run in runs], run_folder(first.pooled_config(seed)))
 
 
 @contextlib.contextmanager
-def launched(arguments: list[str], out, lock: int) -> Iterator[subprocess.Popen]:
-    """A command of the project in a session of its own, so that Ctrl-C reaches it once, from here."""
+def launch(arguments: list[str], out, lock: int) -> Iterator[subprocess.Popen]:
+    """Start a command of the project in a new process session, so that it gets Ctrl-C only from this process."""
     with subprocess.Popen(
         [sys.executable, "-m", "project", *arguments],
         stdout=out,
@@ -199,7 +200,10 @@ def launched(arguments: list[str], out, lock: int) -> Iterator[subprocess.Popen]
 
 
 def read_state(folder: Path) -> dict:
-    """Seconds that were spent, and by its label why a run failed at last. Raises UserError on a damaged file."""
+    """Return the spent `seconds`, and the last error of each `failed` run by label.
+
+    Raises UserError if the file is damaged.
+    """
     path = folder / "state.json"
     if not path.is_file():
         return {"seconds": 0.0, "failed": {}}
@@ -207,47 +211,47 @@ def read_state(folder: Path) -> dict:
         state = json.loads(path.read_text(encoding="utf-8"))
         return {"seconds": float(state["seconds"]), "failed": dict(state["failed"])}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it, and the hours are counted anew") from error
+        raise UserError(f"{path} is damaged ({error}); delete it to count the hours from 0") from error
 
 
-def reported(study: Study) -> list[Config]:
-    """One configuration for each folder of runs in which one is finished."""
-    found: dict[Path, Config] = {}
+def report_configs(study: Study) -> list[Config]:
+    """Return one configuration for each experiment folder with a finished run."""
+    configs: dict[Path, Config] = {}
     for entry, seed in study.steps():
-        folder = run_folder(entry.whole(seed))
+        folder = run_folder(entry.pooled_config(seed))
         if (folder / RESULTS_FILE).is_file():
-            found.setdefault(folder.parent.parent, entry.whole(seed))
-    return list(found.values())
+            configs.setdefault(folder.parent.parent, entry.pooled_config(seed))
+    return list(configs.values())
 
 
-def _last_word(log: Path) -> str:
-    """The line in which a process told its error, else its last line."""
+def _error_line(log: Path) -> str:
+    """Return the last line of a log that looks like an error, else its last line."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if _LAST_WORD.match(line)]
-    return ([*lines, *told] or [""])[-1].removeprefix("error: ")
+    errors = [line for line in lines if _ERROR_LINE.match(line)]
+    return ([*lines, *errors] or [""])[-1].removeprefix("error: ")
 
 
 def print_study(study: Study, hours: float) -> None:
-    """Print the runs in their order, which of them are finished, and the hours that the others will take."""
+    """Print the runs in their order, whether they are finished, and the estimated hours of the unfinished ones."""
     items = overview(study)
     for item in items:
-        _say(
-            f"{'finished' if item.done else 'to do':<9} {item.run.label}"
+        _print(
+            f"{'finished' if item.finished else 'to do':<9} {item.run.label}"
             + (f": {item.problem}" if item.problem else "")
         )
-    left, (asked, seconds) = estimate_remaining_seconds(items), missing_generations(study)
-    _say(
-        f"{sum(not item.done for item in items)} of {len(items)} runs and trials to do: "
-        f"{'unknown time, none is finished yet' if left is None else f'about {format_duration(left)}'}, "
-        "besides new texts of the language model"
+    remaining, (missing, seconds) = estimate_remaining_seconds(items), missing_generations(study)
+    _print(
+        f"{sum(not item.finished for item in items)} of {len(items)} runs and trials to do: "
+        f"{'unknown time, none is finished yet' if remaining is None else f'about {format_duration(remaining)}'}, "
+        "without new texts of the language model"
     )
-    _say(
-        f"{asked} of these texts are not in the store: "
-        f"{'unknown time, for it has none of some stage' if seconds is None else f'about {format_duration(seconds)}'}, "
-        "besides redraws"
+    _print(
+        f"{missing} texts are not in the store: "
+        f"{'unknown time, a stage has no text yet' if seconds is None else f'about {format_duration(seconds)}'}, "
+        "without redraws"
     )
-    _say(f"spent {format_duration(read_state(study.folder)['seconds'])} of {format_duration(3600 * hours)}")
+    _print(f"spent {format_duration(read_state(study.folder)['seconds'])} of {format_duration(3600 * hours)}")
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)  # a study is watched through its log
+def _print(line: str) -> None:
+    print(line, flush=True)  # flush, because users follow a study through its log

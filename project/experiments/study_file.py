@@ -1,4 +1,4 @@
-"""A study file: tiers of methods and seeds, the runs that they make, and which settings tuning has chosen."""
+"""A study file: tiers of methods and seeds, and the runs and trials that they define."""
 
 import itertools
 import json
@@ -7,30 +7,27 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
-
 from ..config.compose import check_complete, check_keys, load_config, read_mapping, strict_yaml, to_dict
 from ..config.run_identity import flatten_keys, format_value, is_evaluation_key, run_folder, run_name
 from ..config.schema import Config
 from ..errors import UserError, did_you_mean, with_context
 from ..evaluation.run_status import RUN_JSON, is_finished, is_trained
 from ..methods.base import UNTRAINED
-from ..metrics.scores import SCORES
 
-KEYS = ("experiment", "hours", "folds", "overrides", "tune", "tiers")
-TIER_KEYS = ("methods", "seeds", "overrides")
-VARIANT_KEYS = ("name", "method", "overrides")
-SET_BY_STUDY = ("experiment", "method", "name", "seed")
-"""What the file alone says of a run."""
-HOURS = 48.0
-"""Compute that a study spends where its file says nothing."""
+_STUDY_KEYS = ("experiment", "hours", "folds", "overrides", "tune", "tiers")
+_TIER_KEYS = ("methods", "seeds", "overrides")
+_VARIANT_KEYS = ("name", "method", "overrides")
+_SET_BY_STUDY = ("experiment", "method", "name", "seed")
+"""Keys that only the study file may set."""
+_DEFAULT_HOURS = 48.0
+"""Budget of a study whose file has no `hours`."""
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One call of the verb train: its key=value arguments, their configuration and what it is in words.
+    """One call of the verb train: its label, key=value arguments and configuration.
 
-    A trial stops before the test rows.
+    A trial is not evaluated on the test rows.
     """
 
     label: str
@@ -45,21 +42,21 @@ class PlannedRun:
 
     @property
     def finished(self) -> bool:
-        """Whether all is there, of this configuration."""
+        """True if the run folder has all files, of this configuration."""
         try:
-            there = self._there()
+            is_complete = self._is_complete()
         except UserError:
             return False
-        return there and not (self.trial and self.validation is None)
+        return is_complete and not (self.trial and self.validation is None)
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot be made: its folder holds a run of another configuration, or a trial gives no score."""
+        """Why it cannot be trained: the folder has a run of another configuration, or the trial has no score."""
         try:
-            there = self._there()
+            is_complete = self._is_complete()
         except UserError as error:
             return str(error)
-        if there and self.trial and self.validation is None:
+        if is_complete and self.trial and self.validation is None:
             return (
                 f"{self.folder} has no validation score to choose settings by; give {self.config.method}: {{}} "
                 "under tune in the study file"
@@ -68,17 +65,17 @@ class PlannedRun:
 
     @property
     def validation(self) -> tuple[str, float] | None:
-        """The metric and the best score on the validation rows, where run.json has one."""
+        """The metric and the best score on the validation rows; None if run.json has no score."""
         info = self._info()
         score = (info.get("val") or {}).get("best_score")
         return None if score is None else (info["metric"], score)
 
     @property
     def seconds(self) -> float:
-        """What the finished run says that it took."""
+        """Seconds of the finished run, from run.json."""
         return float(sum(self._info().get("seconds", {}).values()))
 
-    def _there(self) -> bool:
+    def _is_complete(self) -> bool:
         return (is_trained if self.trial else is_finished)(self.config)
 
     def _info(self) -> dict:
@@ -87,9 +84,9 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Entry:
-    """A method of a tier, in one fold where there are folds: tuned once, then run with every seed.
+    """A method of a tier, in one fold if the study has folds: tuned once, then trained with every seed.
 
-    `arguments` lack the name, the seed and the fold; `grid` holds the settings that are tried, in order.
+    `arguments` exclude name, seed and fold; `grid` has the settings of each trial, in order.
     """
 
     tier: str
@@ -107,52 +104,54 @@ class Entry:
         return f"{self.tier}: {self.name}" + ("" if self.fold is None else f", fold {self.fold}")
 
     def trials(self) -> list[PlannedRun]:
-        """One run for each setting of the grid, with the first seed; named by what it is trained with, so that equal
-        trials of two tiers are one."""
+        """Return one run for each setting of the grid, with the first seed.
+
+        The name depends on the training configuration, so that equal trials of two tiers share a run.
+        """
         runs = []
-        for chosen in self.grid:
-            config = _composed((*self._placed, f"name={self.name}", *chosen))
+        for settings in self.grid:
+            config = _compose((*self._arguments_of_fold, f"name={self.name}", *settings))
             name = run_name(
                 config.method,
                 {key: value for key, value in flatten_keys(to_dict(config)).items() if not is_evaluation_key(key)},
                 {},
             )
-            runs.append(self._run(f"trial {' '.join(chosen)}", chosen, self.seeds[0], name, "tuning", trial=True))
+            runs.append(self._run(f"trial {' '.join(settings)}", settings, self.seeds[0], name, "tuning", trial=True))
         return runs
 
-    def run(self, seed: int, chosen: tuple[str, ...] = ()) -> PlannedRun:
-        """The run of one seed with the settings that were chosen."""
-        return self._run(f"seed {seed}", chosen, seed, self.name, None if self.fold is None else "folds")
+    def run(self, seed: int, settings: tuple[str, ...] = ()) -> PlannedRun:
+        """Return the run of one seed with the tuned settings."""
+        return self._run(f"seed {seed}", settings, seed, self.name, None if self.fold is None else "folds")
 
-    def whole(self, seed: int) -> Config:
-        """The configuration that names the run folder of all folds together."""
-        return replace(_composed((*self.arguments, f"name={self.name}")), seed=seed)
+    def pooled_config(self, seed: int) -> Config:
+        """Return the configuration without a fold: that of the run folder in which the folds are pooled."""
+        return replace(_compose((*self.arguments, f"name={self.name}")), seed=seed)
 
     @property
-    def _placed(self) -> tuple[str, ...]:
+    def _arguments_of_fold(self) -> tuple[str, ...]:
         if self.fold is None:
             return self.arguments
         return *self.arguments, f"data.split.test={1 / self.folds}", f"data.split.fold={self.fold}"
 
     def _run(
-        self, what: str, chosen: tuple[str, ...], seed: int, name: str, part: str | None, trial: bool = False
+        self, label: str, settings: tuple[str, ...], seed: int, name: str, subfolder: str | None, trial: bool = False
     ) -> PlannedRun:
-        """A run in `part` of the study's folder, or among all other runs.
+        """Return a run in a subfolder of the study's folder, or in the output folder of the experiment.
 
-        To compose a configuration takes a tenth of a second: those that differ in seed, name and folder share one.
+        Composing a configuration takes a tenth of a second, so runs that differ in seed, name and folder share one.
         """
-        config = _composed((*self._placed, f"name={self.name}", *chosen))
+        config = _compose((*self._arguments_of_fold, f"name={self.name}", *settings))
         output = config.output
-        if part:
-            output = str(self.folder / part / ("" if self.fold is None else f"fold-{self.fold}"))
-        arguments = (*self._placed, *chosen, f"seed={seed}", f"name={name}", f"output={output}")
+        if subfolder:
+            output = str(self.folder / subfolder / ("" if self.fold is None else f"fold-{self.fold}"))
+        arguments = (*self._arguments_of_fold, *settings, f"seed={seed}", f"name={name}", f"output={output}")
         return PlannedRun(
-            f"{self.label}, {what}", arguments, replace(config, seed=seed, name=name, output=output), trial
+            f"{self.label}, {label}", arguments, replace(config, seed=seed, name=name, output=output), trial
         )
 
 
 @cache
-def _composed(arguments: tuple[str, ...]) -> Config:
+def _compose(arguments: tuple[str, ...]) -> Config:
     config = load_config(list(arguments))
     check_complete(config)
     return config
@@ -160,7 +159,7 @@ def _composed(arguments: tuple[str, ...]) -> Config:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study file says, of which `tiers` are to be run. `folder` keeps its state, its trials and its folds."""
+    """A study file and the selected `tiers`. `folder` holds the study's state, trials and folds."""
 
     hours: float
     entries: list[Entry]
@@ -168,37 +167,37 @@ class Study:
     folder: Path
 
     def steps(self) -> Iterator[tuple[Entry, int]]:
-        """Every entry with each of its seeds: tier by tier and seed by seed, so that what is there is balanced."""
+        """Yield every entry with each seed, tier by tier and seed by seed, so that an unfinished study is balanced."""
         for tier in self.tiers:
-            of_tier = [entry for entry in self.entries if entry.tier == tier]
-            for seed in of_tier[0].seeds:
-                yield from ((entry, seed) for entry in of_tier)
+            entries = [entry for entry in self.entries if entry.tier == tier]
+            for seed in entries[0].seeds:
+                yield from ((entry, seed) for entry in entries)
 
 
 def read_study(path: Path, settings: list[str], tiers: list[str] | None = None) -> Study:
-    """The study of a file, key=value `settings` over what it says; of some tiers alone where these are given.
+    """Read a study file; key=value `settings` override it, and `tiers` selects some tiers.
 
-    Every configuration is composed here. Raises UserError where one is wrong, and on a name that stands for two runs.
+    Composes every configuration. Raises UserError if one is wrong, or if one name stands for two runs.
     """
     for setting in settings:
-        if (key := setting.removeprefix("--").partition("=")[0]) in SET_BY_STUDY:
-            raise UserError(f"{key} cannot be given beside a study file, which settles it")
-    said = check_keys(read_mapping(path, strict_yaml), KEYS, str(path))
+        if (key := setting.removeprefix("--").partition("=")[0]) in _SET_BY_STUDY:
+            raise UserError(f"{key} cannot be given on the command line of a study; the study file sets it")
+    study = check_keys(read_mapping(path, strict_yaml), _STUDY_KEYS, str(path))
     for key in ("experiment", "tiers"):
-        if not said.get(key):
+        if not study.get(key):
             raise UserError(f"{path}: {key} is not set")
     entries = [
         entry
-        for tier, lines in said["tiers"].items()
-        for entry in _entries(path, str(tier), said, lines or {}, settings)
+        for name, tier in study["tiers"].items()
+        for entry in _entries(path, study, str(name), tier or {}, settings)
     ]
-    _check(path, entries, said.get("tune") or {})
-    there = tuple(dict.fromkeys(entry.tier for entry in entries))
+    _check(path, entries, study.get("tune") or {})
+    names = tuple(dict.fromkeys(entry.tier for entry in entries))
     for tier in tiers or ():
-        if tier not in there:
-            raise UserError(f"tier={tier}: {path} has {', '.join(there)}{did_you_mean(tier, there)}")
-    chosen = tuple(tier for tier in there if tier in (tiers or there))
-    return Study(_hours(said.get("hours", HOURS), path), entries, chosen, entries[0].folder)
+        if tier not in names:
+            raise UserError(f"tier={tier}: {path} has {', '.join(names)}{did_you_mean(tier, names)}")
+    selected = tuple(tier for tier in names if tier in (tiers or names))
+    return Study(_hours(study.get("hours", _DEFAULT_HOURS), path), entries, selected, entries[0].folder)
 
 
 def _hours(value: object, path: Path) -> float:
@@ -211,58 +210,58 @@ def _arguments(overrides: dict | None) -> list[str]:
     return [f"{key}={format_value(value)}" for key, value in flatten_keys(overrides or {}).items()]
 
 
-def _entries(path: Path, tier: str, said: dict, lines: dict, settings: list[str]) -> list[Entry]:
-    """The entries of one tier, fold by fold."""
-    where = f"{path}: tier {tier}"
-    lines = check_keys(lines, TIER_KEYS, where)
-    seeds, folds = lines.get("seeds"), said.get("folds")
+def _entries(path: Path, study: dict, tier_name: str, tier: dict, settings: list[str]) -> list[Entry]:
+    """Return the entries of one tier, fold by fold."""
+    where = f"{path}: tier {tier_name}"
+    tier = check_keys(tier, _TIER_KEYS, where)
+    seeds, folds = tier.get("seeds"), study.get("folds")
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise UserError(f"{where}: seeds must be a list of whole numbers from 0, such as [0, 1, 2, 3, 4]")
     if folds is not None and (type(folds) is not int or folds < 2):
         raise UserError(f"{path}: folds={format_value(folds)} must be a whole number from 2")
     entries = []
-    for line in lines.get("methods") or []:
-        variant = check_keys({"method": line} if isinstance(line, str) else line, VARIANT_KEYS, where)
+    for item in tier.get("methods") or []:
+        variant = check_keys({"method": item} if isinstance(item, str) else item, _VARIANT_KEYS, where)
         method = variant.get("method")
         name = variant.get("name", method)
         if not name or not method:
-            raise UserError(f"{where}: a method is a name of conf/method, or has the keys {', '.join(VARIANT_KEYS)}")
-        arguments = [f"experiment={said['experiment']}", f"method={method}"]
-        for overrides in (said.get("overrides"), lines.get("overrides"), variant.get("overrides")):
+            raise UserError(f"{where}: a method is a name of conf/method, or has the keys {', '.join(_VARIANT_KEYS)}")
+        arguments = [f"experiment={study['experiment']}", f"method={method}"]
+        for overrides in (study.get("overrides"), tier.get("overrides"), variant.get("overrides")):
             arguments += _arguments(overrides)
         try:
-            entry = Entry(tier, name, (*arguments, *settings), tuple(seeds), (), Path())
-            whole = entry.whole(seeds[0])
-            grid = () if whole.model.kind in UNTRAINED else _grid(said.get("tune") or {}, name, method)
-            entry = replace(entry, grid=grid, folder=run_folder(whole).parent.parent / "study", folds=folds)
-            copies = [entry] if folds is None else [replace(entry, fold=fold) for fold in range(folds)]
-            for copy in copies:
-                copy.trials()
-                copy.run(seeds[0])
+            entry = Entry(tier_name, name, (*arguments, *settings), tuple(seeds), (), Path())
+            config = entry.pooled_config(seeds[0])
+            grid = () if config.model.kind in UNTRAINED else _grid(study.get("tune") or {}, name, method)
+            entry = replace(entry, grid=grid, folder=run_folder(config).parent.parent / "study", folds=folds)
+            by_fold = [entry] if folds is None else [replace(entry, fold=fold) for fold in range(folds)]
+            for entry_of_fold in by_fold:  # compose all configurations, which checks them
+                entry_of_fold.trials()
+                entry_of_fold.run(seeds[0])
         except UserError as error:
             raise with_context(f"{where}, {name}", error) from error
-        entries += copies
+        entries += by_fold
     if not entries:
         raise UserError(f"{where}: no methods")
     return sorted(entries, key=lambda entry: entry.fold or 0)
 
 
 def _grid(tune: dict, name: str, method: str) -> tuple[tuple[str, ...], ...]:
-    """Every combination of the values to try, for the run's name, else its method, else `default`."""
-    values = flatten_keys(next((tune[key] for key in (name, method, "default") if key in tune), None) or {})
-    for key, tried in values.items():
-        if not isinstance(tried, list) or not tried:
+    """Return every combination of the values under the run's name, else its method, else `default`."""
+    grid = flatten_keys(next((tune[key] for key in (name, method, "default") if key in tune), None) or {})
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
             raise UserError(f"tune: {key} must be a list of values to try")
-    choices = [[f"{key}={format_value(value)}" for value in tried] for key, tried in values.items()]
-    return tuple(itertools.product(*choices)) if choices else ()
+    settings = [[f"{key}={format_value(value)}" for value in values] for key, values in grid.items()]
+    return tuple(itertools.product(*settings)) if settings else ()
 
 
 def _check(path: Path, entries: list[Entry], tune: dict) -> None:
-    """Refuse grids of unequal size, a grid for nobody, and a run folder that stands for two configurations."""
+    """Raise UserError for grids of unequal size, a grid without a method, or one run folder for two configurations."""
     sizes = {entry.name: len(entry.grid) for entry in entries if entry.grid}
     if len(set(sizes.values())) > 1:
-        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise UserError(f"{path}: tune: every trained method gets as many trials as the others, and not {told}")
+        trials = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise UserError(f"{path}: tune: all trained methods need the same number of trials, and not {trials}")
     names = {
         "default",
         *(entry.name for entry in entries),
@@ -271,52 +270,12 @@ def _check(path: Path, entries: list[Entry], tune: dict) -> None:
     for key in tune:
         if key not in names:
             raise UserError(f"{path}: tune: no tier has {key}{did_you_mean(key, names)}")
-    places: dict[Path, Entry] = {}
+    entry_by_folder: dict[Path, Entry] = {}
     for entry in entries:
         folder = entry.run(entry.seeds[0]).folder.parent
-        other = places.setdefault(folder, entry)
-        if (other.arguments, other.grid) != (entry.arguments, entry.grid):
+        first = entry_by_folder.setdefault(folder, entry)
+        if (first.arguments, first.grid) != (entry.arguments, entry.grid):
             raise UserError(
-                f"{path}: {folder} would hold two methods, {other.label} and {entry.label}; give one of "
+                f"{path}: {folder} would hold two methods, {first.label} and {entry.label}; give one of "
                 "them another name"
             )
-
-
-def choice(entry: Entry) -> tuple[str, ...] | None:
-    """The settings with the best validation score, the first of equal ones; None while a trial is unfinished.
-
-    Nothing is chosen where there is nothing to choose.
-    """
-    if not entry.grid:
-        return ()
-    trials = entry.trials()
-    if not all(trial.finished for trial in trials):
-        return None
-    found = [trial.validation for trial in trials]
-    better = max if SCORES[found[0][0]].higher_is_better else min
-    scores = [score for _, score in found]
-    return entry.grid[scores.index(better(scores))]
-
-
-def tuning_table(entries: list[Entry]) -> pd.DataFrame:
-    """Every finished trial: its settings, its score on the validation rows, its cost, and whether it was chosen."""
-    rows = []
-    for entry in entries:
-        chosen = choice(entry)
-        for trial, settings in zip(entry.trials(), entry.grid, strict=True):
-            if trial.finished:
-                metric, score = trial.validation
-                rows.append(
-                    {
-                        "tier": entry.tier,
-                        "name": entry.name,
-                        "fold": entry.fold,
-                        "settings": " ".join(settings),
-                        "metric": metric,
-                        "validation": score,
-                        "seconds": trial.seconds,
-                        "chosen": settings == chosen,
-                        "folder": str(trial.folder),
-                    }
-                )
-    return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""The verb `sweep`: a W&B sweep file without a W&B server, by Optuna, shared by any number of workers."""
+"""Run a W&B sweep file with Optuna, without a W&B server; any number of workers share the trials."""
 
 import contextlib
 import json
@@ -32,11 +32,11 @@ from ..training.fit import watched
 from . import run_training as train
 from .sweep_file import Parameter, Sweep
 
-BEAT = 30
-"""Seconds between two signs of life of a worker."""
-LEFT = 300
-"""Seconds without a sign of life after which a trial counts as left by its worker."""
-SHOWN = 10
+_HEARTBEAT_SECONDS = 30
+"""Interval of a worker's heartbeats."""
+_ABANDONED_SECONDS = 300
+"""Time without a heartbeat after which a trial counts as abandoned by its worker."""
+_PRINTED_TRIALS = 10
 """Trials in the table on the terminal, the best ones."""
 
 
@@ -49,17 +49,20 @@ def run_sweep(sweep: Sweep, count: int) -> int:
     study = open_study(sweep, folder)
     console = Console(highlight=False)
     while (trial := next_trial(study, folder, count)) is not None:
-        console.print(f"trial {trial.number + 1} of {count}: {' '.join(sweep.arguments(_chosen(sweep, trial)))}")
+        console.print(f"trial {trial.number + 1} of {count}: {' '.join(sweep.arguments(_suggest(sweep, trial)))}")
         console.print(f"  {run_trial(sweep, study, trial, folder)}")
     return print_sweep(sweep, study, folder, console)
 
 
 def open_study(sweep: Sweep, folder: Path) -> optuna.Study:
-    """The sweep's study on the shared disk. Raises UserError where it was begun with another file or other settings."""
+    """Create or open the sweep's study on the shared disk.
+
+    Raises UserError if the study has another sweep file or other settings.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     journal = str(folder / "journal.log")
-    # A lock made by open(O_EXCL) holds on NFS too.
+    # A lock by open(O_EXCL) also works on NFS.
     storage = JournalStorage(JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal)))
     definition = json.loads(
         json.dumps(
@@ -86,39 +89,39 @@ def open_study(sweep: Sweep, folder: Path) -> optuna.Study:
             f"{folder} holds a sweep of another {sweep.path.name}, or of other settings; give output=, or "
             "delete the folder"
         )
-    if _claimed(folder, "begun"):
-        for chosen in sweep.grid() if sweep.method == "grid" else []:
-            study.enqueue_trial(chosen)
+    if _claim(folder, "begun"):
+        for point in sweep.grid() if sweep.method == "grid" else []:
+            study.enqueue_trial(point)
         study.set_user_attr("definition", definition)
-    while "definition" not in study.user_attrs:  # another worker enqueues the grid
+    while "definition" not in study.user_attrs:  # wait for the worker that enqueues the grid
         time.sleep(0.2)
     return study
 
 
 def _sampler(sweep: Sweep) -> BaseSampler:
-    # No seed: workers with equal ones would propose the same.
+    # Without a seed: workers with equal seeds would propose the same values.
     return TPESampler() if sweep.method == "bayes" else RandomSampler()
 
 
 def _pruner(sweep: Sweep) -> BasePruner:
-    """W&B's hyperband: brackets at min_iter x eta^k epochs, or at max_iter / eta^s."""
+    """Return W&B's hyperband pruner, with brackets at min_iter x eta^k epochs or at max_iter / eta^s."""
     if sweep.early is None:
         return NopPruner()
-    eta, most = sweep.early.get("eta", 3), sweep.early.get("max_iter")
-    least = sweep.early.get("min_iter") or max(1, most // eta ** sweep.early.get("s", 1))
-    return HyperbandPruner(min_resource=least, max_resource=most or "auto", reduction_factor=max(2, eta))
+    eta, max_iter = sweep.early.get("eta", 3), sweep.early.get("max_iter")
+    min_iter = sweep.early.get("min_iter") or max(1, max_iter // eta ** sweep.early.get("s", 1))
+    return HyperbandPruner(min_resource=min_iter, max_resource=max_iter or "auto", reduction_factor=max(2, eta))
 
 
-def _chosen(sweep: Sweep, trial: Trial) -> dict[str, str]:
-    """The value of each varied parameter, as on a command line."""
+def _suggest(sweep: Sweep, trial: Trial) -> dict[str, str]:
+    """Return the trial's value of each varied parameter, as on a command line."""
     for parameter in sweep.varied:
-        _suggest(parameter, trial)
-    return _written(sweep, trial.params)
+        _suggest_parameter(parameter, trial)
+    return _format_params(sweep, trial.params)
 
 
-def _suggest(parameter: Parameter, trial: Trial) -> None:
+def _suggest_parameter(parameter: Parameter, trial: Trial) -> None:
     key, low, high = parameter.key, parameter.low, parameter.high
-    step = None if parameter.log else parameter.step  # Optuna has no steps on a logarithmic scale; see _written
+    step = None if parameter.log else parameter.step  # Optuna has no log scale with steps; see _format_params
     if parameter.values:
         trial.suggest_categorical(key, parameter.values)
     elif isinstance(low, int):
@@ -127,19 +130,19 @@ def _suggest(parameter: Parameter, trial: Trial) -> None:
         trial.suggest_float(key, low, high, step=step, log=parameter.log)
 
 
-def _written(sweep: Sweep, params: dict) -> dict[str, str]:
-    """Values as a command line has them, rounded to their step where it is on a logarithmic scale."""
-    written = {}
+def _format_params(sweep: Sweep, params: dict) -> dict[str, str]:
+    """Format values as on a command line; values on a logarithmic scale are rounded to their step."""
+    texts = {}
     for parameter in sweep.varied:
         value = params[parameter.key]
         if parameter.step and parameter.log:
             value = min(max(round(value / parameter.step) * parameter.step, parameter.low), parameter.high)
-        written[parameter.key] = format_value(value)
-    return written
+        texts[parameter.key] = format_value(value)
+    return texts
 
 
-def _claimed(folder: Path, name: str) -> bool:
-    """Whether this worker is the first to claim a name; an exclusive creation is atomic on NFS too."""
+def _claim(folder: Path, name: str) -> bool:
+    """Return True if this worker is the first to claim the name; exclusive creation is atomic on NFS too."""
     (folder / "claims").mkdir(exist_ok=True)
     try:
         (folder / "claims" / name).touch(exist_ok=False)
@@ -149,59 +152,59 @@ def _claimed(folder: Path, name: str) -> bool:
 
 
 def next_trial(study: optuna.Study, folder: Path, count: int) -> Trial | None:
-    """A trial that a worker left, else a new one; None where all are made or being made."""
+    """Return an abandoned trial, else a new one; None if all trials are finished or running."""
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        times = frozen.user_attrs.get("taken_up", 0)
-        if _left(frozen, folder) and _claimed(folder, f"{frozen.number}-again-{times}"):
+        restarts = frozen.user_attrs.get("taken_up", 0)
+        if _is_abandoned(frozen, folder) and _claim(folder, f"{frozen.number}-again-{restarts}"):
             trial = Trial(study, frozen._trial_id)
-            trial.set_user_attr("taken_up", times + 1)
-            return _taken(trial, folder)
-    # Which slot it is does not matter: as many are claimed as there are trials.
-    if any(_claimed(folder, f"slot-{slot}") for slot in range(count)):
-        return _taken(study.ask(), folder)
+            trial.set_user_attr("taken_up", restarts + 1)
+            return _assign(trial, folder)
+    # Slots only count trials: a slot's number is not that of its trial.
+    if any(_claim(folder, f"slot-{slot}") for slot in range(count)):
+        return _assign(study.ask(), folder)
     return None
 
 
-def _taken(trial: Trial, folder: Path) -> Trial:
-    """The trial, as that of this worker."""
+def _assign(trial: Trial, folder: Path) -> Trial:
+    """Assign the trial to this worker and return it."""
     (folder / "claims" / f"{trial.number}-alive").touch()
     trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
     return trial
 
 
-def _left(frozen: optuna.trial.FrozenTrial, folder: Path) -> bool:
-    """Whether the worker of a running trial is gone."""
+def _is_abandoned(frozen: optuna.trial.FrozenTrial, folder: Path) -> bool:
+    """Return True if the worker of a running trial is gone."""
     host, _, process = frozen.user_attrs.get("worker", "").rpartition(":")
     if host == socket.gethostname():
         return not Path(f"/proc/{process}").exists()
-    beat = folder / "claims" / f"{frozen.number}-alive"
-    since = beat.stat().st_mtime if beat.exists() else frozen.datetime_start.timestamp()
-    return time.time() - since > LEFT
+    heartbeat = folder / "claims" / f"{frozen.number}-alive"
+    last_sign = heartbeat.stat().st_mtime if heartbeat.exists() else frozen.datetime_start.timestamp()
+    return time.time() - last_sign > _ABANDONED_SECONDS
 
 
 @contextlib.contextmanager
-def _alive(beat: Path) -> Iterator[None]:
-    """Touches the file that _taken made now and then, so that workers of other hosts see that this one lives."""
-    ended = threading.Event()
+def _heartbeat(path: Path) -> Iterator[None]:
+    """Touch the trial's heartbeat file regularly, so that workers on other hosts see that this worker is alive."""
+    finished = threading.Event()
 
-    def beating() -> None:
-        while not ended.wait(BEAT):
-            beat.touch()
+    def touch_regularly() -> None:
+        while not finished.wait(_HEARTBEAT_SECONDS):
+            path.touch()
 
-    thread = threading.Thread(target=beating, daemon=True)
+    thread = threading.Thread(target=touch_regularly, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        ended.set()
+        finished.set()
         thread.join()
 
 
 def run_trial(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> str:
-    """Train a trial in a run folder of its own, and say what came of it; a trial that fails stops nothing."""
-    # A trial has one device: its workers are what shares a machine or a cluster.
+    """Train a trial in a separate run folder and return its outcome as text; a failure does not stop the sweep."""
+    # Each trial uses one device: workers, not trials, divide a machine or a cluster.
     arguments = [
-        *sweep.arguments(_chosen(sweep, trial)),
+        *sweep.arguments(_suggest(sweep, trial)),
         f"output={folder}",
         f"wandb.group={sweep.path.stem}",
         "trainer.devices=1",
@@ -214,7 +217,7 @@ def run_trial(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> 
             raise optuna.TrialPruned
 
     try:
-        with _alive(folder / "claims" / f"{trial.number}-alive"), watched(watch):
+        with _heartbeat(folder / "claims" / f"{trial.number}-alive"), watched(watch):
             config = load_config(arguments)
             trial.set_user_attr("folder", str(run_folder(config)))
             train.run(config, {"evaluate": "false"})
@@ -225,23 +228,23 @@ def run_trial(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> 
         study.tell(trial, state=TrialState.PRUNED)
         return "stopped early"
     except Interrupted as error:
-        raise Interrupted("the sweep goes on with the same command") from error
+        raise Interrupted("run the same command to resume the sweep") from error
     except Exception as error:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        reason = told.splitlines()[0][:300]
+        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        reason = message.splitlines()[0][:300]
         log = folder / f"trial-{trial.number}.log"
         log.write_text(traceback.format_exc(), encoding="utf-8")
         trial.set_user_attr("error", reason)
         study.tell(trial, state=TrialState.FAIL)
         return f"failed: {reason} ({log})"
     finally:
-        wandb.finish()  # that of a training that was broken off
+        wandb.finish()  # an interrupted training leaves its W&B run open
 
 
 def _value(sweep: Sweep, trial: Trial) -> float:
-    """What the objective is of a finished trial: the best val/score, or the last value of a score.
+    """Return the objective of a finished trial: the best val/score, or the last value of a score.
 
-    Raises UserError where the sweep wants the worse of it.
+    Raises UserError if the sweep's goal is the wrong direction for the metric.
     """
     info = json.loads((Path(trial.user_attrs["folder"]) / RUN_JSON).read_text(encoding="utf-8"))
     val = info.get("val")
@@ -258,34 +261,34 @@ def _value(sweep: Sweep, trial: Trial) -> float:
 
 
 def print_sweep(sweep: Sweep, study: optuna.Study, folder: Path, console: Console) -> int:
-    """Write trials.csv, print the best trials and the command of the best; 1 where none has a score."""
-    trials = [each for each in study.get_trials(deepcopy=False) if each.state != TrialState.WAITING]
+    """Write trials.csv, print the best trials and the command of the best; return 1 if no trial has a score, else 0."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     rows = [
         {
-            "trial": each.number + 1,
-            "state": each.state.name.lower(),
-            sweep.metric: each.value,
-            **{key: each.user_attrs.get(key) for key in ("val/clean", "val/drop_ratio") if key != sweep.metric},
-            **each.params,
-            "seconds": each.duration and round(each.duration.total_seconds(), 1),
-            "folder": each.user_attrs.get("folder"),
-            "error": each.user_attrs.get("error"),
+            "trial": trial.number + 1,
+            "state": trial.state.name.lower(),
+            sweep.metric: trial.value,
+            **{key: trial.user_attrs.get(key) for key in ("val/clean", "val/drop_ratio") if key != sweep.metric},
+            **trial.params,
+            "seconds": trial.duration and round(trial.duration.total_seconds(), 1),
+            "folder": trial.user_attrs.get("folder"),
+            "error": trial.user_attrs.get("error"),
         }
-        for each in trials
+        for trial in trials
     ]
     table = pd.DataFrame(rows).sort_values(sweep.metric, ascending=not sweep.maximize, na_position="last")
     write_text(folder / "trials.csv", table.to_csv(index=False))
-    shown_columns = [name for name in table.columns if name not in ("seconds", "folder", "error")]
-    printed = Table(*shown_columns, title=f"{sweep.path.stem}: the best of {len(table)} trials")
-    for row in table.head(SHOWN)[shown_columns].itertuples(index=False):
-        printed.add_row(
+    columns = [name for name in table.columns if name not in ("seconds", "folder", "error")]
+    terminal_table = Table(*columns, title=f"{sweep.path.stem}: the best of {len(table)} trials")
+    for row in table.head(_PRINTED_TRIALS)[columns].itertuples(index=False):
+        terminal_table.add_row(
             *("" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value) for value in row)
         )
-    console.print(printed)
+    console.print(terminal_table)
     counts = table["state"].value_counts()
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()) + f": {folder / 'trials.csv'}")
     if not counts.get("complete"):
         return 1
-    best = sweep.arguments(_written(sweep, study.best_trial.params))
+    best = sweep.arguments(_format_params(sweep, study.best_trial.params))
     console.print(f"best: python -m project train {' '.join(best)}", soft_wrap=True)
     return 0

@@ -1,4 +1,4 @@
-"""A W&B sweep file: what is varied, how it is searched, and by which score. `wandb sweep` reads the same file.
+"""A W&B sweep file: the parameters, the search method and the metric. `wandb sweep` reads the same file.
 
 Keys and distributions: https://docs.wandb.ai/guides/sweeps/sweep-config-keys
 """
@@ -12,7 +12,7 @@ from ..config.compose import check_keys, load_config, read_mapping, strict_yaml
 from ..config.run_identity import format_value
 from ..errors import UserError, did_you_mean, with_context
 
-KEYS = (
+_SWEEP_KEYS = (
     "program",
     "name",
     "description",
@@ -25,12 +25,12 @@ KEYS = (
     "early_terminate",
     "run_cap",
 )
-METHODS = ("grid", "random", "bayes")
-METRICS = ("val/best_score", "val/score", "val/clean", "val/drop_ratio")
-"""Scores of the validation rows that a training logs; no other may be an objective. val/score is the mean score over
-clean and noisy rows: with the clean score c and the mean drop ratio d of n noisy panels, c (1 - d n / (n + 1)).
-val/best_score is the best of it up to an epoch, whose weights are kept."""
-RANGES = {
+_METHODS = ("grid", "random", "bayes")
+_METRICS = ("val/best_score", "val/score", "val/clean", "val/drop_ratio")
+"""Logged scores of the validation rows, the possible objectives. val/score is the mean score over clean and noisy
+rows: with the clean score c and the mean drop ratio d of n noisy panels, c (1 - d n / (n + 1)). val/best_score is its
+best value so far; the weights of that epoch are kept."""
+_RANGES = {
     "uniform": float,
     "q_uniform": float,
     "log_uniform": float,
@@ -38,15 +38,15 @@ RANGES = {
     "q_log_uniform_values": float,
     "int_uniform": int,
 }
-"""Distributions with bounds `min` and `max`, with the type of their values; log_uniform's bounds are exponents of e."""
-DISTRIBUTIONS = ("constant", "categorical", *RANGES)
-PARAMETER_KEYS = ("value", "values", "min", "max", "q", "distribution")
-HYPERBAND_KEYS = ("type", "min_iter", "max_iter", "eta", "s", "strict")
+"""Distributions with bounds `min` and `max`, and the type of their values; log_uniform's bounds are exponents of e."""
+_DISTRIBUTIONS = ("constant", "categorical", *_RANGES)
+_PARAMETER_KEYS = ("value", "values", "min", "max", "q", "distribution")
+_HYPERBAND_KEYS = ("type", "min_iter", "max_iter", "eta", "s", "strict")
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A key and what it may be: `values`, as a command line has them, or from `low` to `high` where these are set."""
+    """A configuration key with its `values`, as on a command line, or its range from `low` to `high`."""
 
     key: str
     values: tuple[str, ...] = ()
@@ -57,13 +57,13 @@ class Parameter:
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """All values, or both bounds: what must make a configuration."""
+        """All values, or both bounds: each must give a valid configuration."""
         return self.values or (format_value(self.low), format_value(self.high))
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep file says, with `settings` over it: key=value of the command line."""
+    """A sweep file; `settings`, key=value arguments of the command line, override it."""
 
     path: Path
     method: str
@@ -78,14 +78,14 @@ class Sweep:
         """The parameters with more than one value."""
         return [parameter for parameter in self.parameters if len(parameter.values) != 1]
 
-    def arguments(self, chosen: dict[str, str]) -> list[str]:
-        """The key=value arguments of a trial; `chosen` has the value of each varied parameter."""
-        return [f"{parameter.key}={chosen.get(parameter.key, parameter.ends[0])}" for parameter in self.parameters] + [
+    def arguments(self, values: dict[str, str]) -> list[str]:
+        """Return the key=value arguments of a trial; `values` has the value of each varied parameter."""
+        return [f"{parameter.key}={values.get(parameter.key, parameter.ends[0])}" for parameter in self.parameters] + [
             *self.settings
         ]
 
     def grid(self) -> list[dict[str, str]]:
-        """Every combination of the varied parameters' values."""
+        """Return every combination of the values of the varied parameters."""
         keys = [parameter.key for parameter in self.varied]
         return [
             dict(zip(keys, values, strict=True))
@@ -94,31 +94,31 @@ class Sweep:
 
 
 def read_sweep(path: Path, settings: list[str] = ()) -> Sweep:
-    """The sweep of a file; a key that `settings` has is not varied.
+    """Read a sweep file; a key in `settings` is not varied.
 
-    A configuration is composed for every value of a parameter, and for both ends of a range. Raises UserError, which
-    names the file and the key.
+    Composes a configuration for every value of a parameter, and for both bounds of a range. Raises UserError, with the
+    file and the key, if something is wrong.
     """
-    said = check_keys(read_mapping(path, strict_yaml), KEYS, str(path))
-    method = said.get("method")
-    if method not in METHODS:
+    mapping = check_keys(read_mapping(path, strict_yaml), _SWEEP_KEYS, str(path))
+    method = mapping.get("method")
+    if method not in _METHODS:
         raise UserError(
-            f"{path}: method: {format_value(method)} is none of {', '.join(METHODS)}"
-            f"{did_you_mean(str(method), METHODS)}"
+            f"{path}: method: {format_value(method)} is none of {', '.join(_METHODS)}"
+            f"{did_you_mean(str(method), _METHODS)}"
         )
-    metric, maximize = _metric(said.get("metric"), path)
-    if not isinstance(said.get("parameters"), dict) or not said["parameters"]:
+    metric, maximize = _metric(mapping.get("metric"), path)
+    if not isinstance(mapping.get("parameters"), dict) or not mapping["parameters"]:
         raise UserError(f"{path}: parameters: name a key of the configuration and its values")
-    given = {setting.removeprefix("--").partition("=")[0] for setting in settings}
+    fixed_keys = {setting.removeprefix("--").partition("=")[0] for setting in settings}
     parameters = tuple(
         _parameter(str(key), value, f"{path}: parameters: {key}")
-        for key, value in said["parameters"].items()
-        if key not in given
+        for key, value in mapping["parameters"].items()
+        if key not in fixed_keys
     )
-    early = _early(said.get("early_terminate"), path)
+    early = _early(mapping.get("early_terminate"), path)
     sweep = Sweep(path, method, metric, maximize, parameters, tuple(settings), early)
     if method == "grid" and (ranges := [parameter.key for parameter in parameters if not parameter.values]):
-        raise UserError(f"{path}: parameters: {ranges[0]}: a grid wants values, not a range")
+        raise UserError(f"{path}: parameters: {ranges[0]}: a grid needs values, not a range")
     for parameter in parameters:
         for value in parameter.ends:
             try:
@@ -128,13 +128,14 @@ def read_sweep(path: Path, settings: list[str] = ()) -> Sweep:
     return sweep
 
 
-def _metric(said: object, path: Path) -> tuple[str, bool]:
-    mapping = check_keys(said, ("name", "goal", "target"), f"{path}: metric")
-    name, goal = mapping.get("name"), mapping.get("goal", "minimize")  # W&B minimizes where no goal is given
-    if name not in METRICS:
+def _metric(value: object, path: Path) -> tuple[str, bool]:
+    """Return the name of the metric, and whether it is maximized."""
+    mapping = check_keys(value, ("name", "goal", "target"), f"{path}: metric")
+    name, goal = mapping.get("name"), mapping.get("goal", "minimize")  # W&B's default goal is minimize
+    if name not in _METRICS:
         raise UserError(
-            f"{path}: metric.name: {format_value(name)} is not logged of validation rows; there are "
-            f"{', '.join(METRICS)}{did_you_mean(str(name), METRICS)}"
+            f"{path}: metric.name: {format_value(name)} is not a validation metric; use one of "
+            f"{', '.join(_METRICS)}{did_you_mean(str(name), _METRICS)}"
         )
     if goal not in ("minimize", "maximize"):
         raise UserError(f"{path}: metric.goal: {format_value(goal)} is neither minimize nor maximize")
@@ -143,35 +144,35 @@ def _metric(said: object, path: Path) -> tuple[str, bool]:
     return name, goal == "maximize"
 
 
-def _parameter(key: str, said: object, where: str) -> Parameter:
-    if isinstance(said, dict) and "parameters" in said:
+def _parameter(key: str, value: object, where: str) -> Parameter:
+    if isinstance(value, dict) and "parameters" in value:
         raise UserError(
-            f"{where}: nested parameters make no key=value arguments; write the dotted key, such as trainer.lr"
+            f"{where}: nested parameters cannot become key=value arguments; write the dotted key, such as trainer.lr"
         )
-    said = check_keys(said, PARAMETER_KEYS, where)
+    mapping = check_keys(value, _PARAMETER_KEYS, where)
     for kind, needed in (("constant", "value"), ("categorical", "values")):
-        if said.get("distribution") == kind and needed not in said:
-            raise UserError(f"{where}: a distribution {kind} wants {needed}")
-    if "value" in said:
-        return Parameter(key, (format_value(said["value"]),))
-    if "values" in said:
-        if not isinstance(said["values"], list) or not said["values"]:
+        if mapping.get("distribution") == kind and needed not in mapping:
+            raise UserError(f"{where}: a distribution {kind} needs {needed}")
+    if "value" in mapping:
+        return Parameter(key, (format_value(mapping["value"]),))
+    if "values" in mapping:
+        if not isinstance(mapping["values"], list) or not mapping["values"]:
             raise UserError(f"{where}: values must be a list of values to try")
-        return Parameter(key, tuple(format_value(value) for value in said["values"]))
-    return _range(key, said, where)
+        return Parameter(key, tuple(format_value(item) for item in mapping["values"]))
+    return _range(key, mapping, where)
 
 
-def _range(key: str, said: dict, where: str) -> Parameter:
-    low, high, step = said.get("min"), said.get("max"), said.get("q")
+def _range(key: str, mapping: dict, where: str) -> Parameter:
+    low, high, step = mapping.get("min"), mapping.get("max"), mapping.get("q")
     for name, bound in (("min", low), ("max", high)):
         if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
             raise UserError(f"{where}: {name} must be a number, and is {format_value(bound)}; or write value or values")
-    whole = isinstance(low, int) and isinstance(high, int)
-    kind = said.get("distribution", "int_uniform" if whole else "uniform")
-    if kind not in DISTRIBUTIONS:
+    has_int_bounds = isinstance(low, int) and isinstance(high, int)
+    kind = mapping.get("distribution", "int_uniform" if has_int_bounds else "uniform")
+    if kind not in _DISTRIBUTIONS:
         raise UserError(
-            f"{where}: distribution: {format_value(kind)} is none of {', '.join(DISTRIBUTIONS)}"
-            f"{did_you_mean(str(kind), DISTRIBUTIONS)}"
+            f"{where}: distribution: {format_value(kind)} is none of {', '.join(_DISTRIBUTIONS)}"
+            f"{did_you_mean(str(kind), _DISTRIBUTIONS)}"
         )
     if kind.startswith("q_") and step is None:
         step = 1
@@ -184,21 +185,23 @@ def _range(key: str, said: dict, where: str) -> Parameter:
         low, high = math.exp(low), math.exp(high)
     if log and low <= 0:
         raise UserError(f"{where}: min={format_value(low)} has no logarithm; write a number above 0")
-    number = RANGES[kind]
-    if number is int and not whole:
-        raise UserError(f"{where}: int_uniform wants whole numbers for min and max")
-    return Parameter(key, low=number(low), high=number(high), step=step if kind.startswith("q_") else None, log=log)
+    value_type = _RANGES[kind]
+    if value_type is int and not has_int_bounds:
+        raise UserError(f"{where}: int_uniform needs whole numbers for min and max")
+    step = step if kind.startswith("q_") else None
+    return Parameter(key, low=value_type(low), high=value_type(high), step=step, log=log)
 
 
-def _early(said: object, path: Path) -> dict | None:
-    if said is None:
+def _early(value: object, path: Path) -> dict | None:
+    """Return the checked settings of early termination; None without them."""
+    if value is None:
         return None
-    said = check_keys(said, HYPERBAND_KEYS, f"{path}: early_terminate")
-    if said.get("type") != "hyperband":
-        raise UserError(f"{path}: early_terminate.type: {format_value(said.get('type'))} is not hyperband")
+    mapping = check_keys(value, _HYPERBAND_KEYS, f"{path}: early_terminate")
+    if mapping.get("type") != "hyperband":
+        raise UserError(f"{path}: early_terminate.type: {format_value(mapping.get('type'))} is not hyperband")
     for key in ("min_iter", "max_iter", "eta", "s"):
-        if key in said and (type(said[key]) is not int or said[key] < 1):
+        if key in mapping and (type(mapping[key]) is not int or mapping[key] < 1):
             raise UserError(f"{path}: early_terminate.{key}: must be a whole number from 1")
-    if "min_iter" not in said and "max_iter" not in said:
+    if "min_iter" not in mapping and "max_iter" not in mapping:
         raise UserError(f"{path}: early_terminate: give min_iter, or max_iter and s")
-    return said
+    return mapping

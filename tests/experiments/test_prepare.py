@@ -1,4 +1,4 @@
-"""prepare generates ahead: each text once, in parts, through kills and full disks, and tells the cost before."""
+"""prepare generates each text once, in shards, across kills and full disks, and estimates the cost."""
 
 import json
 import subprocess
@@ -18,51 +18,51 @@ from tests.conftest import Scripted
 
 @pytest.fixture
 def args(tiny_args):
-    """A preparation of about two hundred texts; the store's folder is given apart."""
+    """Arguments of a preparation of about two hundred texts, without the folder of the store."""
     return [*tiny_args, "method=ours", "alignment.style=false", "data.limit=16"]
 
 
 def completions(folder):
-    """Every key with what it was answered, journals included."""
+    """Return the completion of every key of a store, including its journals."""
     store = Store(folder)
     return {row.key: row.completion for row in store.find(sorted(store.keys()))}
 
 
 @pytest.fixture
 def prepared(args, monkeypatch):
-    """Prepares into a folder with a scripted engine and returns the texts of the requests that it was asked."""
+    """Return a function that prepares a store with a scripted engine and returns the generated requests."""
 
-    def run(folder, *more, engine=None, **own):
+    def run(folder, *settings, engine=None, **options):
         engine = engine or Scripted()
         monkeypatch.setattr(engines, "_engine", lambda config: engine)
-        prepare.run(load_config([*args, f"store.path={folder}", *more]), own)
+        prepare.run(load_config([*args, f"store.path={folder}", *settings]), options)
         return engine.asked
 
     return run
 
 
-def test_a_second_preparation_finds_all_work_done(prepared, tmp_path, capsys):
-    asked = prepared(tmp_path / "s")
-    before = completions(tmp_path / "s")
-    assert len(asked) == len(set(asked)) and prepared(tmp_path / "s") == []
-    assert completions(tmp_path / "s") == before
+def test_a_second_preparation_generates_nothing(prepared, tmp_path, capsys):
+    requests = prepared(tmp_path / "s")
+    stored = completions(tmp_path / "s")
+    assert len(requests) == len(set(requests)) and prepared(tmp_path / "s") == []
+    assert completions(tmp_path / "s") == stored
     assert "0 generated" in capsys.readouterr().out
 
 
-def test_one_shard_after_the_other_does_all_the_work_of_one_run(prepared, tmp_path):
-    prepared(tmp_path / "whole")
-    first = prepared(tmp_path / "parts", "store.patience=0.01", shard="0/2")
-    second = prepared(tmp_path / "parts", "store.patience=0.01", shard="1/2")
-    assert first and not second  # the first found no other at work, and took over
-    assert completions(tmp_path / "parts") == completions(tmp_path / "whole")
+def test_sequential_shards_generate_the_texts_of_a_single_run(prepared, tmp_path):
+    prepared(tmp_path / "single")
+    first = prepared(tmp_path / "shards", "store.patience=0.01", shard="0/2")
+    second = prepared(tmp_path / "shards", "store.patience=0.01", shard="1/2")
+    assert first and not second  # without progress of the second shard, the first generated all texts
+    assert completions(tmp_path / "shards") == completions(tmp_path / "single")
 
 
-def test_two_shards_side_by_side_equal_one_run_and_do_not_overlap(prepared, args, tmp_path, monkeypatch):
-    prepared(tmp_path / "whole")
-    halves = [Scripted(), Scripted()]
-    # An engine for each thread: both run in this process.
-    monkeypatch.setattr(engines, "_engine", lambda config: halves[int(threading.current_thread().name)])
-    config = load_config([*args, f"store.path={tmp_path / 'parts'}", "store.patience=30"])
+def test_parallel_shards_generate_the_texts_of_a_single_run_without_overlap(prepared, args, tmp_path, monkeypatch):
+    prepared(tmp_path / "single")
+    shards = [Scripted(), Scripted()]
+    # One engine per thread, because both shards run in this process.
+    monkeypatch.setattr(engines, "_engine", lambda config: shards[int(threading.current_thread().name)])
+    config = load_config([*args, f"store.path={tmp_path / 'shards'}", "store.patience=30"])
     threads = [
         threading.Thread(target=prepare.run, args=(config, {"shard": f"{index}/2"}), name=str(index))
         for index in range(2)
@@ -71,43 +71,44 @@ def test_two_shards_side_by_side_equal_one_run_and_do_not_overlap(prepared, args
         thread.start()
     for thread in threads:
         thread.join()
-    assert completions(tmp_path / "parts") == completions(tmp_path / "whole")
-    described = [request for half in halves for request in half.asked]
-    assert all(half.asked for half in halves) and len(described) == len(set(described))
+    assert completions(tmp_path / "shards") == completions(tmp_path / "single")
+    requests = [request for shard in shards for request in shard.asked]
+    assert all(shard.asked for shard in shards) and len(requests) == len(set(requests))
 
 
 @pytest.mark.parametrize("shard", ["2/2", "1", "a/b", "-1/2", "0/0"])
-def test_a_shard_that_is_none_is_refused(prepared, tmp_path, shard):
+def test_an_invalid_shard_raises_an_error(prepared, tmp_path, shard):
     with pytest.raises(UserError, match="shard="):
         prepared(tmp_path / "s", shard=shard)
 
 
-def test_a_condition_that_leaves_the_input_untouched_costs_nothing_again(prepared, tmp_path):
-    few = prepared(tmp_path / "few", "robustness.levels=[0.5]")
-    same = prepared(tmp_path / "same", "robustness.levels=[0.0,0.5]")
-    assert len(same) == len(few)
+def test_a_condition_that_leaves_the_input_unchanged_needs_no_generation(prepared, tmp_path):
+    one_level = prepared(tmp_path / "one", "robustness.levels=[0.5]")
+    two_levels = prepared(tmp_path / "two", "robustness.levels=[0.0,0.5]")
+    assert len(two_levels) == len(one_level)
 
 
 class TestDryRun:
-    def told(self, prepared, tmp_path, capsys, *more):
-        assert prepared(tmp_path / "s", *more, dry_run="true") == []
+    def output(self, prepared, tmp_path, capsys, *settings):
+        assert prepared(tmp_path / "s", *settings, dry_run="true") == []
         return capsys.readouterr().out
 
-    def test_it_counts_by_stage_and_writes_no_generation(self, prepared, tmp_path, capsys):
-        told = self.told(prepared, tmp_path, capsys)
-        assert "calls to generate (" in told and " perturb, " in told and " summary)" in told
-        assert "Time: unknown" in told and "data.limit=20" in told and "Money: none, the model runs here." in told
+    def test_it_counts_calls_by_stage_and_stores_no_generation(self, prepared, tmp_path, capsys):
+        output = self.output(prepared, tmp_path, capsys)
+        assert "calls to generate (" in output and " perturb, " in output and " summary)" in output
+        assert "Time: unknown" in output and "data.limit=20" in output
+        assert "Money: none, the model runs here." in output
         assert all(
             Store(tmp_path / "s").find([key])[0].model != "smollm2-135m-instruct-q4_1"
             for key in Store(tmp_path / "s").keys()
         )
 
-    def test_with_stored_generations_it_tells_time_from_their_pace(self, prepared, tmp_path, capsys):
+    def test_it_estimates_time_from_stored_generations(self, prepared, tmp_path, capsys):
         prepared(tmp_path / "s", "data.limit=8")
-        assert "Time: about " in self.told(prepared, tmp_path, capsys)
+        assert "Time: about " in self.output(prepared, tmp_path, capsys)
 
-    def test_with_a_price_it_tells_money(self, prepared, tmp_path, capsys):
-        told = self.told(
+    def test_it_estimates_money_from_prices(self, prepared, tmp_path, capsys):
+        output = self.output(
             prepared,
             tmp_path,
             capsys,
@@ -117,34 +118,34 @@ class TestDryRun:
             "llm.price_prompt=3",
             "llm.price_completion=15",
         )
-        words = told.replace("\n", " ").split()
+        words = output.replace("\n", " ").split()
         tokens = [int(words[words.index(unit) - 1].replace(",", "")) for unit in ("prompt", "completion")]
         money = float(words[words.index("Money:") + 2].strip(","))
         assert money == pytest.approx((3 * tokens[0] + 15 * tokens[1]) / 1e6, abs=0.006)
 
-    def test_when_nothing_is_missing_it_says_so(self, prepared, tmp_path, capsys):
+    def test_a_complete_store_needs_no_calls(self, prepared, tmp_path, capsys):
         prepared(tmp_path / "s")
-        assert "0 calls to generate (nothing)" in self.told(prepared, tmp_path, capsys)
+        assert "0 calls to generate (nothing)" in self.output(prepared, tmp_path, capsys)
 
-    def test_its_answer_is_true_or_false(self, prepared, tmp_path):
+    def test_the_option_must_be_true_or_false(self, prepared, tmp_path):
         with pytest.raises(UserError, match="dry_run=yes: give true or false"):
             prepared(tmp_path / "s", dry_run="yes")
 
 
-def test_a_torn_journal_of_a_dead_writer_is_taken_over_and_the_torn_line_said(prepared, tmp_path, capsys):
+def test_a_torn_journal_of_a_dead_writer_is_taken_over_and_the_torn_line_reported(prepared, tmp_path, capsys):
     prepared(tmp_path / "s")
-    before = completions(tmp_path / "s")
+    stored = completions(tmp_path / "s")
     store = Store(tmp_path / "s")
-    row = store.find(sorted(before))[0]
+    row = store.find(sorted(stored))[0]
     journal = tmp_path / "s" / f"{store.writer.split('-')[0]}-999999999-0badc0de-0badc0de.journal"
     extra = row_of(line_of(row).replace(row.key.encode(), b"")) or row
     line = line_of(extra)
     journal.write_bytes(line + line[: len(line) // 2])
     capsys.readouterr()
     assert prepared(tmp_path / "s") == []
-    told = " ".join(capsys.readouterr().out.split())
-    assert "took over" in told and "1 torn" in told and not journal.exists()
-    assert completions(tmp_path / "s") == before
+    output = " ".join(capsys.readouterr().out.split())
+    assert "took over" in output and "1 torn" in output and not journal.exists()
+    assert completions(tmp_path / "s") == stored
 
 
 KILLED = """
@@ -166,42 +167,42 @@ class Slow(Scripted):
 engines._engine = lambda config: Slow()
 config = load_config([*args, f"store.path={folder}"])
 draw = random.Random(0)
-done = 0
-for life in range(51):
+killed = 0
+for attempt in range(51):
     child = os.fork()
     if not child:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, 1), os.dup2(devnull, 2)
         prepare.run(config, {})
         os._exit(0)
-    if life < 50:
-        # The engine's first answer starts the clock, so that lives end in generating, sealing and reading alike.
+    if attempt < 50:
+        # The clock starts with the engine's first answer, so that kills hit generating, sealing and reading.
         size = os.fstat(answers).st_size
         deadline = time.monotonic() + draw.choice([0.3, 5])
         while os.fstat(answers).st_size == size and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(draw.uniform(0, 0.03))
-        os.kill(child, signal.SIGKILL)  # a child that has ended is not reaped yet, so that its number is its own
-    done += os.WIFSIGNALED(os.waitpid(child, 0)[1])
-print(done)
+        os.kill(child, signal.SIGKILL)  # an exited child is not reaped yet, so no other process has its id
+    killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+print(killed)
 """
 
 
 def test_fifty_kills_lose_at_most_the_requests_in_flight(prepared, args, tmp_path):
-    asked = prepared(tmp_path / "whole", "perturbation.rounds=16")
-    done = subprocess.run(
+    requests = prepared(tmp_path / "single", "perturbation.rounds=16")
+    process = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path / "s"), str(tmp_path / "log"), *args, "perturbation.rounds=16"],
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
-    kills = int(done.stdout)
-    assert kills == 50  # there was always work left
-    assert completions(tmp_path / "s") == completions(tmp_path / "whole")
+    assert process.returncode == 0, process.stderr
+    kills = int(process.stdout)
+    assert kills == 50  # every kill came before the work was complete
+    assert completions(tmp_path / "s") == completions(tmp_path / "single")
     answered = (tmp_path / "log").stat().st_size
-    # The scripted engine has one request in flight: each kill may cost that one.
-    assert len(asked) <= answered <= len(asked) + kills
+    # The scripted engine has one request in flight, which each kill may lose.
+    assert len(requests) <= answered <= len(requests) + kills
 
 
 FULL = """
@@ -216,21 +217,22 @@ sys.exit(main(["prepare", *sys.argv[2:]]))
 """
 
 
-def test_a_disk_that_fills_up_is_one_line_and_does_no_damage(prepared, args, tmp_path):
+def test_a_full_disk_is_a_one_line_error_and_damages_no_generation(prepared, args, tmp_path):
     command = [sys.executable, "-c", FULL, "30000", *args, f"store.path={tmp_path / 's'}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2
-    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error")]
-    assert "cannot write to the store" in error and "Traceback" not in done.stderr
-    kept = completions(tmp_path / "s")
-    assert 5 < len(kept)
-    whole = prepared(tmp_path / "whole")
-    rest = prepared(tmp_path / "s")
-    assert len(rest) < len(whole) and completions(tmp_path / "s") == completions(tmp_path / "whole")
-    assert kept.items() <= completions(tmp_path / "s").items()
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 2
+    (error,) = [line for line in process.stderr.splitlines() if line.startswith("error")]
+    assert "cannot write to the store" in error and "Traceback" not in process.stderr
+    stored = completions(tmp_path / "s")
+    assert 5 < len(stored)
+    all_requests = prepared(tmp_path / "single")
+    remaining_requests = prepared(tmp_path / "s")
+    assert len(remaining_requests) < len(all_requests)
+    assert completions(tmp_path / "s") == completions(tmp_path / "single")
+    assert stored.items() <= completions(tmp_path / "s").items()
 
 
-def test_the_stored_prompts_hold_the_settings_that_make_the_key(prepared, tmp_path):
+def test_the_key_follows_from_the_stored_prompt(prepared, tmp_path):
     prepared(tmp_path / "s")
     (shard,) = (tmp_path / "s").glob("*.parquet")
     import pyarrow.parquet as pq

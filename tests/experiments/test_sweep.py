@@ -1,4 +1,4 @@
-"""Sweep files make the command lines that a W&B agent would run, and the same trials without a server."""
+"""Sweep files give the command lines of a W&B agent, and the same trials without a server."""
 
 import json
 import os
@@ -37,12 +37,12 @@ parameters:
 
 @pytest.fixture
 def fast(tiny_args):
-    """The tiny rows and encoder, in place of the demo's."""
+    """Settings with the tiny rows and encoder instead of the demo's."""
     return ["experiment=default", *tiny_args, "trainer.epochs=1", "alignment.style=false"]
 
 
 @pytest.fixture
-def written(tmp_path):
+def write_sweep(tmp_path):
     def write(text):
         path = tmp_path / "mine.yaml"
         path.write_text(text)
@@ -51,37 +51,37 @@ def written(tmp_path):
     return write
 
 
-def agents_command(path, chosen):
-    """What `wandb agent` runs for chosen values, by its own code, up to the program."""
-    said = yaml.safe_load(path.read_text())
-    variables = create_sweep_command_args({"args": {key: {"value": value} for key, value in chosen.items()}})
+def agents_command(path, values):
+    """Return the command of `wandb agent` for the values, built by W&B's own code."""
+    mapping = yaml.safe_load(path.read_text())
+    variables = create_sweep_command_args({"args": {key: {"value": value} for key, value in values.items()}})
     variables |= {"env": ["/usr/bin/env"]}
     command = []
-    for word in said["command"]:
+    for word in mapping["command"]:
         command += variables[word[2:-1]] if word.startswith("${") else [word]
     return command
 
 
-def drawn(path):
-    """One value of each parameter, of the type that W&B draws."""
-    said = yaml.safe_load(path.read_text())["parameters"]
-    return {key: value.get("value", value.get("values", [value.get("min")])[-1]) for key, value in said.items()}
+def sample_values(path):
+    """Return one value of each parameter, of the type that W&B draws."""
+    parameters = yaml.safe_load(path.read_text())["parameters"]
+    return {key: value.get("value", value.get("values", [value.get("min")])[-1]) for key, value in parameters.items()}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_command_of_an_agent_trains_a_run(path, fast, scripted, monkeypatch):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
     scripted.reply = faithful
-    env, python, *words = agents_command(path, drawn(path))
+    env, python, *words = agents_command(path, sample_values(path))
     assert (env, python, words[:3]) == ("/usr/bin/env", "python", ["-m", "project", "train"])
-    # What is not swept is made small; the swept keys are the file's.
+    # The swept keys come from the file; all other settings are small.
     swept = {word.partition("=")[0] for word in words}
     small = [word for word in fast if word.partition("=")[0] not in swept - {"experiment"}]
     arguments = [word for word in words[3:] if not word.startswith("experiment=")]
     assert main(["train", *small, *arguments]) == 0
     config = load_config([*small, *[word for word in arguments if word != "evaluate=false"]])
-    told = json.loads((run_folder(config) / "run.json").read_text())
-    assert told["val"]["best_score"] >= 0 and "drop_ratio" in told["val"]["last"]
+    info = json.loads((run_folder(config) / "run.json").read_text())
+    assert info["val"]["best_score"] >= 0 and "drop_ratio" in info["val"]["last"]
     assert not (run_folder(config) / "predictions.parquet").exists()
 
 
@@ -96,7 +96,7 @@ def test_every_file_runs_a_trial_without_a_server(path, fast, scripted, monkeypa
 
 
 @pytest.mark.parametrize("value", [None, True, 1e-05, [1, 2], "a b", 3, 0.1])
-def test_values_as_python_writes_them_mean_what_they_say(value):
+def test_values_in_python_syntax_are_parsed(value):
     key = {
         type(None): "data.limit",
         bool: "store.engine",
@@ -106,14 +106,14 @@ def test_values_as_python_writes_them_mean_what_they_say(value):
     }.get(type(value), "trainer.lr")
     value = [0.1, 0.2] if isinstance(value, list) else value
     (argument,) = create_sweep_command_args({"args": {key: {"value": value}}})["args_no_hyphens"]
-    found = load_config([argument])
+    parsed = load_config([argument])
     for part in key.split("."):
-        found = getattr(found, part)
-    assert found == value
+        parsed = getattr(parsed, part)
+    assert parsed == value
 
 
-def test_a_grid_is_made_whole_and_goes_on_as_finished(written, fast, tmp_path, capsys):
-    path = written(SMALL)
+def test_a_grid_trains_every_point_once(write_sweep, fast, tmp_path, capsys):
+    path = write_sweep(SMALL)
     assert main(["sweep", str(path), *fast, "method=plain"]) == 0
     table = pd.read_csv(tmp_path / "outputs" / "sweeps" / "mine" / "trials.csv")
     assert sorted(table["trainer.lr"]) == [0.001, 0.02] and set(table["state"]) == {"complete"}
@@ -122,21 +122,21 @@ def test_a_grid_is_made_whole_and_goes_on_as_finished(written, fast, tmp_path, c
     assert table["val/best_score"][0] == pytest.approx(best) and not list(tmp_path.rglob("predictions.parquet"))
     out = capsys.readouterr().out
     assert f"trainer.lr={table['trainer.lr'][0]:g}" in out.replace("\n", "").split("best: ")[1]
-    before = os.stat(table["folder"][0] + "/run.json").st_mtime_ns
+    modified = os.stat(table["folder"][0] + "/run.json").st_mtime_ns
     assert main(["sweep", str(path), *fast, "method=plain"]) == 0
-    assert os.stat(table["folder"][0] + "/run.json").st_mtime_ns == before
+    assert os.stat(table["folder"][0] + "/run.json").st_mtime_ns == modified
 
 
-def test_another_file_of_the_name_does_not_go_on_with_its_trials(written, fast, capsys):
-    path = written(SMALL)
+def test_a_changed_sweep_file_cannot_reuse_the_folder(write_sweep, fast, capsys):
+    path = write_sweep(SMALL)
     assert main(["sweep", str(path), *fast, "method=plain"]) == 0
-    written(SMALL.replace("0.02", "0.03"))
+    write_sweep(SMALL.replace("0.02", "0.03"))
     assert main(["sweep", str(path), *fast, "method=plain"]) == 2
     assert "holds a sweep of another mine.yaml" in capsys.readouterr().err
 
 
-def test_a_trial_that_fails_is_recorded_and_stops_nothing(written, fast, tmp_path, capsys):
-    path = written("""\
+def test_a_failed_trial_is_recorded_and_does_not_stop_the_sweep(write_sweep, fast, tmp_path, capsys):
+    path = write_sweep("""\
 method: grid
 metric: {name: val/best_score, goal: maximize}
 parameters:
@@ -148,13 +148,13 @@ parameters:
     assert "failed: model.lora.targets=['nothing'] fits no layer" in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_where_every_trial_fails_so_does_the_sweep(written, fast):
-    path = written(SMALL.replace("maximize", "minimize"))
+def test_a_sweep_fails_if_every_trial_fails(write_sweep, fast):
+    path = write_sweep(SMALL.replace("maximize", "minimize"))
     assert main(["sweep", str(path), *fast, "method=plain"]) == 1
 
 
-def test_a_hopeless_trial_is_stopped_early(written, fast, tmp_path):
-    path = written("""\
+def test_a_bad_trial_is_pruned(write_sweep, fast, tmp_path):
+    path = write_sweep("""\
 method: random
 metric: {name: val/best_score, goal: maximize}
 early_terminate: {type: hyperband, min_iter: 1, max_iter: 4, eta: 2}
@@ -163,42 +163,42 @@ parameters:
 """)
     arguments = [*fast, "method=plain", "trainer.epochs=3"]
     study = sweep.open_study(read_sweep(path, arguments), tmp_path / "outputs" / "sweeps" / "mine")
-    for _ in range(12):  # trials that were perfect from the first epoch on, in every bracket
+    for _ in range(12):  # trials with the best score from the first epoch on, in every bracket
         trial = study.ask()
         for epoch in range(4):
             trial.report(2.0, epoch)
-            trial.should_prune()  # which climbs the rungs
+            trial.should_prune()  # advances the trial to the next rung
         study.tell(trial, 2.0)
-    stopped = 0
+    pruned = 0
     for _ in range(3):
         trial = study.ask()
-        said = sweep.run_trial(read_sweep(path, arguments), study, trial, tmp_path / "outputs" / "sweeps" / "mine")
-        stopped += said == "stopped early"
-        if said == "stopped early":
+        outcome = sweep.run_trial(read_sweep(path, arguments), study, trial, tmp_path / "outputs" / "sweeps" / "mine")
+        pruned += outcome == "stopped early"
+        if outcome == "stopped early":
             assert len(study.trials[trial.number].intermediate_values) < 3
             break
-    assert stopped
+    assert pruned
 
 
 COMMAND = [sys.executable, "-m", "project", "sweep"]
 
 
-def test_two_workers_share_the_trials_of_one_sweep(written, fast, tmp_path):
-    path = written(SMALL.replace("[0.001, 0.02]", "[0.001, 0.002, 0.003, 0.004]"))
+def test_two_workers_share_the_trials_of_one_sweep(write_sweep, fast, tmp_path):
+    path = write_sweep(SMALL.replace("[0.001, 0.02]", "[0.001, 0.002, 0.003, 0.004]"))
     workers = [
         subprocess.Popen([*COMMAND, str(path), *fast, "method=plain"], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = [worker.communicate(timeout=300)[0] for worker in workers]
+    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
-    made = [text.count("trial ") for text in said]
+    trials = sum(output.count("trial ") for output in outputs)
     table = pd.read_csv(tmp_path / "outputs" / "sweeps" / "mine" / "trials.csv")
-    assert len(table) == 4 and sum(made) >= 4 and sorted(table["trainer.lr"]) == [0.001, 0.002, 0.003, 0.004]
+    assert len(table) == 4 and trials >= 4 and sorted(table["trainer.lr"]) == [0.001, 0.002, 0.003, 0.004]
     assert set(pd.read_csv(tmp_path / "outputs" / "sweeps" / "mine" / "trials.csv")["state"]) == {"complete"}
 
 
-def test_what_a_killed_worker_left_is_taken_up(written, fast, tmp_path):
-    path = written(SMALL)
+def test_the_trial_of_a_killed_worker_is_resumed(write_sweep, fast, tmp_path):
+    path = write_sweep(SMALL)
     command = [*COMMAND, str(path), *fast, "method=plain", "trainer.epochs=40"]
     worker = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -212,23 +212,22 @@ def test_what_a_killed_worker_left_is_taken_up(written, fast, tmp_path):
     assert sorted(table["trainer.lr"]) == [0.001, 0.02] and set(table["state"]) == {"complete"}
 
 
-def test_a_running_trial_of_a_living_worker_is_left_alone(written, fast, tmp_path):
-    read = read_sweep(written(SMALL), [*fast, "method=plain"])
+def test_only_a_trial_without_heartbeat_is_taken_from_another_worker(write_sweep, fast, tmp_path):
     folder = tmp_path / "outputs" / "sweeps" / "mine"
-    study = sweep.open_study(read, folder)
+    study = sweep.open_study(read_sweep(write_sweep(SMALL), [*fast, "method=plain"]), folder)
     trial = sweep.next_trial(study, folder, 1)
     trial.set_user_attr("worker", f"another-host:{os.getpid()}")
-    with sweep._alive(folder / "claims" / "0-alive"):
+    with sweep._heartbeat(folder / "claims" / "0-alive"):
         time.sleep(0.1)
         assert sweep.next_trial(study, folder, 1) is None
     os.utime(folder / "claims" / "0-alive", (0, 0))
     assert sweep.next_trial(study, folder, 1).number == 0
-    assert sweep.next_trial(study, folder, 1) is None  # it is claimed
+    assert sweep.next_trial(study, folder, 1) is None  # the trial is claimed
 
 
-def test_a_logarithmic_scale_with_steps_is_rounded(written):
-    read = read_sweep(
-        written("""\
+def test_values_on_a_logarithmic_scale_are_rounded_to_their_step(write_sweep):
+    definition = read_sweep(
+        write_sweep("""\
 method: random
 metric: {name: val/drop_ratio}
 parameters:
@@ -239,17 +238,17 @@ parameters:
     )
     study = optuna.create_study()
     for _ in range(20):
-        chosen = sweep._chosen(read, study.ask())
-        assert float(chosen["perturbation.weight"]) % 0.5 == 0 and 0.5 <= float(chosen["perturbation.weight"]) <= 8
-        assert 1e-4 < float(chosen["trainer.lr"]) < 7e-3 and chosen["trainer.epochs"] in ("1", "2", "3")
+        values = sweep._suggest(definition, study.ask())
+        assert float(values["perturbation.weight"]) % 0.5 == 0 and 0.5 <= float(values["perturbation.weight"]) <= 8
+        assert 1e-4 < float(values["trainer.lr"]) < 7e-3 and values["trainer.epochs"] in ("1", "2", "3")
     assert study.get_trials(states=(TrialState.RUNNING,))
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "message"),
+    ("text", "typo", "message"),
     [
         ("method: grid", "method: gird", "method: gird is none of grid, random, bayes; did you mean grid?"),
-        ("val/best_score", "val/scores", "metric.name: val/scores is not logged of validation rows"),
+        ("val/best_score", "val/scores", "metric.name: val/scores is not a validation metric"),
         ("maximize", "max", "metric.goal: max is neither"),
         ("trainer.lr", "trainer.lrr", "parameters: trainer.lrr=0.001: command line: unknown key"),
         ("[0.001, 0.02]", "[0.001, many]", "parameters: trainer.lr=many"),
@@ -258,7 +257,7 @@ parameters:
         ("values: [0.001, 0.02]", "values: 3", "trainer.lr: values must be a list"),
         ("values: [0.001, 0.02]", "min: 0.1", "trainer.lr: max must be a number, and is null"),
         ("values: [0.001, 0.02]", "min: 0.1, max: 0.01", "min=0.1 must be under max=0.01"),
-        ("values: [0.001, 0.02]", "min: 0.1, max: 0.2", "a grid wants values, not a range"),
+        ("values: [0.001, 0.02]", "min: 0.1, max: 0.2", "a grid needs values, not a range"),
         ("values: [0.001, 0.02]", "min: 0, max: 1, distribution: normal", "distribution: normal is none of"),
         ("values: [0.001, 0.02]", "vals: [1]", "unknown key vals"),
         ("values: [0.001, 0.02]", "parameters: {a: {value: 1}}", "write the dotted key"),
@@ -270,40 +269,40 @@ parameters:
         ("parameters:", "paramters:", "unknown key paramters"),
     ],
 )
-def test_a_typo_is_one_line_that_names_the_file_and_the_key(written, capsys, before, after, message):
-    path = written(SMALL.replace(before, after))
+def test_a_typo_is_a_one_line_error_with_the_file_and_the_key(write_sweep, capsys, text, typo, message):
+    path = write_sweep(SMALL.replace(text, typo))
     assert main(["validate", f"sweep={path}"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line and str(path) in line
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_files_that_are_there_are_valid(path, capsys):
+def test_the_shipped_sweep_files_are_valid(path, capsys):
     assert main(["validate", f"sweep={path}"]) == 0 and "every value composes" in capsys.readouterr().out
 
 
-def test_the_number_of_trials_must_be_known(written, capsys):
-    path = written(SMALL.replace("grid", "random"))
-    for given in ([], ["trials=0"], ["trials=many"]):
-        assert main(["sweep", str(path), *given]) == 2
+def test_a_random_sweep_needs_a_number_of_trials(write_sweep, capsys):
+    path = write_sweep(SMALL.replace("grid", "random"))
+    for arguments in ([], ["trials=0"], ["trials=many"]):
+        assert main(["sweep", str(path), *arguments]) == 2
     assert capsys.readouterr().err.count("give the sweep's number of trials") == 3
 
 
-def test_an_agents_run_keeps_the_agents_id(fast, monkeypatch, tmp_path):
+def test_a_run_of_a_wandb_agent_has_the_agents_run_id(fast, monkeypatch, tmp_path):
     for key, value in {"WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": "agents1", "WANDB_MODE": "offline"}.items():
         monkeypatch.setenv(key, value)
     arguments = [word for word in fast if not word.startswith("wandb.")]
     config = load_config([*arguments, "method=plain", "wandb.group=mine"])
     train.run(config, {"evaluate": "false"})
-    (tracked,) = (run_folder(config) / "wandb").glob("offline-run-*")
-    assert tracked.name.endswith("-agents1")
+    (wandb_folder,) = (run_folder(config) / "wandb").glob("offline-run-*")
+    assert wandb_folder.name.endswith("-agents1")
 
 
-def test_an_objective_must_go_the_way_of_its_score(written, fast, tmp_path):
-    read = read_sweep(written(SMALL.replace("maximize", "minimize")), [*fast, "method=plain"])
+def test_the_goal_must_match_the_direction_of_the_metric(write_sweep, fast, tmp_path):
+    definition = read_sweep(write_sweep(SMALL.replace("maximize", "minimize")), [*fast, "method=plain"])
     folder = tmp_path / "outputs" / "sweeps" / "mine"
-    study = sweep.open_study(read, folder)
-    said = sweep.run_trial(read, study, sweep.next_trial(study, folder, 1), folder)
-    assert "metric.goal: accuracy is better when it is higher; write maximize" in said
+    study = sweep.open_study(definition, folder)
+    outcome = sweep.run_trial(definition, study, sweep.next_trial(study, folder, 1), folder)
+    assert "metric.goal: accuracy is better when it is higher; write maximize" in outcome
     with pytest.raises(UserError, match="better when it is lower"):
-        read_sweep(written(SMALL.replace("val/best_score", "val/drop_ratio")))
+        read_sweep(write_sweep(SMALL.replace("val/best_score", "val/drop_ratio")))

@@ -108,17 +108,17 @@ def test_a_second_evaluation_reads_the_store_alone(trained, args, scripted):
     assert not scripted.asked
 
 
-def test_prepare_asks_what_the_run_asks_and_nothing_of_training_rows(trained, args, scripted, monkeypatch, capsys):
+def test_prepare_generates_all_texts_of_a_run_and_none_of_training_rows(trained, args, scripted, monkeypatch, capsys):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
     config = load_config(args)
     prepare.run(config, {"dry_run": "true"})
-    told = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().out.split())
     prepare.run(config, {})
-    ahead = [request.key("") for request in scripted.asked]
-    assert f"{len([request for request in scripted.asked if request.stage == 'reasoning'])} reasoning" in told
+    prepared = [request.key("") for request in scripted.asked]
+    assert f"{len([request for request in scripted.asked if request.stage == 'reasoning'])} reasoning" in output
     scripted.asked.clear()
     trained("store.engine=false")
-    assert ahead and not scripted.asked
+    assert prepared and not scripted.asked
 
 
 def test_a_configuration_without_the_reasoning_stage_raises_an_error(args, scripted, monkeypatch):

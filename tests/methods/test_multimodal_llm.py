@@ -169,10 +169,10 @@ def test_a_run_on_a_prepared_store_makes_no_calls(args, scripted, monkeypatch, c
     config = load_config([*args, "method=mllm", *extra])
     prepare.run(config, {"dry_run": "true"})
     assert not scripted.asked
-    told = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().out.split())
     prepare.run(config, {})
     first = [request for request in scripted.asked if not request.attempt]
-    assert f"({len(first)} multimodal)" in told and "What pictures take in prompt tokens" in told
+    assert f"({len(first)} multimodal)" in output and "The prompt tokens of pictures depend" in output
     scripted.asked.clear()
     train.run(config, {})
     assert not scripted.asked
