@@ -161,8 +161,8 @@ def rival(path: Path, sampling: str) -> dict:
 
 def first_step(path: Path, began: str, at: str) -> dict:
     """Seconds from `began` to the first training step of the command; with `at`, stops at that step and saves."""
+    from project.cli import train
     from project.config.compose import load_config
-    from project.experiments import run_training as train
     from project.runtime.signals import Interrupted
     from project.training.module import RobustModule
 

@@ -24,12 +24,12 @@ from rich.table import Table
 from ..config.compose import load_config
 from ..config.run_identity import format_value, run_folder
 from ..errors import UserError
-from ..evaluation.run_status import RUN_JSON
+from ..evaluation.run_info import RunInfo
 from ..metrics.scores import SCORES
 from ..runtime.atomic_io import write_text
 from ..runtime.signals import Interrupted
 from ..training.fit import watched
-from . import run_training as train
+from .run_training import train
 from .sweep_file import Parameter, Sweep
 
 BEAT = 30
@@ -217,7 +217,7 @@ def run_trial(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> 
         with _alive(folder / "claims" / f"{trial.number}-alive"), watched(watch):
             config = load_config(arguments)
             trial.set_user_attr("folder", str(run_folder(config)))
-            train.run(config, {"evaluate": "false"})
+            train(config, evaluate=False)
             value = _value(sweep, trial)
         study.tell(trial, value)
         return f"{sweep.metric} {value:.4f}"
@@ -243,18 +243,17 @@ def _value(sweep: Sweep, trial: Trial) -> float:
 
     Raises UserError where the sweep wants the worse of it.
     """
-    info = json.loads((Path(trial.user_attrs["folder"]) / RUN_JSON).read_text(encoding="utf-8"))
-    val = info.get("val")
-    if not val:
-        raise UserError(f"method={info['method']} has no validation score")
-    for key, value in val.get("last", {}).items():
+    info = RunInfo.read(Path(trial.user_attrs["folder"]))
+    if info.val is None:
+        raise UserError(f"method={info.method} has no validation score")
+    for key, value in info.val.last.items():
         trial.set_user_attr(f"val/{key}", value)
-    if sweep.metric != "val/drop_ratio" and SCORES[info["metric"]].higher_is_better != sweep.maximize:
+    if sweep.metric != "val/drop_ratio" and SCORES[info.metric].higher_is_better != sweep.maximize:
         raise UserError(
-            f"{sweep.path}: metric.goal: {info['metric']} is better when it is "
+            f"{sweep.path}: metric.goal: {info.metric} is better when it is "
             f"{'lower; write minimize' if sweep.maximize else 'higher; write maximize'}"
         )
-    return {**val["last"], "best_score": val["best_score"]}[sweep.metric.removeprefix("val/")]
+    return {**info.val.last, "best_score": info.val.best_score}[sweep.metric.removeprefix("val/")]
 
 
 def print_sweep(sweep: Sweep, study: optuna.Study, folder: Path, console: Console) -> int:

@@ -25,11 +25,9 @@ MODULES = {
 }
 """The module of each kind of model. It has
 
-    fit(config, folder, pipeline, rows, logger) -> dict    learn, and keep what was learned in the run folder; what
-                                                           run.json says of it: seconds, the validation scores `val`,
-                                                           steps and forward_samples where there are any, and
-                                                           `perturbation`, what training saw, if its own
-    load(config, folder, pipeline, rows) -> Predictor      what was learned; UserError where the folder has none
+    fit(config, folder, pipeline, rows, logger) -> FitInfo    train, save to the run folder, and return what run.json
+                                                              reports: seconds, validation scores, counts
+    load(config, folder, pipeline, rows) -> Predictor         return the trained predictor; UserError if there is none
 """
 
 UNTRAINED = ("llm", "mllm")

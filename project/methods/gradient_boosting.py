@@ -26,6 +26,7 @@ from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline
 from ..training import heads as head
 from ..training.fit import device_of
+from ..training.fit_info import FitInfo, Validation
 from .base import Prediction
 from .image_features import check_image, has_pixels
 from .raw_features import Features, Raw, raw_values
@@ -59,7 +60,7 @@ ROUNDS = 100
 """Trees of a class, or of a number."""
 
 
-def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
+def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> FitInfo:
     """Try every setting on the raw training rows, and name the best in the run folder; no text of the pipeline is read.
 
     `trials` tells how many were tried, and `val` is of the best.
@@ -79,12 +80,14 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     _, _, setting, found, learned = max(tried, key=lambda item: item[:2])
     kept = {"setting": asdict(setting), "answers": learned(seen[CLEAN]).answers}
     (folder / CHOSEN).write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
-    return {
-        "seconds": {"train": round(time.perf_counter() - start, 3)},
-        "trials": len(tried),
-        "setting": {name: value for name, value in asdict(setting).items() if value is not None},
-        "val": {"best_score": found["score"], "last": found},
-    }
+    return FitInfo(
+        {"train": round(time.perf_counter() - start, 3)},
+        Validation.of_panel(found),
+        extra={
+            "trials": len(tried),
+            "setting": {name: value for name, value in asdict(setting).items() if value is not None},
+        },
+    )
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "BoostingPredictor":

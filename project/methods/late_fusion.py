@@ -6,7 +6,7 @@ training" by noise on the inputs and dropout, or modality dropout (Neverova et a
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from ..pipeline.pipeline import Pipeline
 from ..training import heads as head
 from ..training.encoder import add_lora, load_pretrained, load_tokenizer
 from ..training.fit import device_of, fit_module
+from ..training.fit_info import FitInfo
 from ..training.module import RobustModule
 from .base import Prediction
 from .image_features import WIDTH, check_image
@@ -36,7 +37,7 @@ WEIGHTS, COLUMNS = "fusion/weights.safetensors", "fusion/columns.json"
 """What a run folder keeps: all that was trained, and what the training rows' columns hold."""
 
 
-def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
+def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> FitInfo:
     """Train on the raw training rows, and keep the trained weights and the columns; no text of the pipeline is read."""
     inputs = _inputs(config, rows, fit_columns(rows.train))
     data = FusionDataModule(config, rows, inputs)
@@ -55,7 +56,7 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
     (folder / COLUMNS).write_text(json.dumps(asdict(inputs.columns), ensure_ascii=False), encoding="utf-8")
     damages = {"noise": config.model.noise, "dropped modalities": config.model.drop_modality}
     damaging = [name for name, level in damages.items() if level and config.perturbation.weight]
-    return fitted | {"perturbation": " and ".join(damaging) or "none"}
+    return replace(fitted, perturbation=" and ".join(damaging) or "none")
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "FusionPredictor":

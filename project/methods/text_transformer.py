@@ -17,12 +17,13 @@ from ..training import heads as head
 from ..training.datamodule import TextDataModule
 from ..training.encoder import base_model, load_adapter, load_tokenizer
 from ..training.fit import device_of, fit_module
+from ..training.fit_info import FitInfo
 from ..training.module import RobustModule
 from ..training.tokenization import encode, pad
 from .base import Prediction
 
 
-def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
+def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> FitInfo:
     """Fine-tune on the training rows' texts, and keep adapter, head and tokenizer in folder/adapter."""
     tokenizer = load_tokenizer(config.model)
     data = TextDataModule(pipeline, rows, tokenizer)

@@ -19,6 +19,7 @@ from ..metrics.scores import SCORES
 from ..runtime.signals import Interrupted, handle_stop_signals
 from .batching import accumulation_steps, all_reduce_sum
 from .checkpointing import AtomicCheckpointIO, PreemptionCheckpoint, is_intact, latest_intact_checkpoint
+from .fit_info import FitInfo, Validation
 
 
 class ResumableEarlyStopping(EarlyStopping):
@@ -82,7 +83,7 @@ class TrainingSummary(L.Callback):
         self._before, self.panel, self.best = state["seconds"], state["panel"], state["best"]
 
 
-def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.LightningDataModule, logger) -> dict:
+def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.LightningDataModule, logger) -> FitInfo:
     """Fit, going on from the last checkpoint where there is one; the module ends with the weights of its best score.
 
     The module has `target` and counts its `forward_samples`; where it reads further ones without learning from them, it
@@ -158,16 +159,16 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
     module.load_state_dict(
         torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"], strict=False
     )
-    return {
-        "steps": trainer.global_step,
-        "forward_samples": samples,
-        "epochs": trainer.current_epoch,
-        **({"scoring_samples": scored} if scored else {}),
-        "devices": trainer.world_size,
-        "passes": trainer.accumulate_grad_batches,
-        "seconds": {"train": round(told.seconds, 1), **scoring},
-        "val": {"best_score": float(best.best_model_score), "last": told.panel},
-    }
+    return FitInfo(
+        seconds={"train": round(told.seconds, 1), **scoring},
+        val=Validation(float(best.best_model_score), told.panel),
+        steps=trainer.global_step,
+        forward_samples=samples,
+        scoring_samples=scored or None,
+        epochs=trainer.current_epoch,
+        devices=trainer.world_size,
+        passes=trainer.accumulate_grad_batches,
+    )
 
 
 def device_of(trainer: TrainerConfig) -> str:

@@ -15,11 +15,11 @@ import yaml
 from optuna.trial import TrialState
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
+from project.cli import train
 from project.cli.main import main
 from project.config.compose import CONF, load_config
 from project.config.run_identity import run_folder
 from project.errors import UserError
-from project.experiments import run_training as train
 from project.experiments import sweep
 from project.experiments.sweep_file import read_sweep
 from project.llm import factory as engines

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
+from project.cli import train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.errors import UserError
-from project.experiments import run_training as train
 from project.runtime.signals import Interrupted
 from project.training.checkpointing import LAST
 from project.training.datamodule import TextDataModule
@@ -216,7 +216,7 @@ def test_evaluation_can_be_left_to_its_verb(trained, args, tmp_path):
     whole = trained("whole")
     apart = trained("apart", evaluate="false")
     assert not (apart / "results.parquet").exists() and told(apart)["steps"] == 12
-    from project.evaluation import evaluate_run as evaluate
+    from project.cli import evaluate
 
     evaluate.run(load_config([*args, f"output={tmp_path / 'apart'}"]), {})
     assert_equal_runs(whole, apart)
