@@ -162,27 +162,27 @@ def rival(path: Path, sampling: str) -> dict:
     return {"seconds": time.perf_counter() - start, "samples": len(texts), "steps": trainer.state.global_step}
 
 
-def first_step(path: Path, began: str, at: str) -> dict:
-    """Seconds from `began` to the first training step of the command; with `at`, stops at that step and saves."""
+def first_step(path: Path, start: str, stop_at: str) -> dict:
+    """Return the seconds from `start` to the first training step; with `stop_at`, stop at that step and save."""
+    from project.cli import train
     from project.config.compose import load_config
-    from project.experiments import run_training as train
     from project.runtime.signals import Interrupted
     from project.training.module import RobustModule
 
-    steps, told = RobustModule.training_step, {}
+    original_step, figures = RobustModule.training_step, {}
 
     def training_step(module, batch, batch_idx):
-        told.setdefault("seconds", time.time() - float(began))
-        if module.global_step == int(at or module.global_step):
+        figures.setdefault("seconds", time.time() - float(start))
+        if module.global_step == int(stop_at or module.global_step):
             os.kill(os.getpid(), signal.SIGUSR1)
-        return steps(module, batch, batch_idx)
+        return original_step(module, batch, batch_idx)
 
     RobustModule.training_step = training_step
     try:
         train.run(load_config(arguments(path, "trainer.epochs=3", "perturbation.weight=1")), {})
     except Interrupted:
-        return told
-    raise RuntimeError("the run was not broken off")
+        return figures
+    raise RuntimeError("the run was not interrupted")
 
 
 CHILDREN = {

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
+from project.cli import train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
-from project.experiments import run_training as train
 from project.llm import factory as engines
 from tests import made
 

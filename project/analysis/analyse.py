@@ -1,7 +1,6 @@
 """analyse: measure the texts that finished runs have kept; the report shows what is found."""
 
 import glob
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,8 +12,8 @@ from ..config.compose import check_complete, run_config
 from ..config.schema import Config
 from ..data.rows import read_rows
 from ..errors import UserError
+from ..evaluation.run_info import RunInfo
 from ..evaluation.run_loading import experiment_runs, load_runs
-from ..evaluation.run_status import RUN_JSON
 from ..pipeline.text_log import FILE
 from ..runtime.atomic_io import write_parquet
 from ..runtime.progress import progress_bar
@@ -42,7 +41,7 @@ def analyse(config: Config, patterns: Sequence[str] = ()) -> dict[Path, int]:
     rows_by_path = {}
     for folder in folders:
         texts = pd.read_parquet(folder / FILE)
-        metric = json.loads((folder / RUN_JSON).read_text(encoding="utf-8"))["metric"]
+        metric = RunInfo.read(folder).metric
         with progress_bar() as bar:
             watch = partial(bar.update, bar.add_task(str(folder), total=None))
             tables = {
@@ -102,7 +101,7 @@ def _of_experiment(config: Config) -> list[Path]:
     first: dict[str, Path] = {}
     for finished in load_runs(experiment_runs(experiment)):
         if (finished.folder / FILE).is_file():
-            first.setdefault(finished.info["name"], finished.folder)
+            first.setdefault(finished.info.name, finished.folder)
     if not first:
         raise UserError(
             f"no run in {experiment} has {FILE}; methods that read texts leave it: "

@@ -126,11 +126,11 @@ class Comparison:
 
     def perturbation(self, method: str) -> str | None:
         """The kind of perturbation that a method was trained with; None where it is not stated."""
-        return self.runs[method][0].info.get("perturbation")
+        return self.runs[method][0].info.perturbation
 
     def validation(self, method: str) -> float:
-        """The best val/score of a method, the mean over its seeds; NaN where a run does not tell it."""
-        return float(np.mean([(run.info.get("val") or {}).get("best_score", math.nan) for run in self.runs[method]]))
+        """Return the best val/score of a method, averaged over its seeds; NaN if a run has none."""
+        return float(np.mean([run.info.val.best_score if run.info.val else math.nan for run in self.runs[method]]))
 
     def named(self, method: str) -> str | None:
         """The name under which the runs of conf/method/<method>.yaml are compared; None where there are none.
@@ -140,11 +140,9 @@ class Comparison:
 
         def rank(name: str) -> tuple:
             score = self.validation(name) * (-1 if self.score.higher_is_better else 1)
-            return self.runs[name][0].info["name"] != method, math.isnan(score), score, name
+            return self.runs[name][0].info.name != method, math.isnan(score), score, name
 
-        return min(
-            (name for name, same in self.runs.items() if same[0].info["method"] == method), key=rank, default=None
-        )
+        return min((name for name, same in self.runs.items() if same[0].info.method == method), key=rank, default=None)
 
     def estimate(self, measure: Measure, *methods: str) -> Estimate:
         """A measure of the seeds' mean scores with its interval; of a single method, of each of its seeds too."""
@@ -200,20 +198,20 @@ def compare(runs: list[Run], resamples: int) -> Comparison:
     Groups of rows are resampled alike for all methods, and the seeds of a method independently of them (crossed).
     Raises UserError where no record is in all runs, or where they differ in the metric or the corruptions' seed.
     """
-    metrics = sorted({run.info.get("metric", "accuracy") for run in runs})
+    metrics = sorted({run.info.metric for run in runs})
     if len(metrics) > 1:
         raise UserError(
-            f"the runs on {runs[0].info['data']} are scored by {' and '.join(metrics)}; give runs on "
+            f"the runs on {runs[0].info.data} are scored by {' and '.join(metrics)}; give runs on "
             "another target another data.name="
         )
     metric = metrics[0]
-    seeds = sorted({run.info["corruption_seed"] for run in runs if "corruption_seed" in run.info})
+    seeds = sorted({run.info.corruption_seed for run in runs if run.info.corruption_seed is not None})
     if len(seeds) > 1:
         raise UserError(
-            f"the runs on {runs[0].info['data']} were tested on other corruptions each, of robustness.seed="
+            f"the runs on {runs[0].info.data} were tested on other corruptions each, of robustness.seed="
             f"{' and '.join(map(str, seeds))}; report them apart"
         )
-    tables = {id(run): value_table(run.predictions, metric, run.info.get("classes")) for run in runs}
+    tables = {id(run): value_table(run.predictions, metric, run.info.classes) for run in runs}
     indices = [set(table.index) for table in tables.values()]
     records = sorted(set.intersection(*indices))
     if not records:
@@ -222,7 +220,7 @@ def compare(runs: list[Run], resamples: int) -> Comparison:
     conditions = conditions_of(pd.concat([run.predictions for run in runs]))
 
     rows = runs[0].predictions.drop_duplicates("record").set_index("record").loc[records]
-    constant = next((run.info["constant"] for run in runs if run.info.get("constant") is not None), None)
+    constant = next((run.info.constant for run in runs if run.info.constant is not None), None)
     weights = group_weights(rows["group"], resamples, BOOTSTRAP_SEED)
     named, found, draws = by_name(runs), {}, {}
     masks = by_presence(rows)
@@ -249,7 +247,7 @@ def compare(runs: list[Run], resamples: int) -> Comparison:
         chance = scores.chance(rows["target"], constant, metric)
         chance_draws = SCORES[metric].of_mean(resampled_mean(of_constant, weights))
     return Comparison(
-        data=runs[0].info["data"],
+        data=runs[0].info.data,
         metric=metric,
         conditions=conditions,
         runs=named,

@@ -69,7 +69,7 @@ def endpoint(comparison: Comparison) -> Endpoint | None:
     """
     condition, ours = primary_condition(comparison), comparison.named(OURS)
     validation = {
-        name: comparison.validation(name) for name, runs in comparison.runs.items() if is_rival(runs[0].info["method"])
+        name: comparison.validation(name) for name, runs in comparison.runs.items() if is_rival(runs[0].info.method)
     }
     if condition is None or ours is None or not validation:
         return None

@@ -1,9 +1,10 @@
-"""What a run's numbers were made with: package versions, git revision, hardware."""
+"""The software and hardware of a run: package versions, git revision, processors."""
 
 import os
 import platform
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -11,10 +12,15 @@ import torch
 PACKAGES = ("torch", "lightning", "transformers", "peft", "omegaconf", "numpy", "pandas")
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the PACKAGES."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
 def revision() -> str | None:
-    """The git revision of the code, with + where it has uncommitted changes; None outside a checkout."""
+    """Return the git revision of the code, with + if there are uncommitted changes; None outside a checkout."""
     try:
-        told = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -24,11 +30,11 @@ def revision() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return told.stdout.strip()
+    return described.stdout.strip()
 
 
 def hardware() -> str:
-    """What the run ran on, in words."""
+    """Return the GPUs, or else the number of CPU cores, in words."""
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()

@@ -15,6 +15,7 @@ from ..data.rows import Rows
 from ..errors import UserError
 from ..pipeline.alignment import join_parts
 from ..pipeline.pipeline import Pipeline
+from .run_info import RunInfo
 
 ARTIFACT = "run"
 """The type of the artifact that keeps a finished run's FILES in W&B."""
@@ -48,7 +49,7 @@ def start_logger(config: Config, folder: Path) -> WandbLogger | None:
 
 
 def finish(
-    logger: WandbLogger | None, config: Config, results: pd.DataFrame, pipeline: Pipeline, rows: Rows, info: dict
+    logger: WandbLogger | None, config: Config, results: pd.DataFrame, pipeline: Pipeline, rows: Rows, info: RunInfo
 ) -> None:
     """Log what the evaluation found, and end the run."""
     if logger is None:
@@ -56,10 +57,10 @@ def finish(
     import wandb
 
     run = logger.experiment
-    run.summary.update(summary(results, info["metric"]))
-    run.summary.update({f"cost/{key}": value for key, value in info["llm"].items() if isinstance(value, int | float)})
-    run.summary.update({f"cost/{key}_seconds": value for key, value in info["seconds"].items()})
-    run.log({"robustness/results": wandb.Table(dataframe=results), **_curves(results, info["metric"])})
+    run.summary.update(summary(results, info.metric))
+    run.summary.update({f"cost/{key}": value for key, value in info.llm.items() if isinstance(value, int | float)})
+    run.summary.update({f"cost/{key}_seconds": value for key, value in info.seconds.items()})
+    run.log({"robustness/results": wandb.Table(dataframe=results), **_curves(results, info.metric)})
     if config.perturbation.kind != "none" and config.perturbation.weight:
         traces = pipeline.perturbed(pipeline.clean(rows.train[:SAMPLES]), 0)
         samples = [[trace.record.id, join_parts(trace.aligned.parts), join_parts(trace.parts)] for trace in traces]

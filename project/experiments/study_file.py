@@ -1,7 +1,6 @@
 """A study file: tiers of methods and seeds, and the runs and trials that they define."""
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,7 +10,8 @@ from ..config.compose import check_complete, check_keys, load_config, read_mappi
 from ..config.run_identity import flatten_keys, format_value, is_evaluation_key, run_folder, run_name
 from ..config.schema import Config
 from ..errors import UserError, did_you_mean, with_context
-from ..evaluation.run_status import RUN_JSON, is_finished, is_trained
+from ..evaluation.run_info import RunInfo
+from ..evaluation.run_status import is_finished, is_trained
 from ..methods.base import UNTRAINED
 
 _STUDY_KEYS = ("experiment", "hours", "folds", "overrides", "tune", "tiers")
@@ -66,20 +66,16 @@ class PlannedRun:
     @property
     def validation(self) -> tuple[str, float] | None:
         """The metric and the best score on the validation rows; None if run.json has no score."""
-        info = self._info()
-        score = (info.get("val") or {}).get("best_score")
-        return None if score is None else (info["metric"], score)
+        info = RunInfo.read(self.folder)
+        return None if info.val is None else (info.metric, info.val.best_score)
 
     @property
     def seconds(self) -> float:
         """Seconds of the finished run, from run.json."""
-        return float(sum(self._info().get("seconds", {}).values()))
+        return float(sum(RunInfo.read(self.folder).seconds.values()))
 
     def _is_complete(self) -> bool:
         return (is_trained if self.trial else is_finished)(self.config)
-
-    def _info(self) -> dict:
-        return json.loads((self.folder / RUN_JSON).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

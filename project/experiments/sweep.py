@@ -1,15 +1,11 @@
 """Run a W&B sweep file with Optuna, without a W&B server; any number of workers share the trials."""
 
-import contextlib
 import json
-import os
-import socket
-import threading
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
+import lightning as L
 import optuna
 import pandas as pd
 import wandb
@@ -24,18 +20,15 @@ from rich.table import Table
 from ..config.compose import load_config
 from ..config.run_identity import format_value, run_folder
 from ..errors import UserError
-from ..evaluation.run_status import RUN_JSON
+from ..evaluation.run_info import RunInfo
 from ..metrics.scores import SCORES
 from ..runtime.atomic_io import write_text
 from ..runtime.signals import Interrupted
-from ..training.fit import watched
-from . import run_training as train
+from ..training.fit import TrainingSummary
+from .run_training import train
 from .sweep_file import Parameter, Sweep
+from .sweep_workers import claim, heartbeat, next_trial
 
-_HEARTBEAT_SECONDS = 30
-"""Interval of a worker's heartbeats."""
-_ABANDONED_SECONDS = 300
-"""Time without a heartbeat after which a trial counts as abandoned by its worker."""
 _PRINTED_TRIALS = 10
 """Trials in the table on the terminal, the best ones."""
 
@@ -89,7 +82,7 @@ def open_study(sweep: Sweep, folder: Path) -> optuna.Study:
             f"{folder} holds a sweep of another {sweep.path.name}, or of other settings; give output=, or "
             "delete the folder"
         )
-    if _claim(folder, "begun"):
+    if claim(folder, "begun"):
         for point in sweep.grid() if sweep.method == "grid" else []:
             study.enqueue_trial(point)
         study.set_user_attr("definition", definition)
@@ -141,63 +134,18 @@ def _format_params(sweep: Sweep, params: dict) -> dict[str, str]:
     return texts
 
 
-def _claim(folder: Path, name: str) -> bool:
-    """Return True if this worker is the first to claim the name; exclusive creation is atomic on NFS too."""
-    (folder / "claims").mkdir(exist_ok=True)
-    try:
-        (folder / "claims" / name).touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
+class TrialPruner(L.Callback):
+    """Report the metric of each validation to Optuna; raise TrialPruned to stop a bad trial early."""
 
+    def __init__(self, trial: Trial, metric: str):
+        self._trial, self._metric = trial, metric.removeprefix("val/")
 
-def next_trial(study: optuna.Study, folder: Path, count: int) -> Trial | None:
-    """Return an abandoned trial, else a new one; None if all trials are finished or running."""
-    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        restarts = frozen.user_attrs.get("taken_up", 0)
-        if _is_abandoned(frozen, folder) and _claim(folder, f"{frozen.number}-again-{restarts}"):
-            trial = Trial(study, frozen._trial_id)
-            trial.set_user_attr("taken_up", restarts + 1)
-            return _assign(trial, folder)
-    # Slots only count trials: a slot's number is not that of its trial.
-    if any(_claim(folder, f"slot-{slot}") for slot in range(count)):
-        return _assign(study.ask(), folder)
-    return None
-
-
-def _assign(trial: Trial, folder: Path) -> Trial:
-    """Assign the trial to this worker and return it."""
-    (folder / "claims" / f"{trial.number}-alive").touch()
-    trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-    return trial
-
-
-def _is_abandoned(frozen: optuna.trial.FrozenTrial, folder: Path) -> bool:
-    """Return True if the worker of a running trial is gone."""
-    host, _, process = frozen.user_attrs.get("worker", "").rpartition(":")
-    if host == socket.gethostname():
-        return not Path(f"/proc/{process}").exists()
-    heartbeat = folder / "claims" / f"{frozen.number}-alive"
-    last_sign = heartbeat.stat().st_mtime if heartbeat.exists() else frozen.datetime_start.timestamp()
-    return time.time() - last_sign > _ABANDONED_SECONDS
-
-
-@contextlib.contextmanager
-def _heartbeat(path: Path) -> Iterator[None]:
-    """Touch the trial's heartbeat file regularly, so that workers on other hosts see that this worker is alive."""
-    finished = threading.Event()
-
-    def touch_regularly() -> None:
-        while not finished.wait(_HEARTBEAT_SECONDS):
-            path.touch()
-
-    thread = threading.Thread(target=touch_regularly, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        thread.join()
+    def on_validation_end(self, trainer, module) -> None:
+        """Report the metric, then stop the trial if Optuna prunes it."""
+        (summary,) = (callback for callback in trainer.callbacks if isinstance(callback, TrainingSummary))
+        self._trial.report(summary.scores[self._metric], trainer.current_epoch)
+        if self._trial.should_prune():
+            raise optuna.TrialPruned
 
 
 def run_trial(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> str:
@@ -211,16 +159,11 @@ def run_trial(sweep: Sweep, study: optuna.Study, trial: Trial, folder: Path) -> 
         "trainer.nodes=1",
     ]
 
-    def watch(epoch: int, panel: dict[str, float]) -> None:
-        trial.report(panel[sweep.metric.removeprefix("val/")], epoch)
-        if trial.should_prune():
-            raise optuna.TrialPruned
-
     try:
-        with _heartbeat(folder / "claims" / f"{trial.number}-alive"), watched(watch):
+        with heartbeat(folder / "claims" / f"{trial.number}-alive"):
             config = load_config(arguments)
             trial.set_user_attr("folder", str(run_folder(config)))
-            train.run(config, {"evaluate": "false"})
+            train(config, evaluate=False, callbacks=[TrialPruner(trial, sweep.metric)])
             value = _value(sweep, trial)
         study.tell(trial, value)
         return f"{sweep.metric} {value:.4f}"
@@ -246,18 +189,17 @@ def _value(sweep: Sweep, trial: Trial) -> float:
 
     Raises UserError if the sweep's goal is the wrong direction for the metric.
     """
-    info = json.loads((Path(trial.user_attrs["folder"]) / RUN_JSON).read_text(encoding="utf-8"))
-    val = info.get("val")
-    if not val:
-        raise UserError(f"method={info['method']} has no validation score")
-    for key, value in val.get("last", {}).items():
+    info = RunInfo.read(Path(trial.user_attrs["folder"]))
+    if info.val is None:
+        raise UserError(f"method={info.method} has no validation score")
+    for key, value in info.val.last.items():
         trial.set_user_attr(f"val/{key}", value)
-    if sweep.metric != "val/drop_ratio" and SCORES[info["metric"]].higher_is_better != sweep.maximize:
+    if sweep.metric != "val/drop_ratio" and SCORES[info.metric].higher_is_better != sweep.maximize:
         raise UserError(
-            f"{sweep.path}: metric.goal: {info['metric']} is better when it is "
+            f"{sweep.path}: metric.goal: {info.metric} is better when it is "
             f"{'lower; write minimize' if sweep.maximize else 'higher; write maximize'}"
         )
-    return {**val["last"], "best_score": val["best_score"]}[sweep.metric.removeprefix("val/")]
+    return {**info.val.last, "best_score": info.val.best_score}[sweep.metric.removeprefix("val/")]
 
 
 def print_sweep(sweep: Sweep, study: optuna.Study, folder: Path, console: Console) -> int:

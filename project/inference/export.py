@@ -1,4 +1,4 @@
-"""The verb `export`: a run's transformer for others, as plain transformers or peft load it, with a model card."""
+"""Export the transformer of a run for transformers or peft, with a model card."""
 
 import json
 from pathlib import Path
@@ -6,94 +6,88 @@ from pathlib import Path
 import pandas as pd
 import torch
 from peft import PeftModel
-from rich.console import Console
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from ..config.compose import parse_bool
 from ..config.schema import Config
 from ..corruption.conditions import CLEAN
 from ..data.rows import read_rows
 from ..data.target import Target
 from ..errors import UserError
+from ..evaluation.run_info import RunInfo
 from ..evaluation.run_loading import load_runs
+from ..evaluation.run_status import RESULTS_FILE
 from ..pipeline.text_log import FILE
 from ..report.model_card import model_card, shown_name
 from ..runtime.atomic_io import atomic_directory
 from ..training.encoder import base_model, load_adapter, load_tokenizer, missing_pretrained_weights
 
 N_CHECK_TEXTS = 32
-"""Test texts on which what was written is compared with the run."""
+"""Number of test texts on which the export is compared with the run."""
 LOGIT_TOLERANCE = 1e-3
-"""A larger difference of two logits is no rounding."""
+"""Largest accepted difference of two logits; a larger one is no rounding error."""
 
 
-def run(config: Config, args: dict[str, str]) -> None:
-    """Write merged weights, tokenizer and card into the new folder `output`; with adapter=true the adapter alone.
+def export(config: Config, folder: Path, output: Path, adapter_only: bool = False) -> Path:
+    """Write merged weights, tokenizer and model card into the new folder `output`, and return it.
 
-    Whole or not at all, and only after its logits were compared with the run's. Raises UserError where the run is
-    unfinished or no transformer, or the folder is there.
+    With `adapter_only` the adapter and the head are written without the encoder, as peft loads them. The folder is
+    written atomically, and only if its logits equal those of the run. Raises UserError if the run is unfinished or no
+    transformer, if the folder exists and is not empty, or if an adapter would not hold all trained weights.
     """
-    for key in ("run", "output"):
-        if key not in args:
-            raise UserError(f"export: {key} is not given; python -m project export run=<folder> output=<folder>")
-    folder, output, alone = Path(args["run"]), Path(args["output"]).expanduser(), parse_bool(args, "adapter", False)
     if config.model.kind != "transformer":
         raise UserError(
             f"{folder} is of the method {config.method}, whose model is no transformer of texts; "
-            "predict runs it as it is"
+            "use python -m project predict instead"
         )
-    for name in ("results.parquet", FILE):
+    for name in (RESULTS_FILE, FILE):
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}; finish it: python -m project evaluate run={folder}")
     with atomic_directory(output) as part:
-        (finished,) = load_runs([folder])
-        target = _target(config, finished.info)
-        if alone and (drawn := missing_pretrained_weights(config.model, target)):
+        (run,) = load_runs([folder])
+        target = _target(config, run.info)
+        if adapter_only and (missing := missing_pretrained_weights(config.model, target)):
             raise UserError(
-                f"{folder}: the encoder as it is published lacks {drawn[0]}, which the run drew from its "
-                "seed and an adapter does not hold; export it merged, without adapter=true"
+                f"{folder}: the published encoder lacks {missing[0]}, which the run initialized randomly and an "
+                "adapter does not hold; export it merged, without adapter=true"
             )
-        apart = _write(config, folder, target, part, alone)
-        (part / "README.md").write_text(model_card(config, finished, target, alone, apart), encoding="utf-8")
-    Console().print(
-        f"exported {folder} to {output}; its logits differ from the run's by at most {apart:.1e}",
-        highlight=False,
-        markup=False,
-    )
+        max_logit_diff = _write(config, folder, target, part, adapter_only)
+        card = model_card(config, run, target, adapter_only, max_logit_diff)
+        (part / "README.md").write_text(card, encoding="utf-8")
+    return output
 
 
-def _target(config: Config, info: dict) -> Target:
-    """The target as the run learned it; how a number was standardised is told by its rows alone."""
-    if info["task"] == "number":
+def _target(config: Config, info: RunInfo) -> Target:
+    """Return the target of the training; the standardisation of a number follows from the rows only."""
+    if info.task == "number":
         return read_rows(config.data).target
-    return Target(info["task"], info["constant"], tuple(info["classes"]))
+    return Target(info.task, info.constant, tuple(info.classes))
 
 
-def _write(config: Config, folder: Path, target: Target, output: Path, alone: bool) -> float:
-    """Write weights and tokenizer; returns the largest difference of their logits from the run's.
+def _write(config: Config, folder: Path, target: Target, output: Path, adapter_only: bool) -> float:
+    """Write weights and tokenizer; return the largest difference of their logits from the run's.
 
-    In 32 bits, for an adapter that is added to rounder weights is rounded with them.
+    In 32 bits, since merging an adapter into weights of lower precision would round it.
     """
     model, tokenizer = _model(config, folder / "adapter", target), load_tokenizer(config.model)
-    told = _logits(model, tokenizer, folder, config)
-    if alone:
+    run_logits = _logits(model, tokenizer, folder, config)
+    if adapter_only:
         model.save_pretrained(output, safe_serialization=True)
-        # Its encoder is the path on this machine, which peft looks into while it saves.
-        kept = json.loads((output / "adapter_config.json").read_text(encoding="utf-8"))
-        kept["base_model_name_or_path"] = shown_name(config.model.encoder)
-        (output / "adapter_config.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-        again = _model(config, output, target)
+        # peft needs the encoder's local path while it saves; the exported file must not contain it.
+        adapter_config = json.loads((output / "adapter_config.json").read_text(encoding="utf-8"))
+        adapter_config["base_model_name_or_path"] = shown_name(config.model.encoder)
+        (output / "adapter_config.json").write_text(json.dumps(adapter_config, indent=2) + "\n", encoding="utf-8")
+        exported = _model(config, output, target)
     else:
         merged = model.merge_and_unload()
         _label(merged, config, target)
         merged.save_pretrained(output, safe_serialization=True)
-        again = AutoModelForSequenceClassification.from_pretrained(output, use_safetensors=True).eval()
-    apart = float((_logits(again, tokenizer, folder, config) - told).abs().max())
-    if not apart < LOGIT_TOLERANCE:
-        raise RuntimeError(f"what was exported of {folder} answers otherwise: its logits are {apart:g} apart")
+        exported = AutoModelForSequenceClassification.from_pretrained(output, use_safetensors=True).eval()
+    max_logit_diff = float((_logits(exported, tokenizer, folder, config) - run_logits).abs().max())
+    if not max_logit_diff < LOGIT_TOLERANCE:
+        raise RuntimeError(f"the export of {folder} differs from the run: its logits are {max_logit_diff:g} apart")
     tokenizer.name_or_path, tokenizer.model_max_length = shown_name(config.model.encoder), config.model.max_tokens
     tokenizer.save_pretrained(output)
-    return apart
+    return max_logit_diff
 
 
 def _model(config: Config, adapter: Path, target: Target) -> PeftModel:
@@ -101,7 +95,7 @@ def _model(config: Config, adapter: Path, target: Target) -> PeftModel:
 
 
 def _label(model: torch.nn.Module, config: Config, target: Target) -> None:
-    """What the outputs mean, as the pipelines of transformers read it."""
+    """Name the outputs in the model's configuration, as the pipelines of transformers read them."""
     names = list(target.classes)
     if target.kind == "number":
         model.config.problem_type, names = "regression", [getattr(config.data, "target", config.data.name)]
@@ -113,7 +107,7 @@ def _label(model: torch.nn.Module, config: Config, target: Target) -> None:
 
 @torch.inference_mode()
 def _logits(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, config: Config) -> torch.Tensor:
-    """The logits of the run's first clean test texts, shape (texts, outputs)."""
+    """Return the logits of the first clean test texts of the run, with shape (texts, outputs)."""
     texts = pd.read_parquet(folder / FILE, filters=[("split", "==", "test"), ("condition", "==", str(CLEAN))])
     tokens = tokenizer(
         texts["read"].tolist()[:N_CHECK_TEXTS],

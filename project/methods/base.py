@@ -25,11 +25,11 @@ MODULES = {
 }
 """The module of each kind of model. It has
 
-    fit(config, folder, pipeline, rows, logger) -> dict    learn, and keep what was learned in the run folder; what
-                                                           run.json says of it: seconds, the validation scores `val`,
-                                                           steps and forward_samples where there are any, and
-                                                           `perturbation`, what training saw, if its own
-    load(config, folder, pipeline, rows) -> Predictor      what was learned; UserError where the folder has none
+    fit(config, folder, pipeline, rows, logger, callbacks) -> FitInfo
+        Train, save to the run folder, and return what run.json reports: seconds, validation scores, counts. Methods
+        that train with Lightning add `callbacks` to the trainer; the others ignore them.
+    load(config, folder, pipeline, rows) -> Predictor
+        Return the trained predictor. Raises UserError if the folder has none.
 """
 
 UNTRAINED = ("llm", "mllm")

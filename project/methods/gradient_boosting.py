@@ -26,6 +26,7 @@ from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline
 from ..training import heads
 from ..training.fit import device_of
+from ..training.fit_info import FitInfo, Validation
 from .base import Prediction
 from .image_features import check_image, has_pixels
 from .raw_features import Features, Raw, raw_values
@@ -59,32 +60,34 @@ NUM_TREES = 100
 """Trees per class, or of a number."""
 
 
-def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
-    """Try every setting on the raw training rows, and name the best in the run folder; no text of the pipeline is read.
+def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger, callbacks=()) -> FitInfo:
+    """Fit every setting on the raw training rows, and save the best one; the pipeline's texts are unused.
 
-    `trials` tells how many were tried, and `val` is of the best.
+    `trials` is the number of settings, and `val` has the scores of the best one.
     """
     start = time.perf_counter()
     data = FeatureSplits(config, rows)
     conditions = validation_conditions(config.robustness, rows.modalities)
-    seen = {condition: data.raw(rows.val, condition) for condition in conditions}
+    raw_by_condition = {condition: data.raw(rows.val, condition) for condition in conditions}
     sign = 1 if SCORES[rows.target.metric].higher_is_better else -1
-    tried = []
+    trials = []
     for trial, setting in enumerate(SETTINGS):
-        learned = FittedModel(setting, data)
-        found = panel_scores(lambda records, condition, learned=learned: learned(seen[condition]), rows, config)
-        tried.append((sign * found["score"], -trial, setting, found, learned))
+        model = FittedModel(setting, data)
+        panel = panel_scores(lambda records, condition, model=model: model(raw_by_condition[condition]), rows, config)
+        trials.append((sign * panel["score"], -trial, setting, panel, model))
         if logger:
-            logger.log_metrics({f"val/{name}": value for name, value in found.items()}, step=trial)
-    _, _, setting, found, learned = max(tried, key=lambda item: item[:2])
-    kept = {"setting": asdict(setting), "answers": learned(seen[CLEAN]).answers}
-    (folder / _SETTING_FILE).write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
-    return {
-        "seconds": {"train": round(time.perf_counter() - start, 3)},
-        "trials": len(tried),
-        "setting": {name: value for name, value in asdict(setting).items() if value is not None},
-        "val": {"best_score": found["score"], "last": found},
-    }
+            logger.log_metrics({f"val/{name}": value for name, value in panel.items()}, step=trial)
+    _, _, setting, panel, model = max(trials, key=lambda item: item[:2])
+    stored = {"setting": asdict(setting), "answers": model(raw_by_condition[CLEAN]).answers}
+    (folder / _SETTING_FILE).write_text(json.dumps(stored, ensure_ascii=False), encoding="utf-8")
+    return FitInfo(
+        {"train": round(time.perf_counter() - start, 3)},
+        Validation.of_panel(panel),
+        extra={
+            "trials": len(trials),
+            "setting": {name: value for name, value in asdict(setting).items() if value is not None},
+        },
+    )
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "BoostingPredictor":

@@ -6,7 +6,7 @@ dropout, or modality dropout (Neverova et al. 2015, "ModDrop", arXiv 1501.00102)
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from ..pipeline.pipeline import Pipeline
 from ..training import heads
 from ..training.encoder import add_lora, load_pretrained, load_tokenizer
 from ..training.fit import device_of, fit_module
+from ..training.fit_info import FitInfo
 from ..training.module import RobustModule
 from .base import Prediction
 from .image_features import FEATURE_WIDTH, check_image
@@ -36,13 +37,13 @@ _WEIGHTS_FILE, _COLUMNS_FILE = "fusion/weights.safetensors", "fusion/columns.jso
 """Files of a run folder: the trained weights, and the columns of the training rows."""
 
 
-def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
+def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger, callbacks=()) -> FitInfo:
     """Train on the raw training rows, and save the trained weights and the columns; the pipeline's texts are unused."""
     inputs = _inputs(config, rows, fit_columns(rows.train))
     data = FusionDataModule(config, rows, inputs)
     steps = data.steps_per_epoch * config.trainer.epochs
     module = RobustModule(config, rows.target, steps, network(config, rows, inputs))
-    fitted = fit_module(config, folder, module, data, logger)
+    info = fit_module(config, folder, module, data, logger, callbacks)
     (folder / _WEIGHTS_FILE).parent.mkdir(exist_ok=True)
     save_file(
         {
@@ -53,9 +54,9 @@ def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) ->
         folder / _WEIGHTS_FILE,
     )
     (folder / _COLUMNS_FILE).write_text(json.dumps(asdict(inputs.columns), ensure_ascii=False), encoding="utf-8")
-    damages = {"noise": config.model.noise, "dropped modalities": config.model.drop_modality}
-    damaging = [name for name, level in damages.items() if level and config.perturbation.weight]
-    return fitted | {"perturbation": " and ".join(damaging) or "none"}
+    levels = {"noise": config.model.noise, "dropped modalities": config.model.drop_modality}
+    augmentations = [name for name, level in levels.items() if level and config.perturbation.weight]
+    return replace(info, perturbation=" and ".join(augmentations) or "none")
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "FusionPredictor":

@@ -13,6 +13,7 @@ from ..data.rows import Rows
 from ..data.target import Target
 from ..errors import UserError
 from ..pipeline.pipeline import Pipeline
+from ..training.fit_info import FitInfo, Validation
 from .base import Prediction, Predictor
 from .validation import panel_scores
 
@@ -20,16 +21,16 @@ NO_ANSWER = ""
 """The answer if the language model returned none of the classes; it is no class, so it counts as wrong."""
 
 
-def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
+def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger, callbacks=()) -> FitInfo:
     """Score the validation rows; there is nothing to train or save."""
     return validation_info(load(config, folder, pipeline, rows), rows, config)
 
 
-def validation_info(predictor: Predictor, rows: Rows, config: Config) -> dict:
-    """Return the part of run.json of a method without training: validation scores and their seconds."""
+def validation_info(predictor: Predictor, rows: Rows, config: Config) -> FitInfo:
+    """Return the validation scores of a method without training, and their seconds."""
     start = time.perf_counter()
-    val = panel_scores(predictor, rows, config)
-    return {"seconds": {"validate": round(time.perf_counter() - start, 1)}, "val": val}
+    val = Validation.of_panel(panel_scores(predictor, rows, config))
+    return FitInfo({"validate": round(time.perf_counter() - start, 1)}, val)
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predictor:

@@ -25,6 +25,7 @@ from ..pipeline.alignment import Task, predicted, prediction_schema
 from ..pipeline.corrupt import corrupt
 from ..pipeline.describe import describe
 from ..pipeline.pipeline import NOTHING, Pipeline
+from ..training.fit_info import FitInfo
 from .base import Prediction, Predictor
 from .llm_zero_shot import prediction_of, validation_info
 
@@ -43,7 +44,7 @@ class PromptRecord:
     digests: tuple[str, ...]
 
 
-def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
+def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger, callbacks=()) -> FitInfo:
     """Score the validation rows; there is nothing to train or save."""
     return validation_info(load(config, folder, pipeline, rows), rows, config)
 

@@ -17,24 +17,25 @@ from ..training import heads
 from ..training.datamodule import TextDataModule
 from ..training.encoder import base_model, load_adapter, load_tokenizer
 from ..training.fit import device_of, fit_module
+from ..training.fit_info import FitInfo
 from ..training.module import RobustModule
 from ..training.tokenization import encode, pad
 from .base import Prediction
 
 
-def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger) -> dict:
+def fit(config: Config, folder: Path, pipeline: Pipeline, rows: Rows, logger, callbacks=()) -> FitInfo:
     """Fine-tune on the texts of the training rows, and save adapter, head and tokenizer in folder/adapter."""
     tokenizer = load_tokenizer(config.model)
     data = TextDataModule(pipeline, rows, tokenizer)
     module = RobustModule(config, rows.target, data.steps_per_epoch * config.trainer.epochs)
     try:
-        fitted = fit_module(config, folder, module, data, logger)
+        info = fit_module(config, folder, module, data, logger, callbacks)
     finally:
         data.stop_prefetching()
     if rank_zero_only.rank == 0:
         module.model.save_pretrained(folder / "adapter", safe_serialization=True)
         tokenizer.save_pretrained(folder / "adapter")
-    return fitted
+    return info
 
 
 def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "TextTransformerPredictor":

@@ -56,7 +56,7 @@ def reliability_table(comparison: Comparison, conditions: list[str]) -> pd.DataF
         for run in comparison.runs[method]:
             rows = run.probabilities(conditions)
             if rows["probabilities"].notna().all():
-                indices = {name: index for index, name in enumerate(run.info.get("classes") or [])}
+                indices = {name: index for index, name in enumerate(run.info.classes or [])}
                 tables.append(rows.assign(target=rows["target"].map(indices).fillna(-1)))
         for condition, rows in pd.concat(tables).groupby("condition") if tables else ():
             bins = reliability(rows["target"].to_numpy(), np.stack(rows["probabilities"].tolist()), BINS)

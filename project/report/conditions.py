@@ -124,7 +124,7 @@ def seed_table(comparison: Comparison) -> pd.DataFrame:
             found += [
                 {
                     "method": method,
-                    "seed": run.info["seed"],
+                    "seed": run.info.seed,
                     "condition": name,
                     comparison.metric: value,
                     "drop_ratio": drop,
@@ -149,7 +149,7 @@ def seed_rows(comparison: Comparison) -> dict:
         found = [each(method, [name]).seeds for name, each in columns.items()]
         found += [comparison.drop(method, names).seeds for names in drops]
         rows += [
-            {"method": method, "seed": run.info["seed"], "values": values}
+            {"method": method, "seed": run.info.seed, "values": values}
             for run, *values in zip(comparison.runs[method], *found, strict=True)
         ]
     return {"header": header, "rows": rows}

@@ -37,7 +37,7 @@ def cost(comparison: Comparison) -> Section:
     levels = sorted(comparison.conditions["level"][comparison.select("noisy")].unique())
     told = pd.json_normalize(
         [
-            {"method": method, "folder": str(run.folder)} | {key: run.info.get(key) for key in TOLD}
+            {"method": method, "folder": str(run.folder)} | {key: run.info.to_dict().get(key) for key in TOLD}
             for method, run in runs
         ]
     )
@@ -59,12 +59,12 @@ def cost_table(comparison: Comparison) -> pd.DataFrame:
     found = []
     for method in comparison.methods:
         for run in comparison.runs[method]:
-            llm, seconds = run.info.get("llm") or {}, run.info.get("seconds") or {}
+            llm, seconds = run.info.llm, run.info.seconds
             tokens = [llm.get(name, math.nan) for name in ("prompt_tokens", "completion_tokens")]
             found.append(
                 {
                     "method": method,
-                    "seed": run.info["seed"],
+                    "seed": run.info.seed,
                     **{f"{name}_seconds": seconds.get(name, math.nan) for name in ("train", "evaluate")},
                     "generations": llm.get("generations", math.nan),
                     "prompt_tokens": tokens[0],

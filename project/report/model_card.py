@@ -41,7 +41,7 @@ def model_card(config: Config, finished: Run, target: Target, alone: bool, apart
         "seed": config.seed,
         "config_digest": config_digest(to_dict(config)),
     }
-    rows = ", ".join(f"{count} {name}" for name, count in info["rows"].items())
+    rows = ", ".join(f"{count} {name}" for name, count in info.rows.items())
     terms = getattr(importlib.import_module(f"project.data.sources.{config.data.kind}"), "TERMS", None)
     return "\n".join(
         [
@@ -55,8 +55,8 @@ def model_card(config: Config, finished: Run, target: Target, alone: bool, apart
             f"{config.seed}, on {data} ({rows} rows). The question: {_plain(config.data.question)} "
             f"{_outputs(config, target)}",
             "",
-            f"It reads the text that {', '.join(info['modalities'])} were turned into, not the raw record: "
-            f"{_experts(config, info['modalities'])}{_aligned(config)}. A text over {config.model.max_tokens} tokens "
+            f"It reads the text that {', '.join(info.modalities)} were turned into, not the raw record: "
+            f"{_experts(config, info.modalities)}{_aligned(config)}. A text over {config.model.max_tokens} tokens "
             "is cut, each of its parts to an equal share. The run's texts.parquet has such texts, as `read`.",
             "",
             "```python",
@@ -72,11 +72,11 @@ def model_card(config: Config, finished: Run, target: Target, alone: bool, apart
             "",
             "## Measured robustness",
             "",
-            f"On {info['rows']['test']} test rows, with 95 % bootstrap intervals over groups; one seed. "
-            f"{name_text(info['metric'])} of a constant answer: {number_text(_chance(finished))}. "
+            f"On {info.rows['test']} test rows, with 95 % bootstrap intervals over groups; one seed. "
+            f"{name_text(info.metric)} of a constant answer: {number_text(_chance(finished))}. "
             "Drop ratio: the share of the clean score that is lost under a condition.",
             "",
-            *_table(finished.results, info["metric"]),
+            *_table(finished.results, info.metric),
             "",
         ]
     )
@@ -156,7 +156,7 @@ def _snippet(config: Config, target: Target, encoder: str, alone: bool) -> list[
 
 def _chance(finished: Run) -> float:
     clean = finished.predictions[finished.predictions["condition"] == str(CLEAN)]
-    return chance(clean["target"], finished.info["constant"], finished.info["metric"])
+    return chance(clean["target"], finished.info.constant, finished.info.metric)
 
 
 def _table(results: pd.DataFrame, metric: str) -> list[str]:

@@ -61,8 +61,8 @@ def report(config: Config, patterns: Sequence[str] = (), log: bool = False, cons
 
 def compare_all(runs: list[Run], resamples: int) -> list[Comparison]:
     """One comparison for each data set, in the order of their names."""
-    names = sorted({run.info["data"] for run in runs})
-    return [compare([run for run in runs if run.info["data"] == name], resamples) for name in names]
+    names = sorted({run.info.data for run in runs})
+    return [compare([run for run in runs if run.info.data == name], resamples) for name in names]
 
 
 def build_report(comparisons: list[Comparison], folder: Path, title: str, resamples: int) -> Path:

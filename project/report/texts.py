@@ -142,7 +142,7 @@ def corrupted_cards(run: Run, texts: pd.DataFrame, condition: str) -> list[dict]
 
     Those come first whose answer it made worst; of equal ones, the first by id.
     """
-    score = SCORES[run.info.get("metric", "accuracy")]
+    score = SCORES[run.info.metric]
     seen = {
         name: run.predictions[run.predictions["condition"] == name].set_index("record").sort_index()
         for name in ("clean", condition)

@@ -2,8 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import lightning as L
@@ -18,6 +17,7 @@ from ..metrics.scores import SCORES
 from ..runtime.signals import Interrupted, handle_stop_signals
 from .batching import accumulation_steps, all_reduce_sum
 from .checkpointing import AtomicCheckpointIO, PreemptionCheckpoint, is_intact, latest_intact_checkpoint
+from .fit_info import FitInfo, Validation
 
 
 class ResumableEarlyStopping(EarlyStopping):
@@ -26,19 +26,6 @@ class ResumableEarlyStopping(EarlyStopping):
     def on_train_start(self, trainer, module) -> None:
         """Restore the stop, because Lightning saves the count of epochs without improvement but not its effect."""
         trainer.should_stop = self.wait_count >= self.patience
-
-
-_watchers: list[Callable[[int, dict[str, float]], None]] = []
-
-
-@contextmanager
-def watched(watch: Callable[[int, dict[str, float]], None]) -> Iterator[None]:
-    """Calls `watch` with the epoch and its panel after each validation of a fit; what it raises ends the fit."""
-    _watchers.append(watch)
-    try:
-        yield
-    finally:
-        _watchers.remove(watch)
 
 
 class TrainingSummary(L.Callback):
@@ -69,8 +56,11 @@ class TrainingSummary(L.Callback):
         self.best = score if self.best is None else self._better(self.best, score)
         if trainer.logger:
             trainer.logger.log_metrics({"val/best_score": self.best}, step=trainer.global_step)
-        for watch in _watchers:
-            watch(trainer.current_epoch, self.panel | {"best_score": self.best})
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Scores of the last validation by name, and `best_score`."""
+        return self.panel | {"best_score": self.best}
 
     def state_dict(self) -> dict:
         """Return the state that a checkpoint holds."""
@@ -81,25 +71,34 @@ class TrainingSummary(L.Callback):
         self._earlier_seconds, self.panel, self.best = state["seconds"], state["panel"], state["best"]
 
 
-def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.LightningDataModule, logger) -> dict:
+def fit_module(
+    config: Config,
+    folder: Path,
+    module: L.LightningModule,
+    data: L.LightningDataModule,
+    logger,
+    callbacks: Sequence[L.Callback] = (),
+) -> FitInfo:
     """Fit the module, or resume from the last checkpoint; the module ends with the weights of its best score.
 
     The module has `target` and counts its `forward_samples`. If it also scores candidates without learning from them,
     it counts `scoring_samples` and `scoring_seconds`; these seconds are part of the training seconds. If
     `data.shards_batches` is true, the loaders of `data` give each rank the same number of batches and resume within an
     epoch, as ResumableLoader does; otherwise training needs a single device. If `data` has `cancel_generation`, it is
-    called on a stop request. Returns the training's part of run.json. Raises UserError if the data cannot be divided
-    among the devices or the best checkpoint is torn, KeyboardInterrupt on Ctrl-C, and Interrupted after a stop request,
-    once the state is saved.
+    called on a stop request. `callbacks` are added to the trainer, after the TrainingSummary.
+
+    Raises UserError if the data cannot be divided among the devices or the best checkpoint is torn, KeyboardInterrupt
+    on Ctrl-C, and Interrupted after a stop request, once the state is saved.
     """
     mode = "max" if SCORES[module.target.metric].higher_is_better else "min"
     checkpoints = folder / "checkpoints"
     best = ModelCheckpoint(checkpoints, filename="best", monitor="val/score", mode=mode, enable_version_counter=False)
     shards_batches = getattr(data, "shards_batches", False)
     saver = PreemptionCheckpoint(checkpoints, config.trainer.checkpoint_minutes, mid_epoch=shards_batches)
-    told = TrainingSummary(max if mode == "max" else min)
+    summary = TrainingSummary(max if mode == "max" else min)
     callbacks = [
-        told,
+        summary,
+        *callbacks,
         ResumableEarlyStopping("val/score", mode=mode, patience=config.trainer.patience),
         RichProgressBar(),
         *([LearningRateMonitor("step")] if logger else []),
@@ -158,16 +157,16 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
     module.load_state_dict(
         torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"], strict=False
     )
-    return {
-        "steps": trainer.global_step,
-        "forward_samples": samples,
-        "epochs": trainer.current_epoch,
-        **({"scoring_samples": scored} if scored else {}),
-        "devices": trainer.world_size,
-        "passes": trainer.accumulate_grad_batches,
-        "seconds": {"train": round(told.seconds, 1), **scoring},
-        "val": {"best_score": float(best.best_model_score), "last": told.panel},
-    }
+    return FitInfo(
+        seconds={"train": round(summary.seconds, 1), **scoring},
+        val=Validation(float(best.best_model_score), summary.panel),
+        steps=trainer.global_step,
+        forward_samples=samples,
+        scoring_samples=scored or None,
+        epochs=trainer.current_epoch,
+        devices=trainer.world_size,
+        passes=trainer.accumulate_grad_batches,
+    )
 
 
 def device_of(trainer: TrainerConfig) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from project.cli import train
 from project.config.compose import load_config
 from project.config.prompts import instructions
 from project.config.run_identity import run_folder
@@ -15,7 +16,6 @@ from project.evaluation.attack import attack
 from project.evaluation.evaluate_run import attackable
 from project.evaluation.run_loading import experiment_runs, load_runs
 from project.evaluation.tracking import summary
-from project.experiments import run_training as train
 from project.llm import factory as engines
 from project.methods.base import Prediction
 from project.pipeline.alignment import join_parts

@@ -13,6 +13,7 @@ from project.errors import UserError
 from project.evaluation.comparison import compare
 from project.evaluation.curves import area, breakdown, corruption_error, curves, effective_robustness_of
 from project.evaluation.primary_endpoint import endpoint, holm
+from project.evaluation.run_info import RunInfo
 from project.evaluation.run_loading import Run, by_name
 from project.metrics.bootstrap import p_value
 
@@ -46,7 +47,8 @@ def made(name="plain", right=(8, 6, 4, 4, 2), seed=0, rows=10, folder="study", v
     ]
     about = {"method": name, "name": name, "data": "toys", "seed": seed, "constant": "y", "metric": "accuracy"}
     about |= {"val": {"best_score": val}} if val is not None else {}
-    return Run(Path(folder) / about["name"] / f"seed-{seed}", about | info, pd.DataFrame(found), pd.DataFrame())
+    folder = Path(folder) / about["name"] / f"seed-{seed}"
+    return Run(folder, RunInfo.from_dict(about | info), pd.DataFrame(found), pd.DataFrame())
 
 
 def test_numbers_by_hand():

@@ -12,13 +12,13 @@ import pytest
 import torch
 import yaml
 
+from project.cli import evaluate, train
 from project.cli.main import main
 from project.config.compose import load_config, run_config
 from project.config.run_identity import run_folder
 from project.errors import UserError
-from project.evaluation import evaluate_run as evaluate
+from project.evaluation import evaluate_run
 from project.evaluation.run_loading import experiment_runs
-from project.experiments import run_training as train
 from project.llm import factory as engines
 from project.training.datamodule import TextDataModule
 from project.training.module import RobustModule
@@ -59,7 +59,7 @@ def test_a_run_leaves_exactly_what_explains_it(finished):
 def test_without_evaluation_a_run_ends_with_its_validation_scores(tiny_args, finished, tmp_path, monkeypatch):
     args = [*tiny_args, "method=rules", f"output={tmp_path / 'trial'}"]
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate, "evaluate_run", None)
+        patched.setattr(evaluate_run, "evaluate_run", None)
         train.run(load_config(args), {"evaluate": "false"})
         folder = run_folder(load_config(args))
         left = {path.name for path in folder.iterdir()}
@@ -104,7 +104,7 @@ def test_a_finished_run_is_used_as_it_is(finished, tiny_args, capsys):
     before = (finished / "results.parquet").stat().st_mtime_ns
     trained([*tiny_args, "method=rules"])
     assert (finished / "results.parquet").stat().st_mtime_ns == before
-    assert "is finished and used as it is" in capsys.readouterr().out.replace("\n", " ")
+    assert "is already complete" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_each_epoch_reads_the_texts_of_its_own_number(tiny_args, monkeypatch):
@@ -150,7 +150,7 @@ def test_other_tests_of_a_trained_run_are_made_without_training_it_again(finishe
     assert run_config(finished).robustness.levels == [0.5, 0.9]
     for key in ("steps", "forward_samples", "val", "llm_train"):
         assert info[key] == told[key]
-    monkeypatch.setattr(evaluate, "evaluate_run", None)
+    monkeypatch.setattr(evaluate_run, "evaluate_run", None)
     assert (
         main(
             [
@@ -171,7 +171,7 @@ def test_a_test_that_breaks_off_leaves_the_former_one_whole(finished, tiny_args,
         raise UserError("no")
 
     kept = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
-    monkeypatch.setattr(evaluate, "results_table", fails)
+    monkeypatch.setattr(evaluate_run, "results_table", fails)
     with pytest.raises(UserError):
         trained([*tiny_args, "method=rules", "robustness.levels=[0.9]", f"name={finished.parent.name}"])
     assert kept == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
@@ -194,7 +194,7 @@ def test_a_key_that_came_after_the_run_had_its_default_there(finished, tiny_args
     del told["experts"]["least_probability"]
     path.write_text(yaml.safe_dump(told))
     assert trained([*tiny_args, "method=rules"]) == finished
-    assert "is finished and used as it is" in capsys.readouterr().out.replace("\n", " ")
+    assert "is already complete" in capsys.readouterr().out.replace("\n", " ")
 
 
 @pytest.mark.parametrize(

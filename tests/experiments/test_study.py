@@ -103,7 +103,8 @@ def fake_runs(monkeypatch):
             folder = run_folder(config)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.yaml").write_text(to_yaml(config))
-            info = {"metric": self.metric, "val": {self.score: config.trainer.lr}, "seconds": {"train": 7200.0}}
+            info = {"method": config.method, "name": config.name, "data": config.data.name, "seed": config.seed}
+            info |= {"metric": self.metric, "val": {self.score: config.trainer.lr}, "seconds": {"train": 7200.0}}
             (folder / "run.json").write_text(json.dumps(info))
             if not trial:
                 (folder / "results.parquet").touch()

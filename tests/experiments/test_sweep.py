@@ -15,12 +15,12 @@ import yaml
 from optuna.trial import TrialState
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
+from project.cli import train
 from project.cli.main import main
 from project.config.compose import CONF, load_config
 from project.config.run_identity import run_folder
 from project.errors import UserError
-from project.experiments import run_training as train
-from project.experiments import sweep
+from project.experiments import sweep, sweep_workers
 from project.experiments.sweep_file import read_sweep
 from project.llm import factory as engines
 from tests.conftest import faithful
@@ -215,14 +215,14 @@ def test_the_trial_of_a_killed_worker_is_resumed(write_sweep, fast, tmp_path):
 def test_only_a_trial_without_heartbeat_is_taken_from_another_worker(write_sweep, fast, tmp_path):
     folder = tmp_path / "outputs" / "sweeps" / "mine"
     study = sweep.open_study(read_sweep(write_sweep(SMALL), [*fast, "method=plain"]), folder)
-    trial = sweep.next_trial(study, folder, 1)
+    trial = sweep_workers.next_trial(study, folder, 1)
     trial.set_user_attr("worker", f"another-host:{os.getpid()}")
-    with sweep._heartbeat(folder / "claims" / "0-alive"):
+    with sweep_workers.heartbeat(folder / "claims" / "0-alive"):
         time.sleep(0.1)
-        assert sweep.next_trial(study, folder, 1) is None
+        assert sweep_workers.next_trial(study, folder, 1) is None
     os.utime(folder / "claims" / "0-alive", (0, 0))
-    assert sweep.next_trial(study, folder, 1).number == 0
-    assert sweep.next_trial(study, folder, 1) is None  # the trial is claimed
+    assert sweep_workers.next_trial(study, folder, 1).number == 0
+    assert sweep_workers.next_trial(study, folder, 1) is None  # the trial is claimed
 
 
 def test_values_on_a_logarithmic_scale_are_rounded_to_their_step(write_sweep):
@@ -302,7 +302,7 @@ def test_the_goal_must_match_the_direction_of_the_metric(write_sweep, fast, tmp_
     definition = read_sweep(write_sweep(SMALL.replace("maximize", "minimize")), [*fast, "method=plain"])
     folder = tmp_path / "outputs" / "sweeps" / "mine"
     study = sweep.open_study(definition, folder)
-    outcome = sweep.run_trial(definition, study, sweep.next_trial(study, folder, 1), folder)
+    outcome = sweep.run_trial(definition, study, sweep_workers.next_trial(study, folder, 1), folder)
     assert "metric.goal: accuracy is better when it is higher; write maximize" in outcome
     with pytest.raises(UserError, match="better when it is lower"):
         read_sweep(write_sweep(SMALL.replace("val/best_score", "val/drop_ratio")))

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 import project
+from project.cli import train
 from project.cli.main import main
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
-from project.experiments import run_training as train
 from project.inference import export
 
 PRICE = ("data.target=price", "data.table=[city]")

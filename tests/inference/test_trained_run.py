@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import project
+from project.cli import train
 from project.cli.main import main
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
@@ -24,7 +25,6 @@ from project.data.rows import Rows
 from project.data.sources.table import read_table
 from project.data.target import Target
 from project.errors import UserError
-from project.experiments import run_training as train
 from project.llm import factory as engines
 from project.methods import text_transformer as transformer
 from tests.conftest import CLASSES, data_of, faithful

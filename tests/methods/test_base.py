@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
+from project.cli import train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
-from project.experiments import run_training as train
 from project.llm import factory as engines
 
 SMALL = {

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from project.cli import evaluate, train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.data.rows import read_rows
 from project.errors import UserError
-from project.evaluation import evaluate_run as evaluate
-from project.experiments import run_training as train
 from project.methods import gradient_boosting as boosting
 from project.methods.validation import panel_scores
 
@@ -90,7 +89,7 @@ def test_every_setting_is_logged_and_the_best_on_the_panel_is_used(tiny_args, tm
     rows, logger = read_rows(config.data), Logger()
     fitted = boosting.fit(config, tmp_path, None, rows, logger)
     scores = [metrics["val/score"] for _, metrics in logger.calls]
-    assert [step for step, _ in logger.calls] == [0, 1] and fitted["val"]["best_score"] == max(scores)
+    assert [step for step, _ in logger.calls] == [0, 1] and fitted.val.best_score == max(scores)
 
 
 @pytest.mark.parametrize("setting", FEW, ids=lambda setting: setting.kind)

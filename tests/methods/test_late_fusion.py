@@ -8,13 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
+from project.cli import evaluate, train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.corruption.conditions import CLEAN
 from project.data.rows import read_rows
 from project.errors import UserError
-from project.evaluation import evaluate_run as evaluate
-from project.experiments import run_training as train
 from project.methods import late_fusion as fusion
 from project.methods.base import method_of
 from project.methods.validation import panel_scores

@@ -1,6 +1,7 @@
 """The zero-shot method runs through the verbs train, evaluate and prepare like every other method."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project.cli import prepare, validate
+from project.cli import evaluate, prepare, train, validate
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.data.target import Target
 from project.errors import UserError
-from project.evaluation import evaluate_run as evaluate
-from project.experiments import run_training as train
+from project.evaluation.comparison import compare
+from project.evaluation.primary_endpoint import endpoint
+from project.evaluation.run_loading import experiment_runs, load_runs
 from project.llm import factory as engines
 from project.methods.llm_zero_shot import NO_ANSWER, prediction_of
 from tests.conftest import faithful
@@ -73,7 +75,7 @@ def test_a_run_takes_its_answers_from_the_reasoning_stage(trained, scripted, tab
     assert 0 < is_unparsed.sum() < len(clean)
     assert info["unparsed"]["clean"] == pytest.approx(is_unparsed.mean())
     assert (clean["prediction"] == clean["target"])[~is_unparsed].mean() > 0.8
-    assert info["val"].keys() == {"score", "clean", "drop_ratio"} and info["seconds"]["validate"] >= 0
+    assert info["val"]["last"].keys() == {"score", "clean", "drop_ratio"} and info["seconds"]["validate"] >= 0
     results = pd.read_parquet(folder / "results.parquet")
     accuracy = results.query("condition == 'clean' and metric == 'accuracy'")["value"].item()
     assert accuracy == pytest.approx((clean["prediction"] == clean["target"]).mean())
@@ -85,6 +87,20 @@ def test_a_run_takes_its_answers_from_the_reasoning_stage(trained, scripted, tab
         "predictions.parquet",
         "results.parquet",
     }
+
+
+def test_with_the_best_validation_score_llm_is_the_best_rival(trained, scripted):
+    """Two copies of the run stand for ours and another rival with lower validation scores."""
+    scripted.reply = faithful
+    llm = trained()
+    best_score = json.loads((llm / "run.json").read_text())["val"].get("best_score", 1.0)
+    for name in ("ours", "plain"):
+        copy = llm.parent.parent / name / llm.name
+        shutil.copytree(llm, copy)
+        info = json.loads((copy / "run.json").read_text()) | {"method": name, "name": name}
+        (copy / "run.json").write_text(json.dumps(info | {"val": {"best_score": best_score - 0.1, "last": {}}}))
+    comparison = compare(load_runs(experiment_runs(llm.parent.parent)), 20)
+    assert endpoint(comparison).best.rival == llm.parent.name
 
 
 @pytest.mark.parametrize(

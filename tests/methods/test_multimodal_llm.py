@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from project.cli import prepare
+from project.cli import prepare, train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.corruption.conditions import CLEAN, Condition, noisy
@@ -17,7 +17,6 @@ from project.data.record import Record
 from project.data.rows import Rows
 from project.data.target import Target, number_target
 from project.errors import UserError
-from project.experiments import run_training as train
 from project.llm import factory as engines
 from project.llm.protocol import IMAGE
 from project.methods.llm_zero_shot import NO_ANSWER
@@ -177,7 +176,7 @@ def test_a_run_on_a_prepared_store_makes_no_calls(args, scripted, monkeypatch, c
     train.run(config, {})
     assert not scripted.asked
     info = json.loads((run_folder(config) / "run.json").read_text())
-    assert 0 < info["unparsed"]["clean"] < 1 and info["llm"]["calls"] == 0 and info["val"]["score"] >= 0
+    assert 0 < info["unparsed"]["clean"] < 1 and info["llm"]["calls"] == 0 and info["val"]["best_score"] >= 0
     results = pd.read_parquet(run_folder(config) / "results.parquet")
     assert results[results["metric"] == info["metric"]]["value"].notna().all()
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from project.cli.report import run as report
+from project.cli.train import run as train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
-from project.experiments.run_training import run as train
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -1,6 +1,7 @@
 """The report's part on texts: which records, which runs, and nothing that the data can break."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -8,13 +9,14 @@ import pytest
 import project.analysis.analyse
 from project.cli.analyse import run as analyse
 from project.cli.report import run as report
+from project.cli.train import run as train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.data.rows import read_rows
 from project.errors import UserError
 from project.evaluation.comparison import compare
+from project.evaluation.run_info import RunInfo
 from project.evaluation.run_loading import Run
-from project.experiments.run_training import run as train
 from project.pipeline.text_log import text_table
 from project.report.texts import corrupted_cards, perturbed_cards, shown_condition, texts
 
@@ -87,7 +89,7 @@ def made_run(folder, answers, name="ours", seed=0):
     text_table(found).to_parquet(folder / "texts.parquet")
     return Run(
         folder,
-        {"method": name, "name": name, "data": "toys", "seed": seed, "metric": "accuracy"},
+        RunInfo(method=name, name=name, data="toys", seed=seed, metric="accuracy"),
         predictions,
         pd.DataFrame(),
     )
@@ -113,7 +115,7 @@ def test_the_records_are_those_that_the_corruption_changed(tmp_path):
 
 def test_errors_choose_records_too(tmp_path):
     run = made_run(tmp_path / "a", ANSWERS)
-    run.info["metric"] = "rmse"
+    run = replace(run, info=replace(run.info, metric="rmse"))
     run.predictions["target"] = 2.0
     run.predictions["prediction"] = run.predictions["prediction"].map({"A": 2.0, "B": 5.0})
     texts = pd.read_parquet(run.folder / "texts.parquet").assign(target=2.0)

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
+from project.cli import train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.errors import UserError
-from project.experiments import run_training as train
 from project.llm.engines.llamacpp import model_file
 from project.llm.store.store import Store
 

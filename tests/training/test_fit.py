@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
+from project.cli import train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.errors import UserError
-from project.experiments import run_training as train
 from project.runtime.signals import Interrupted
 from project.training.checkpointing import LAST
 from project.training.datamodule import TextDataModule
@@ -217,7 +217,7 @@ def test_a_run_trained_without_evaluation_can_be_evaluated_later(trained, args, 
     reference = trained("reference")
     separate = trained("separate", evaluate="false")
     assert not (separate / "results.parquet").exists() and run_info(separate)["steps"] == 12
-    from project.evaluation import evaluate_run as evaluate
+    from project.cli import evaluate
 
     evaluate.run(load_config([*args, f"output={tmp_path / 'separate'}"]), {})
     assert_equal_runs(reference, separate)
