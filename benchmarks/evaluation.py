@@ -73,7 +73,7 @@ def project(configs: list[Config], rows: Rows, folder: Path) -> Bill:
     for config in configs:
         start = time.perf_counter()
         llm = open_llm(config)
-        llm.usage.seen = paid  # shared, so that only what no seed before has asked for adds its seconds
+        llm.usage.used_keys = paid  # shared, so that only what no seed before has asked for adds its seconds
         with llm.store:
             predictor = transformer.load(config, folder / str(config.seed), open_pipeline(config, rows, llm), rows)
             for condition in evaluation_conditions(config.robustness, rows.modalities):

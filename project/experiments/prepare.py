@@ -84,7 +84,7 @@ def _pace(llm: LanguageModel, seconds: float) -> str:
     """Calls, their rate, tokens/s and the share of texts that were there already."""
     usage, calls = llm.usage, llm.usage.calls.total()
     return (
-        f"{calls} calls, {calls / seconds:.1f}/s, {usage.written / seconds:.0f} tokens/s, "
+        f"{calls} calls, {calls / seconds:.1f}/s, {usage.new_completion_tokens / seconds:.0f} tokens/s, "
         f"{usage.hits.total() / max(1, usage.texts.total()):.0%} hits"
     )
 
