@@ -121,7 +121,7 @@ def estimate(config: Config, llm: LanguageModel) -> str:
 
     Without them a token is taken for four characters, and an answer for half of what it may be.
     """
-    pace, planned = llm.store.pace(llm.name), llm.planned.values()
+    pace, planned = llm.store.mean_costs(llm.name), llm.planned.values()
     calls = Counter(request.stage for request in planned)
     prompt = written = seconds = 0.0
     for request in planned:
