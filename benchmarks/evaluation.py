@@ -72,7 +72,7 @@ def project(configs: list[Config], rows: Rows, folder: Path) -> Cost:
     for config in configs:
         start = time.perf_counter()
         llm = open_llm(config)
-        llm.usage.seen = charged  # shared, so that a generation of an earlier seed adds no seconds
+        llm.usage.used_keys = charged  # shared, so that a generation of an earlier seed adds no seconds
         with llm.store:
             predictor = transformer.load(config, folder / str(config.seed), open_pipeline(config, rows, llm), rows)
             for condition in evaluation_conditions(config.robustness, rows.modalities):

@@ -87,7 +87,7 @@ def pilot(arguments: list[str], count: int) -> dict:
             "after": probe(after, names, GroupKFold(5), groups),
         },
         "llm_accuracy": round(float(np.mean([trace.aligned.prediction == trace.record.target for trace in traces])), 3),
-        "seconds_per_call": round(usage.seconds / max(len(usage.seen), 1), 2),
+        "seconds_per_call": round(usage.seconds / max(len(usage.used_keys), 1), 2),
     }
 
 

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# A real SLURM with two nodes on this one machine, to try the scripts here and to test them.
+# Start a SLURM with two nodes on this machine, to try and to test the scripts of this folder.
 #
 #   sudo apt-get install slurmctld slurmd slurm-client munge
 #   sudo slurm/local_cluster.sh start          # prints what to export
 #   sudo slurm/local_cluster.sh stop
 #
-# It keeps everything in one folder, TCR_SLURM, and touches no SLURM that is there. The nodes pretend to have 4 cores each.
-# Jobs of the partition high pre-empt those of main, which get a minute's grace and are queued again.
+# All files are in TCR_SLURM (/tmp/tcr-slurm), and an existing SLURM is not touched. Each node reports 4 cores. Jobs of
+# the partition high preempt jobs of main, which get 60 seconds to save and are requeued.
 set -euo pipefail
 
 dir=${TCR_SLURM:-/tmp/tcr-slurm}
 port=${TCR_SLURM_PORT:-16817}
 
-# The process of a daemon that is still alive; its number may long be another's.
+# Prints the pid of a daemon if it is running; the pid of a dead daemon may belong to another process.
 process_of() {
   local pid
   pid=$(cat "$dir/$1.pid" 2>/dev/null) || return 1
@@ -42,9 +42,9 @@ start() {
       exit 2
     fi
   done
-  if [ "$(id -u)" != 0 ]; then echo "error: SLURM's daemons are started by root" >&2; exit 2; fi
+  if [ "$(id -u)" != 0 ]; then echo "error: SLURM's daemons need root; run this script with sudo" >&2; exit 2; fi
   stop
-  if [ -e "$dir" ]; then echo "error: $dir is there and no cluster of this script; give another TCR_SLURM" >&2; exit 2; fi
+  if [ -e "$dir" ]; then echo "error: $dir exists and is no cluster of this script; set TCR_SLURM to another folder" >&2; exit 2; fi
   mkdir -p "$dir/state" "$dir/n1" "$dir/n2"
   chmod 755 "$dir"
   mungekey --create --keyfile="$dir/munge.key"
@@ -88,13 +88,13 @@ CONF
   for node in n1 n2; do slurmd -N $node; done
   for _ in $(seq 60); do
     if [ "$(sinfo -h -N -o %t 2>/dev/null | sort -u)" = idle ]; then
-      # The nodes are this machine: Lightning would look for their names.
+      # MASTER_ADDR, because n1 and n2 are no host names that Lightning could resolve.
       echo "export SLURM_CONF=$dir/slurm.conf MASTER_ADDR=127.0.0.1"
       return
     fi
     sleep 0.5
   done
-  echo "error: the nodes did not come up; see $dir/*.log" >&2
+  echo "error: the nodes did not start; see $dir/*.log" >&2
   exit 1
 }
 

@@ -249,7 +249,7 @@ def check_generation(config: Config, found: Findings) -> None:
     llm = found.of(open_llm, config, True)
     if llm is None:
         return
-    stored = bool(llm.store.pace(config.llm.model))
+    stored = bool(llm.store.mean_costs(config.llm.model))
     if not stored:
         found.warnings.append(
             f"the store {config.store.path} has no text of {config.llm.model} yet: every text will be generated"

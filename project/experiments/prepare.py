@@ -73,7 +73,7 @@ def _pace(llm: LanguageModel, seconds: float) -> str:
     """Return calls, calls/s, tokens/s and the share of cache hits as a line for the progress bar."""
     usage, calls = llm.usage, llm.usage.calls.total()
     return (
-        f"{calls} calls, {calls / seconds:.1f}/s, {usage.written / seconds:.0f} tokens/s, "
+        f"{calls} calls, {calls / seconds:.1f}/s, {usage.new_completion_tokens / seconds:.0f} tokens/s, "
         f"{usage.hits.total() / max(1, usage.texts.total()):.0%} hits"
     )
 
@@ -110,7 +110,7 @@ def estimate(config: Config, llm: LanguageModel) -> str:
 
     Without stored generations, a token counts as four characters, and a completion as half of its maximum length.
     """
-    pace, planned = llm.store.pace(llm.name), llm.planned.values()
+    pace, planned = llm.store.mean_costs(llm.name), llm.planned.values()
     calls = Counter(request.stage for request in planned)
     prompt = completion = seconds = 0.0
     for request in planned:

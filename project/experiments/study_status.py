@@ -83,7 +83,7 @@ def missing_generations(study: Study) -> tuple[int, float | None]:
         rows, llm = read_rows(config.data), open_llm(config, dry=True)
         with llm.store:
             fill(open_pipeline(config, rows, llm), rows, BLOCK_ROWS, lambda count: None)
-            pace = llm.store.pace(llm.name)
+            pace = llm.store.mean_costs(llm.name)
         seconds_by_request |= {
             key: pace[request.stage][2] if request.stage in pace else None for key, request in llm.planned.items()
         }

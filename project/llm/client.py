@@ -1,4 +1,4 @@
-"""Asking a language model through the store: each distinct request once, judged, drawn again, or replaced."""
+"""Generate texts through the store: one generation for equal requests, with checks, redraws and fallbacks."""
 
 import contextlib
 import json
@@ -16,12 +16,12 @@ from .protocol import Engine, Request
 from .store.store import Row, Store
 
 REDRAW_TEMPERATURE = 0.7
-"""Least temperature of a second draw: at 0 it would return the first again."""
+"""Lowest temperature of a redraw: at temperature 0 it would repeat the first draw."""
 
 
 @dataclass(frozen=True)
 class GenerationTask:
-    """A request, how its completion is judged, and the text that stands in where every draw fails.
+    """A request, the checks of its completion, and the fallback text for when every draw fails them.
 
     `judge` takes the completion and its finish reason and returns the names of the failed checks.
     """
@@ -33,7 +33,7 @@ class GenerationTask:
 
 @dataclass(frozen=True)
 class GenerationResult:
-    """The text to use. `flags` are what the last draw failed by; with `fallback` the text is not the model's."""
+    """The text to use. `flags` are the failed checks of the last draw; `fallback` is True if the text replaces it."""
 
     text: str
     flags: tuple[str, ...] = ()
@@ -43,10 +43,11 @@ class GenerationResult:
 
 @dataclass
 class Usage:
-    """What a run asked of its language model.
+    """Counts of the requests of a run and of their cost.
 
-    Tokens and seconds are of all generations used (`seen`), stored ones included; `written` counts the tokens of new
-    ones.
+    `texts`, `calls` (new generations), `hits` (stored ones) and `fallbacks` count by stage, `flags` by check.
+    Tokens and seconds include stored generations, each counted once (`used_keys`); `new_completion_tokens` counts
+    new generations only.
     """
 
     texts: Counter = field(default_factory=Counter)
@@ -57,25 +58,25 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
-    written: int = 0
-    seen: set[str] = field(default_factory=set)
+    new_completion_tokens: int = 0
+    used_keys: set[str] = field(default_factory=set)
 
-    def used(self, key: str, completion_tokens: int, prompt_tokens: int, seconds: float) -> None:
-        """Count the cost of a generation, once however often it is used."""
-        if key not in self.seen:
-            self.seen.add(key)
+    def add(self, key: str, completion_tokens: int, prompt_tokens: int, seconds: float) -> None:
+        """Add the cost of a generation; a repeated key adds nothing."""
+        if key not in self.used_keys:
+            self.used_keys.add(key)
             self.prompt_tokens += prompt_tokens
             self.completion_tokens += completion_tokens
             self.seconds += seconds
 
     def summary(self, model: str) -> dict:
-        """The totals, for run.json and W&B."""
+        """Return the totals for run.json and W&B."""
         return {
             "model": model,
             "texts": self.texts.total(),
             "calls": self.calls.total(),
             "hits": self.hits.total(),
-            "generations": len(self.seen),
+            "generations": len(self.used_keys),
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "seconds": round(self.seconds, 1),
@@ -87,30 +88,31 @@ class Usage:
         }
 
 
-def merge_usage(first: dict, then: dict) -> dict:
-    """Two summaries added up; the model is that of the second."""
-    added = dict(first)
-    for key, value in then.items():
+def merge_usage(first: dict, second: dict) -> dict:
+    """Return the sum of two summaries, with the model of the second."""
+    total = dict(first)
+    for key, value in second.items():
         if isinstance(value, dict):
-            added[key] = merge_usage(first.get(key, {}), value)
+            total[key] = merge_usage(first.get(key, {}), value)
         else:
-            added[key] = value if isinstance(value, str) else round(first.get(key, 0) + value, 1)
-    return added
+            total[key] = value if isinstance(value, str) else round(first.get(key, 0) + value, 1)
+    return total
 
 
 class Cancelled(Exception):
-    """Generation was given up because nobody waits for it any more."""
+    """Generation stopped because its texts are no longer needed."""
 
 
 class LanguageModel:
-    """A store in front of an engine that is made when, and only when, the store lacks something.
+    """A store in front of an engine; the engine is created when the first text is missing.
 
-    With `dry` nothing is generated: misses are counted in `planned` and answered by their fallbacks, so that the cost
-    of a run can be told before it is spent.
+    `allowed=False` forbids the engine: a missing text raises UserError.
 
-    With `share` = (index, count) only the missing texts whose key belongs to that index are generated; the others are
-    waited for, since other shards, or ranks, generate them. Where none of them is seen to work for `patience` seconds,
-    this one takes over what is missing.
+    `dry` generates nothing: `planned` collects the missing requests and their fallbacks are returned, to estimate the
+    cost of a run in advance.
+
+    `share` = (index, count) generates only the missing texts whose key belongs to that index and waits for the others,
+    which other shards or ranks generate. After `patience` seconds without a new text, it generates them itself.
     """
 
     def __init__(
@@ -129,38 +131,38 @@ class LanguageModel:
         self._patience = patience
         self.planned: dict[str, Request] = {}
         self.watch: Callable[[], None] | None = None
-        """Called after each completion; without it, each batch of generations shows a progress bar of its own."""
+        """Called after each completion; if None, each batch of generations shows its own progress bar."""
         self.cancelled = threading.Event()
-        """Once set, asking for a text that is not in the store raises Cancelled."""
+        """Once set, a request that is not in the store raises Cancelled."""
 
     def ask(self, questions: Sequence[GenerationTask], attempts: int) -> list[GenerationResult]:
-        """One answer for each question, in order. Draws go on, up to `attempts`, while the checks fail.
+        """Return one result for each task, in order; draw up to `attempts` times while the checks fail.
 
-        Raises UserError where the store lacks texts and no engine may or can be started.
+        Raises UserError if the store lacks texts and the engine is forbidden or cannot start.
         """
         answers: list[GenerationResult | None] = [None] * len(questions)
         pending = list(range(len(questions)))
         for attempt in range(attempts):
             requests = [_redraw(questions[index].request, attempt) for index in pending]
-            still = []
+            failed = []
             for index, row in zip(pending, self._rows(requests, first=attempt == 0), strict=True):
                 if row is None:
                     answers[index] = GenerationResult(questions[index].fallback)
                     continue
-                self.usage.used(row.key, row.completion_tokens, row.prompt_tokens, row.seconds)
+                self.usage.add(row.key, row.completion_tokens, row.prompt_tokens, row.seconds)
                 flags = questions[index].judge(row.completion, row.finish)
                 self.usage.flags.update(flags)
                 answers[index] = GenerationResult(row.completion, flags, attempt + 1)
                 if flags:
-                    still.append(index)
-            pending = still
+                    failed.append(index)
+            pending = failed
         for index in pending:
             answers[index] = replace(answers[index], text=questions[index].fallback, fallback=True)
             self.usage.fallbacks[questions[index].request.stage] += 1
         return answers
 
     def _rows(self, requests: list[Request], first: bool) -> list[Row | None]:
-        """What the store has for each request after all that it lacked was generated; None where dry."""
+        """Return the stored row of each request after generating the missing ones; None for a miss if dry."""
         keys = [request.key(self.name) for request in requests]
         rows = dict(zip(keys, self.store.find(keys), strict=True))
         if first:
@@ -168,25 +170,25 @@ class LanguageModel:
             self.usage.hits.update(request.stage for key, request in zip(keys, requests, strict=True) if rows[key])
         missing = {key: request for key, request in zip(keys, requests, strict=True) if rows[key] is None}
         if missing and self.store.refresh():
-            missing = self._lacking(missing)
+            missing = self._missing(missing)
         if self._dry:
-            # Only what is sent needs the images, and a plan may hold thousands.
+            # A plan may hold thousands of requests, and only sent ones need their pixels.
             self.planned |= {key: replace(request, pixels=()) for key, request in missing.items()}
         elif missing:
             index, count = self.share
-            mine = {key: request for key, request in missing.items() if int(key[:8], 16) % count == index}
-            self._generate(mine)
-            self._await({key: request for key, request in missing.items() if key not in mine})
-        lacked = [key for key in rows if rows[key] is None]
-        rows |= zip(lacked, self.store.find(lacked), strict=True)
+            own_share = {key: request for key, request in missing.items() if int(key[:8], 16) % count == index}
+            self._generate(own_share)
+            self._await({key: request for key, request in missing.items() if key not in own_share})
+        unresolved = [key for key in rows if rows[key] is None]
+        rows |= zip(unresolved, self.store.find(unresolved), strict=True)
         return [rows[key] for key in keys]
 
-    def _lacking(self, requests: dict[str, Request]) -> dict[str, Request]:
-        found = self.store.find(list(requests))
-        return {key: request for (key, request), row in zip(requests.items(), found, strict=True) if row is None}
+    def _missing(self, requests: dict[str, Request]) -> dict[str, Request]:
+        rows = self.store.find(list(requests))
+        return {key: request for (key, request), row in zip(requests.items(), rows, strict=True) if row is None}
 
     def _generate(self, missing: dict[str, Request]) -> None:
-        """Ask the engine, equal prefixes together, and keep each completion as soon as it is there."""
+        """Generate the missing texts, sorted by prefix for the engine's cache, and store each one at once."""
         if not missing:
             return
         ordered = sorted(missing.values(), key=lambda request: (request.messages[:-1], len(request.messages[-1][1])))
@@ -201,21 +203,21 @@ class LanguageModel:
             for index, completion in stack.enter_context(contextlib.closing(engine.generate(ordered, seeds))):
                 self.store.put(ordered[index], self.name, completion)
                 self.usage.calls[ordered[index].stage] += 1
-                self.usage.written += completion.completion_tokens
+                self.usage.new_completion_tokens += completion.completion_tokens
                 watch()
                 if self.cancelled.is_set():
                     raise Cancelled
 
     def _await(self, missing: dict[str, Request]) -> None:
-        """Wait until others have generated these, or take over where nothing comes any more."""
-        since = time.monotonic()
+        """Wait for the other shards, or generate the texts here after `patience` seconds without a new one."""
+        last_progress = time.monotonic()
         while missing:
             if self.store.refresh():
-                missing, since = self._lacking(missing), time.monotonic()
-            elif time.monotonic() - since > self._patience:
+                missing, last_progress = self._missing(missing), time.monotonic()
+            elif time.monotonic() - last_progress > self._patience:
                 print(
-                    f"no other job has added a text for {self._patience:.0f} s; this one generates the "
-                    f"{len(missing)} that it waited for",
+                    f"No progress from other shards for {self._patience:.0f} s: generating the remaining "
+                    f"{len(missing)} texts here.",
                     file=sys.stderr,
                 )
                 return self._generate(missing)
@@ -226,16 +228,16 @@ class LanguageModel:
         if self.cancelled.is_set():
             raise Cancelled
         if self._engine is None:
-            what = f"{len(missing)} texts of the stage {missing[0].stage} are not in the store {self.store.path}"
+            problem = f"{len(missing)} texts of the stage {missing[0].stage} are not in the store {self.store.path}"
             if not self._allowed:
                 raise UserError(
-                    f"{what}, and store.engine=false forbids to generate them; point store.path or "
-                    "store.recorded to a store that has them, or set store.engine=true"
+                    f"{problem}, and store.engine=false forbids generating them; set store.path or store.recorded "
+                    "to a store that has them, or set store.engine=true"
                 )
             try:
                 self._engine = self._make_engine()
             except UserError as error:
-                raise UserError(f"{what}: {error}") from error
+                raise UserError(f"{problem}: {error}") from error
         return self._engine
 
 
@@ -246,17 +248,17 @@ def _redraw(request: Request, attempt: int) -> Request:
 
 
 def canonical(schema: dict) -> str:
-    """A JSON schema in the one form that enters keys."""
+    """Return a JSON schema in its canonical form, which is part of the store key."""
     return json.dumps(schema, sort_keys=True, ensure_ascii=True)
 
 
 def extract_json(text: str) -> dict | None:
-    """The first JSON object that a completion holds, also where prose or a code fence stands around it; else None."""
+    """Return the first JSON object in a completion, also inside prose or a code fence; None if it has none."""
     decoder = json.JSONDecoder(strict=False)  # models write line breaks into strings
     for start in (index for index, letter in enumerate(text) if letter == "{"):
         try:
             value, _ = decoder.raw_decode(text, start)
-            # JSON may hold half of a surrogate pair, which neither UTF-8 nor a tokenizer takes.
+            # JSON allows half of a surrogate pair; UTF-8 and tokenizers do not.
             json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             continue

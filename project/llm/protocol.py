@@ -1,4 +1,4 @@
-"""Text and images in, text out: what a language model is asked, what it returns, and the small protocol between."""
+"""The request to a language model, its completion, and the protocol of engines."""
 
 import hashlib
 import json
@@ -9,17 +9,16 @@ from typing import Protocol
 import numpy as np
 
 IMAGE = "<image>"
-"""Stands in what the user says where an image is shown; data have no angle brackets there, so they cannot forge it."""
+"""Placeholder of an image in a user message. `as_data` replaces angle brackets, so that data cannot contain it."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One generation. Two requests with equal fields are one request, asked and paid for once.
+    """One generation. Requests with equal keys are generated once.
 
     `messages` are pairs of role and content; `schema` is a JSON schema as canonical JSON, or None for free text;
-    `round` and `attempt` tell apart draws of one prompt. `images` are the digests of what is shown, in the order of the
-    IMAGE marks in the messages; `pixels` are the images themselves, uint8 RGB of shape (height, width, 3), which travel
-    beside them to the engine.
+    `round` and `attempt` distinguish draws of one prompt. `images` are the digests of the images, in the order of the
+    IMAGE marks in the messages; `pixels` are the images, uint8 RGB of shape (height, width, 3), for the engine only.
     """
 
     stage: str
@@ -34,8 +33,8 @@ class Request:
 
     @property
     def settings(self) -> dict:
-        """All that the completion depends on besides the model, as a store keeps it; images where there are any."""
-        shown = {"images": self.images} if self.images else {}
+        """The fields that determine the completion, as stored and hashed; `images` only if there are any."""
+        images = {"images": self.images} if self.images else {}
         return {
             "messages": self.messages,
             "temperature": self.temperature,
@@ -43,18 +42,18 @@ class Request:
             "schema": self.schema,
             "round": self.round,
             "attempt": self.attempt,
-            **shown,
+            **images,
         }
 
     def key(self, model: str) -> str:
-        """The content address of this generation by that model: sha256 over canonical JSON, in hex."""
+        """Return the store key of this generation by that model: sha256 over canonical JSON, in hex."""
         content = json.dumps({"model": model, **self.settings}, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def pieces(self) -> list[tuple[str, list[str | np.ndarray]]]:
-        """Role and content of each message; what the user says is split at its IMAGE marks, with the images there.
+        """Return role and content of each message, with user messages split at IMAGE marks and images inserted.
 
-        Raises ValueError where there are not as many images as marks.
+        Raises ValueError if the numbers of marks, digests and images differ.
         """
         if not self.images:
             return [(role, [content]) for role, content in self.messages]
@@ -63,20 +62,20 @@ class Request:
             raise ValueError(
                 f"stage {self.stage}: {marks} marks, {len(self.images)} digests and {len(self.pixels)} images"
             )
-        left, told = iter(self.pixels), []
+        images, messages = iter(self.pixels), []
         for role, content in self.messages:
             first, *rest = content.split(IMAGE) if role == "user" else [content]
-            pieces = [first, *(piece for text in rest for piece in (next(left), text.lstrip("\n")))]
-            told.append((role, [piece for piece in pieces if not isinstance(piece, str) or piece]))
-        return told
+            pieces = [first, *(piece for text in rest for piece in (next(images), text.lstrip("\n")))]
+            messages.append((role, [piece for piece in pieces if not isinstance(piece, str) or piece]))
+        return messages
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What the model returned. `finish` is "stop", or "length" where the token limit cut the text off.
+    """The output of a model. `finish` is "stop", or "length" if the token limit cut the text off.
 
-    `seconds` is the request's share of the engine's time: where several are answered side by side, it is divided among
-    them, so that the seconds of all requests add up to what the user waited.
+    `seconds` is the request's share of the engine's time: concurrent requests divide it, so that the seconds of all
+    requests add up to the elapsed time.
     """
 
     text: str
@@ -87,7 +86,7 @@ class Completion:
 
 
 class Engine(Protocol):
-    """A language model. Engines are made when the first text is missing from the store, not before."""
+    """A language model. An engine is created when the first text is missing from the store."""
 
     def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
-        """Yield (index, completion) in any order, each as soon as it is there, so that nothing paid for is lost."""
+        """Yield (index, completion) in any order, each as soon as it is complete, so that a failure loses none."""

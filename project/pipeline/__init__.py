@@ -1,1 +1,1 @@
-"""From a record to the text that the model reads: corrupt, describe, align, perturb, compose."""
+"""Steps from a record to the text that the model reads: corrupt, describe, align, perturb, compose."""

@@ -1,8 +1,8 @@
-"""Descriptions -> summary and reasoning, by a language model.
+"""Align descriptions: a language model writes a summary and a reasoning.
 
-Style and summary are the two phases of the paper's modality summarization, reasoning is its reasoning augmentation;
-both read the descriptions, or the reasoning reads the summary where it is serial, and their outputs are read side by
-side by the downstream model.
+Style and summary are the two phases of the paper's modality summarization, reasoning is its reasoning augmentation
+(arXiv 2408.09798). Both read the descriptions; with `serial`, the reasoning reads the summary. The downstream model
+reads their concatenation.
 """
 
 import math
@@ -16,14 +16,14 @@ from ..llm.protocol import Request
 from ..llm.quality_gate import Gate
 
 Parts = tuple[tuple[str, str], ...]
-"""A text in named pieces, in reading order: (image, ...), (text, ...) before alignment, (summary, ...) after."""
+"""A text as (name, text) pairs in reading order: image, text, table before alignment; summary, reasoning after it."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is predicted, as every prompt may know it: the question, and the possible answers unless it is a number.
+    """The prediction task as prompts describe it: the question, and the classes unless the target is a number.
 
-    `lines` says what the descriptions tell, `advice` how to reason; both are sentences of the data's configuration.
+    `lines` explains the lines of the descriptions, `advice` how to reason; both are sentences of the data config.
     """
 
     question: str
@@ -34,7 +34,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A training row's descriptions and what the model made of them: the one-shot example of inference."""
+    """The one-shot example: the descriptions of a training row, their styled version and their summary."""
 
     described: Parts
     styled: Parts
@@ -43,9 +43,9 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class Aligned:
-    """One record's aligned text. `answers` are the stages' answers.
+    """The aligned text of one record. `answers` has the result of each stage, by name.
 
-    `prediction` and `explanation` are what the model itself said, or None.
+    `prediction` and `explanation` come from the reasoning; None without a valid one.
     """
 
     parts: Parts
@@ -55,13 +55,13 @@ class Aligned:
     explanation: str | None = None
 
 
-def labelled(parts: Parts) -> str:
-    """The pieces as the prompts show them, a line each."""
+def format_parts(parts: Parts) -> str:
+    """Return the parts as lines of a prompt, "name: text"."""
     return "\n".join(f"{name}: {text}" for name, text in parts)
 
 
 def join_parts(parts: Parts) -> str:
-    """The pieces as one passage."""
+    """Return the texts of the parts as one passage."""
     return " ".join(text for _, text in parts if text)
 
 
@@ -72,9 +72,9 @@ def align(
     task: Task,
     exemplar: Exemplar | None = None,
 ) -> list[Aligned]:
-    """The aligned text of each record; with every stage switched off, the descriptions themselves.
+    """Return the aligned text of each record; with all stages disabled, its descriptions.
 
-    A record without any description stays empty, and nothing is asked about it.
+    A record without descriptions stays empty, without a request.
     """
     if not (config.style or config.summary or config.reasoning):
         return [Aligned(parts, parts, {}) for parts in descriptions]
@@ -83,15 +83,15 @@ def align(
         tuple((name, style[f"style {name}"].text if style else text) for name, text in parts)
         for parts, style in zip(descriptions, styles, strict=True)
     ]
-    asked = [index for index, parts in enumerate(styled) if parts]
+    described = [index for index, parts in enumerate(styled) if parts]
     summaries, reasonings = {}, {}
     if config.summary:
-        questions = [summary_question(styled[index], config, task, exemplar) for index in asked]
-        summaries = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
+        tasks = [summary_question(styled[index], config, task, exemplar) for index in described]
+        summaries = dict(zip(described, llm.ask(tasks, config.attempts), strict=True))
     if config.reasoning:
-        told = [(("summary", summaries[index].text),) if config.serial else styled[index] for index in asked]
-        questions = [reasoning_question(parts, config, task) for parts in told]
-        reasonings = dict(zip(asked, llm.ask(questions, config.attempts), strict=True))
+        inputs = [(("summary", summaries[index].text),) if config.serial else styled[index] for index in described]
+        tasks = [reasoning_task(parts, config, task) for parts in inputs]
+        reasonings = dict(zip(described, llm.ask(tasks, config.attempts), strict=True))
     return [
         _merge(parts, styles[index], summaries.get(index), reasonings.get(index), task)
         for index, parts in enumerate(styled)
@@ -106,7 +106,7 @@ def _merge(
     task: Task,
 ) -> Aligned:
     parts = [("summary", summary.text)] if summary else list(styled)
-    explanation, prediction = _reasoned(reasoning.text, task) if reasoning else (None, None)
+    explanation, prediction = _parse_reasoning(reasoning.text, task) if reasoning else (None, None)
     if prediction is not None:
         parts.append(("reasoning", f"{explanation} It is most likely {prediction}."))
     answers = style | {name: value for name, value in (("summary", summary), ("reasoning", reasoning)) if value}
@@ -114,53 +114,53 @@ def _merge(
 
 
 def _messages(instruction: str, example: tuple[str, str] | None, data: str) -> tuple[tuple[str, str], ...]:
-    """Constant first: instruction, then the example as a turn of its own, then the record."""
-    shown = (("user", as_data(example[0])), ("assistant", example[1])) if example else ()
-    return (("system", instruction), *shown, ("user", as_data(data)))
+    """Return instruction, example turns and record, in this order, so that requests share a constant prefix."""
+    example_turns = (("user", as_data(example[0])), ("assistant", example[1])) if example else ()
+    return (("system", instruction), *example_turns, ("user", as_data(data)))
 
 
 def _style(
     descriptions: Sequence[Parts], llm: LanguageModel, config: AlignmentConfig, task: Task, exemplar: Exemplar | None
 ) -> list[dict[str, GenerationResult]]:
-    """Every description in the common style, one request each; equal descriptions are asked once."""
+    """Return each description rewritten in a common style, by one request each; equal requests are generated once."""
     gate = Gate(shortest=0.4, longest=2.0, facts=config.facts, classes=task.classes)
-    questions = []
+    tasks = []
     for parts in descriptions:
         for name, text in parts:
-            before = exemplar and dict(exemplar.described).get(name)
-            example = (before, dict(exemplar.styled)[name]) if before else None
+            original = exemplar and dict(exemplar.described).get(name)
+            example = (original, dict(exemplar.styled)[name]) if original else None
             request = Request(
                 "style",
                 _messages(prompt("style", words=config.words), example, text),
                 config.temperature,
                 2 * config.words,
             )
-            questions.append(GenerationTask(request, lambda out, end, text=text: gate.flags(out, text, end), text))
-    answers = iter(llm.ask(questions, config.attempts))
+            tasks.append(GenerationTask(request, lambda out, end, text=text: gate.flags(out, text, end), text))
+    answers = iter(llm.ask(tasks, config.attempts))
     return [{f"style {name}": next(answers) for name, _ in parts} for parts in descriptions]
 
 
 def summary_question(styled: Parts, config: AlignmentConfig, task: Task, exemplar: Exemplar | None) -> GenerationTask:
-    """What is asked for a summary; where every draw fails, the descriptions stand in for it."""
+    """Return the request for a summary, with the descriptions as fallback."""
     gate = Gate(shortest=0.4, longest=1.5, facts=config.facts, classes=task.classes)
     source = join_parts(styled)
-    example = (labelled(exemplar.styled), exemplar.summary) if exemplar and exemplar.summary else None
+    example = (format_parts(exemplar.styled), exemplar.summary) if exemplar and exemplar.summary else None
     request = Request(
         "summary",
-        _messages(prompt("summary", words=config.words), example, labelled(styled)),
+        _messages(prompt("summary", words=config.words), example, format_parts(styled)),
         config.temperature,
         2 * config.words,
     )
     return GenerationTask(request, lambda out, end: gate.flags(out, source, end), source)
 
 
-def reasoning_question(told: Parts, config: AlignmentConfig, task: Task) -> GenerationTask:
-    """What is asked for a prediction and its explanation; where every draw fails, nothing is said.
+def reasoning_task(parts: Parts, config: AlignmentConfig, task: Task) -> GenerationTask:
+    """Return the request for an explanation and a prediction, with an empty fallback.
 
-    It has no example: a small model copies the example's explanation, and the schema keeps the form anyway.
+    It has no example: small models copy the example's explanation, and the schema enforces the format.
     """
     gate = Gate(longest=3.0)
-    source = join_parts(told)
+    source = join_parts(parts)
     schema = {
         "type": "object",
         "additionalProperties": False,
@@ -169,34 +169,33 @@ def reasoning_question(told: Parts, config: AlignmentConfig, task: Task) -> Gene
     }
 
     def judge(out: str, end: str) -> tuple[str, ...]:
-        explanation, prediction = _reasoned(out, task)
+        explanation, prediction = _parse_reasoning(out, task)
         return ("not in the schema",) if prediction is None else gate.flags(explanation, source, end)
 
-    lines = "" if config.serial else task.lines  # a summary has none of the lines that are explained
+    lines = "" if config.serial else task.lines  # a summary has no such lines
     fields = {"question": task.question, "lines": lines, "advice": task.advice}
     instruction = (
         prompt("reasoning", classes="; ".join(task.classes), **fields)
         if task.classes
         else prompt("reasoning-number", **fields)
     )
-    request = Request(
-        "reasoning", _messages(instruction, None, labelled(told)), config.temperature, 120, schema=canonical(schema)
-    )
+    messages = _messages(instruction, None, format_parts(parts))
+    request = Request("reasoning", messages, config.temperature, 120, schema=canonical(schema))
     return GenerationTask(request, judge, "")
 
 
-def _reasoned(text: str, task: Task) -> tuple[str, str] | tuple[None, None]:
-    """Explanation and prediction of a completion, or two times None."""
+def _parse_reasoning(text: str, task: Task) -> tuple[str, str] | tuple[None, None]:
+    """Return explanation and prediction of a completion, or (None, None) if one is missing."""
     answer = extract_json(text) or {}
     explanation, prediction = answer.get("explanation"), predicted(answer, task)
-    told = prediction is not None and isinstance(explanation, str)
-    return (explanation.strip(), prediction) if told else (None, None)
+    is_valid = prediction is not None and isinstance(explanation, str)
+    return (explanation.strip(), prediction) if is_valid else (None, None)
 
 
 def predicted(answer: dict, task: Task) -> str | None:
-    """The class or number that a parsed completion predicts, or None where it names none.
+    """Return the predicted class or number of a parsed completion, or None if it has none.
 
-    A class counts in whatever case it is written; a number must be finite, and is told in six digits.
+    Classes match in any case; a number must be finite, and is formatted with six significant digits.
     """
     prediction = str(answer.get("prediction", "")).strip().casefold()
     if task.classes:
@@ -209,12 +208,12 @@ def predicted(answer: dict, task: Task) -> str | None:
 
 
 def prediction_schema(task: Task) -> dict:
-    """The JSON schema of what is predicted."""
+    """Return the JSON schema of the prediction."""
     return {"type": "string", "enum": list(task.classes)} if task.classes else {"type": "number"}
 
 
 def exemplar_from(described: Sequence[Parts], aligned: Sequence[Aligned]) -> Exemplar | None:
-    """The first training row whose every answer passed all checks at the first draw; None where there is none."""
+    """Return the first training row whose answers all passed the checks at the first draw, or None."""
     for parts, result in zip(described, aligned, strict=True):
         answers = result.answers.values()
         if answers and not any(answer.attempts > 1 or answer.flags or answer.fallback for answer in answers):

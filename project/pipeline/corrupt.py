@@ -1,7 +1,7 @@
-"""Record -> the record as it is seen under a condition: controlled damage. Level 0 is the identity.
+"""Apply a condition to a record: controlled corruption. Level 0 is the identity.
 
-The same seed and record always give the same damage. A record's draw does not depend on the level: a higher level takes
-away more of the same, so that curves over levels are smooth and what is lost at 0.3 is lost at 0.7 too.
+Equal seeds and records give equal corruptions. The random draws do not depend on the level: a higher level removes more
+of the same, so that curves over levels are smooth, and what is lost at 0.3 is also lost at 0.7.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from .modalities import REGISTRY
 
 
 def corrupt(record: Record, condition: Condition, donors: Sequence[Record] = ()) -> Record:
-    """The record as it is seen under a condition; clean gives it back unchanged.
+    """Return the record under a condition; clean returns it unchanged.
 
-    `donors` are the training rows, from which stale cells are taken; a condition that takes from them and finds none
-    is a ValueError.
+    `donors` are the training rows, the source of stale cells. Raises ValueError for an unknown kind of condition, or if
+    the condition needs donors and there are none.
     """
     match condition.kind:
         case "clean":
@@ -31,7 +31,7 @@ def corrupt(record: Record, condition: Condition, donors: Sequence[Record] = ())
                     record = replace(record, **{name: damaged})
             return record
         case "natural":
-            return _naturally(record, condition, donors)
+            return _corrupt_naturally(record, condition, donors)
         case "missing":
             return without(record, condition.modalities)
         case "order":
@@ -39,11 +39,11 @@ def corrupt(record: Record, condition: Condition, donors: Sequence[Record] = ())
     raise ValueError(f"unknown kind of condition: {condition.kind}")
 
 
-def _naturally(record: Record, condition: Condition, donors: Sequence[Record]) -> Record:
-    """The record with the realistic damage that the condition names."""
+def _corrupt_naturally(record: Record, condition: Condition, donors: Sequence[Record]) -> Record:
+    """Return the record with the realistic corruption of the condition."""
     damage = NATURAL[condition.corruption]
     if damage.from_others and not donors:
-        raise ValueError(f"{condition} takes from other rows: corrupt() needs the training rows")
+        raise ValueError(f"{condition} needs the training rows: pass donors to corrupt()")
     if damage.modality not in record.present or condition.level == 0:
         return record
     rng = seeded(condition.seed, "natural", condition.corruption, record.id)

@@ -1,7 +1,7 @@
-"""The arrows from Record to text, composed: corrupt -> describe -> align -> perturb -> compose.
+"""The pipeline from Record to text: corrupt -> describe -> align -> perturb -> compose.
 
-A text is a pure function of (record, condition, round, config), given the store: a resumed, requeued or re-ranked run
-sees the same texts, and a test can ask for any of them.
+Given the store, a text is a pure function of (record, condition, round, config): a resumed or requeued run, or one with
+another number of ranks, reads the same texts, and a test can request any of them.
 """
 
 import threading
@@ -21,16 +21,16 @@ from .perturbation import perturb
 from .perturbation.instructions import instruction_sets
 
 EXEMPLAR_ROWS = 8
-"""How many training rows are tried for the one-shot example."""
+"""Number of training rows that are candidates for the one-shot example."""
 NOTHING = "Nothing is known of this record."
-"""What is read where a record has no modality left."""
+"""The text of a record without any modality."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One record at every arrow; `parts` is what the model reads.
+    """One record after each step; the model reads `parts`.
 
-    `perturbed` is the text as training, or an attack, rewrote it, and None where nothing did.
+    `perturbed` is the text rewritten for training or by an attack, None without rewriting.
     """
 
     record: Record
@@ -41,16 +41,15 @@ class Trace:
 
     @property
     def parts(self) -> Parts:
-        """The text to train on or to predict from, in named pieces."""
+        """Return the text to train on or to predict from, as named parts."""
         return self.aligned.parts if self.perturbed is None else self.perturbed
 
 
 @dataclass
 class Pipeline:
-    """What the arrows need besides the record. `train` are the training rows: the exemplar is the output of one of
-    them, and stale cells are theirs.
+    """The steps and their resources. `train` are the training rows, the source of the exemplar and of stale cells.
 
-    One arrow is walked at a time: a second thread waits, for the store and the counts of the language model serve one.
+    Thread-safe through one lock; store and usage counters are not.
     """
 
     config: Config
@@ -62,12 +61,12 @@ class Pipeline:
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def clean(self, records: Sequence[Record]) -> list[Trace]:
-        """Training rows as they are, aligned with the one-shot example like every other row."""
+        """Return uncorrupted training rows, aligned with the one-shot example like all other rows."""
         with self._lock:
             return self._aligned(records, records, self.exemplar)
 
     def perturbed(self, traces: Sequence[Trace], round: int) -> list[Trace]:
-        """The training rows `traces` in one round of the perturbation, at the place that the config names."""
+        """Return the training rows `traces` rewritten in one round, before or after alignment (perturbation.place)."""
         with self._lock:
             config, classes = self.config.perturbation, self.task.classes
             ids = [trace.record.id for trace in traces]
@@ -82,14 +81,14 @@ class Pipeline:
             return [replace(trace, perturbed=text) for trace, text in zip(traces, texts, strict=True)]
 
     def transform(self, records: Sequence[Record], condition: Condition = CLEAN) -> list[Trace]:
-        """Validation and test rows under a condition: the same path, never perturbed, with the one-shot example."""
+        """Return validation or test rows under a condition: the same steps without perturbation."""
         with self._lock:
             corrupted = [corrupt(record, condition, self.train) for record in records]
             return self._aligned(records, corrupted, self.exemplar)
 
     @property
     def exemplar(self) -> Exemplar | None:
-        """The one-shot example: a training row's own output without an example, the first that passed every check."""
+        """The one-shot example: the first training row whose output, made without an example, passed every check."""
         config = self.config.alignment
         if not config.exemplar or not (config.style or config.summary):
             return None
@@ -108,12 +107,12 @@ class Pipeline:
 
 
 def open_pipeline(config: Config, rows: Rows, llm: LanguageModel) -> Pipeline:
-    """The pipeline of a configuration, on its rows. Raises UserError where a set of instructions is too small."""
-    instruction_sets(config.perturbation)  # told before anything is generated
+    """Return the pipeline of a configuration and its rows. Raises UserError if a set of instructions is too small."""
+    instruction_sets(config.perturbation)  # raises before anything is generated
     task = Task(config.data.question, rows.target.classes, config.data.lines, config.data.advice)
     return Pipeline(config, task, llm.store, llm, rows.train)
 
 
 def compose(parts: Parts) -> tuple[str, ...]:
-    """The pieces that the model reads, in order; a record of which nothing is known says so."""
+    """Return the texts that the model reads, in order; NOTHING for a record without any."""
     return tuple(text for _, text in parts if text) or (NOTHING,)

@@ -48,7 +48,7 @@ def test_damage_is_exit_code_1(folder, capsys):
         (["lss"], "store lss: give one of"),
         ([], "give one of ls, stats"),
         (["ls", "a", "b"], "takes one folder"),
-        (["ls", "/no/such"], "/no/such: there is no such folder"),
+        (["ls", "/no/such"], "/no/such does not exist"),
         (["merge"], "into=outputs/store"),
         (["export", "."], "give output=FOLDER"),
         (["seal", ".", "idle=soon"], "idle=soon: give minutes"),

@@ -12,7 +12,7 @@ from project.config.compose import load_config
 from project.errors import UserError
 from project.llm import factory as engines
 from project.llm.protocol import Request
-from project.llm.store.store import Store, line_of, row_of
+from project.llm.store.store import Store, decode_row, encode_row
 from tests.conftest import Scripted
 
 
@@ -138,8 +138,8 @@ def test_a_torn_journal_of_a_dead_writer_is_taken_over_and_the_torn_line_reporte
     store = Store(tmp_path / "s")
     row = store.find(sorted(stored))[0]
     journal = tmp_path / "s" / f"{store.writer.split('-')[0]}-999999999-0badc0de-0badc0de.journal"
-    extra = row_of(line_of(row).replace(row.key.encode(), b"")) or row
-    line = line_of(extra)
+    extra = decode_row(encode_row(row).replace(row.key.encode(), b"")) or row
+    line = encode_row(extra)
     journal.write_bytes(line + line[: len(line) // 2])
     capsys.readouterr()
     assert prepared(tmp_path / "s") == []

@@ -174,7 +174,7 @@ def test_a_text_that_the_store_lacks_is_asked_of_the_engine_that_is_named(
     folder = made([*tiny_args, "method=tamml", "alignment.style=false", "trainer.epochs=1"])
     new = pd.read_csv(table_file).head(1).assign(title="never seen")
     assert predict(folder, new, "store.engine=false")[0] == 2
-    assert "forbids to generate them" in capsys.readouterr().err
+    assert "forbids generating them" in capsys.readouterr().err
     scripted.asked.clear()
     monkeypatch.setattr(engines, "_engine", lambda config: scripted if config.llm.model == "owner/other" else None)
     code, path = predict(

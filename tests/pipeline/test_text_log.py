@@ -1,4 +1,4 @@
-"""What a run keeps of its texts."""
+"""The logged texts of a run."""
 
 import json
 
@@ -7,25 +7,20 @@ import pytest
 
 from project.config.schema import RobustnessConfig
 from project.corruption.conditions import CLEAN, evaluation_conditions, noisy
-from project.pipeline import text_log as texts
+from project.pipeline import text_log
 from project.pipeline.perturbation.rules import apply_rules
 from project.pipeline.pipeline import compose
 from project.pipeline.text_log import COLUMNS, kept_conditions, text_rows, text_table, training_rows
 
 
-def garbled(request):
-    """Nothing usable where a text is to be perturbed."""
+def fail_perturbations(request):
+    """Fail every perturbation."""
     return "" if request.stage == "perturb" else "{}" if request.schema else request.messages[-1][1]
 
 
-def test_of_each_kind_the_middle_level_is_kept_and_no_order():
-    kept = [
-        str(condition)
-        for condition in kept_conditions(
-            evaluation_conditions(RobustnessConfig(levels=[0.1, 0.3, 0.7], missing="single"))
-        )
-    ]
-    assert kept == [
+def test_the_middle_level_of_each_kind_is_logged_and_no_order():
+    conditions = evaluation_conditions(RobustnessConfig(levels=[0.1, 0.3, 0.7], missing="single"))
+    assert [str(condition) for condition in kept_conditions(conditions)] == [
         "clean",
         "noisy(image, 0.3)",
         "noisy(text, 0.3)",
@@ -37,7 +32,7 @@ def test_of_each_kind_the_middle_level_is_kept_and_no_order():
     ]
 
 
-def test_a_row_holds_every_arrow_and_survives_the_file(pipeline_of, records, tmp_path):
+def test_a_row_has_the_texts_of_all_steps_after_reading_the_file(pipeline_of, records, tmp_path):
     pipeline = pipeline_of("alignment.style=false")
     condition = noisy(("table",), 1.0, 1)
     traces = [*pipeline.transform(records[:2]), *pipeline.transform(records[:2], condition)]
@@ -54,34 +49,34 @@ def test_a_row_holds_every_arrow_and_survives_the_file(pipeline_of, records, tmp
     assert table["round"].isna().all() and table["instruction"].isna().all()
 
 
-@pytest.mark.parametrize("place, pieces", [("aligned", 1), ("described", 3)])
-def test_training_rows_are_kept_in_the_rounds_that_were_trained_on(pipeline_of, records, scripted, place, pieces):
+@pytest.mark.parametrize("place, units", [("aligned", 1), ("described", 3)])
+def test_training_rows_are_logged_in_the_rounds_of_training(pipeline_of, records, scripted, place, units):
     pipeline = pipeline_of(
         "alignment.style=false", "perturbation=instructions", f"perturbation.place={place}", "perturbation.rounds=3"
     )
     clean = pipeline.clean(records)
-    seen = [pipeline.perturbed(clean, round) for round in range(2)]
-    asked = len(scripted.asked)
+    rounds = [pipeline.perturbed(clean, round) for round in range(2)]
+    requests = len(scripted.asked)
     table = text_table(training_rows(pipeline, records, epochs=2))
-    assert len(scripted.asked) == asked, "it asks for nothing that training did not ask for"
+    assert len(scripted.asked) == requests, "logging needs no new request"
     assert set(table["round"].dropna()) == {0, 1} and table["round"].isna().sum() == len(records)
     first = table[table["round"] == 0].set_index("record")
-    for trace in seen[0]:
+    for trace in rounds[0]:
         assert first.loc[trace.record.id, "read"] == " ".join(compose(trace.parts))
-    assert set(first["instruction"].map(len)) == set(first["fallback"].map(len)) == {pieces}
+    assert set(first["instruction"].map(len)) == set(first["fallback"].map(len)) == {units}
     assert set(first["instruction"].explode()) <= {"noise", "drop", "permute"}
     assert not first["fallback"].explode().any()
 
 
 @pytest.mark.parametrize("place", ["aligned", "described"])
-def test_what_the_rules_stood_in_for_is_marked(pipeline_of, records, scripted, place):
-    scripted.reply = garbled
+def test_fallbacks_to_rules_are_marked(pipeline_of, records, scripted, place):
+    scripted.reply = fail_perturbations
     pipeline = pipeline_of("alignment.style=false", "perturbation=instructions", f"perturbation.place={place}")
     table = text_table(training_rows(pipeline, records, epochs=1))
     assert table["fallback"][table["round"].notna()].explode().all()
 
 
-def test_rules_keep_their_texts_without_an_instruction(pipeline_of, records):
+def test_texts_perturbed_by_rules_have_no_instruction(pipeline_of, records):
     pipeline = pipeline_of("method=rules")
     table = text_table(training_rows(pipeline, records, epochs=5))
     row = table[table["round"] == 1].iloc[0]
@@ -99,19 +94,19 @@ def test_rules_keep_their_texts_without_an_instruction(pipeline_of, records):
         ("perturbation.rounds=2", 0),
     ],
 )
-def test_no_round_is_made_that_nothing_was_trained_on(pipeline_of, records, override, epochs):
+def test_no_round_is_logged_without_training_on_it(pipeline_of, records, override, epochs):
     table = text_table(training_rows(pipeline_of("method=rules", override), records, epochs))
     assert table["round"].isna().all() and len(table) == (len(records) if epochs else 0)
 
 
-def test_only_so_many_training_rows_are_kept_and_always_the_same(pipeline_of, records, monkeypatch):
-    monkeypatch.setattr(texts, "TRAIN_ROWS", 3)
-    kept = [
+def test_the_logged_training_rows_are_limited_and_reproducible(pipeline_of, records, monkeypatch):
+    monkeypatch.setattr(text_log, "TRAIN_ROWS", 3)
+    logged = [
         {row["record"] for row in training_rows(pipeline_of("method=rules"), order, 1)}
         for order in (records, records[::-1])
     ]
-    assert kept[0] == kept[1] and len(kept[0]) == 3
+    assert logged[0] == logged[1] and len(logged[0]) == 3
 
 
-def test_clean_is_a_condition_that_is_kept():
+def test_clean_is_logged():
     assert kept_conditions([CLEAN]) == [CLEAN]

@@ -1,4 +1,4 @@
-"""A real SLURM with two nodes on this machine, started by slurm/local_cluster.sh for the tests of this folder."""
+"""A real SLURM with two nodes on this machine, started by slurm/local_cluster.sh."""
 
 import os
 import re
@@ -16,16 +16,16 @@ DAEMONS = ("slurmctld", "slurmd", "munged", "mungekey")
 
 
 class Cluster:
-    """Submits the scripts of slurm/ from a folder of its own, and looks at what becomes of them."""
+    """Submit the scripts of slurm/ from a separate folder and read the state and logs of the jobs."""
 
     def __init__(self, folder: Path, conf: str):
-        self.folder, self.hastened = folder, set()
+        self.folder, self.released = folder, set()
         (folder / "slurm").symlink_to(ROOT / "slurm")
-        # A W&B service that this process has started would take the runs of the jobs for its own.
-        ours = ("SLURM_", "SBATCH_", "TCR_", "WANDB_")
-        outside = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+        # Jobs must not use the W&B service of this process.
+        removed = ("SLURM_", "SBATCH_", "TCR_", "WANDB_")
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(removed)}
         self.env = {
-            **outside,
+            **inherited,
             "SLURM_CONF": conf,
             "MASTER_ADDR": "127.0.0.1",
             "TCR_PYTHON": sys.executable,
@@ -41,57 +41,57 @@ class Cluster:
         return done.stdout.strip()
 
     def submit(self, *command, **more) -> str:
-        """The number of the job. Lightning makes the port of its number, so that two clusters may share a machine."""
+        """Return the id of the job. Lightning derives its port from it, so that two clusters can share a machine."""
         return self.run("sbatch", "--parsable", *command, **more)
 
     def states(self, job: str) -> list[dict]:
-        """What SLURM knows of a job, or of each task of an array.
+        """Return SLURM's fields of a job, or of each task of an array.
 
-        A requeued one is spared most of its pause of two minutes: its nodes must have ended what they did.
+        It shortens the two-minute pause of a requeued job to 5 s, the time for its nodes to end the first run.
         """
-        told = self.run("scontrol", "--oneliner", "show", "job", job).splitlines()
-        tasks = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in told]
+        lines = self.run("scontrol", "--oneliner", "show", "job", job).splitlines()
+        tasks = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines]
         for task in tasks:
             requeued = task["JobId"], task["Restarts"]
-            if task["Reason"] == "BeginTime" and requeued not in self.hastened:
-                self.hastened.add(requeued)
+            if task["Reason"] == "BeginTime" and requeued not in self.released:
+                self.released.add(requeued)
                 self.run("scontrol", "update", f"JobId={task['JobId']}", "StartTime=now+5")
         return tasks
 
     def wait(self, job: str, state: str = "COMPLETED", seconds: float = 300) -> None:
-        """Until every task of the job is in that state; fails where one ends in another."""
+        """Wait until every task of the job is in that state; fail if one ends in another."""
         deadline, ended = time.monotonic() + seconds, 0
-        while (found := {task["JobState"] for task in self.states(job)}) != {state}:
-            # A job that is being queued again is seen as failed for a moment.
-            ended = ended + 1 if found & {"FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "COMPLETED"} - {state} else 0
-            assert ended < 10, f"{found}\n{self.logs(job)}"
-            assert time.monotonic() < deadline, f"{found}\n{self.run('squeue')}\n{self.logs(job)}"
+        while (states := {task["JobState"] for task in self.states(job)}) != {state}:
+            # A job that is being requeued appears as failed for a moment.
+            ended = ended + 1 if states & {"FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "COMPLETED"} - {state} else 0
+            assert ended < 10, f"{states}\n{self.logs(job)}"
+            assert time.monotonic() < deadline, f"{states}\n{self.run('squeue')}\n{self.logs(job)}"
             time.sleep(0.3)
 
     def logs(self, job: str) -> str:
-        """All that a job has printed."""
+        """Return the output of a job."""
         return "\n".join(path.read_text() for path in sorted(self.folder.glob(f"*-{job}*.out")))
 
     def until(self, job: str, condition, seconds: float = 200):
-        """What `condition` returns, once it is true, while the job lives."""
+        """Wait until `condition()` is true and return its value; fail if the job ends first."""
         deadline = time.monotonic() + seconds
-        while not (found := condition()):
-            told = {task["JobState"] for task in self.states(job)}
-            assert told <= {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING"}, f"{told}\n{self.logs(job)}"
+        while not (value := condition()):
+            states = {task["JobState"] for task in self.states(job)}
+            assert states <= {"PENDING", "RUNNING", "CONFIGURING", "COMPLETING"}, f"{states}\n{self.logs(job)}"
             assert time.monotonic() < deadline, self.logs(job)
             time.sleep(0.05)
-        return found
+        return value
 
 
 @pytest.fixture(scope="session")
 def controller(tmp_path_factory):
-    """The cluster's configuration file, while it runs."""
-    lacking = [tool for tool in DAEMONS if not shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin")]
-    if lacking:
-        pytest.skip(f"no SLURM: {', '.join(lacking)} missing; apt-get install slurmctld slurmd slurm-client munge")
+    """The configuration file of a running cluster."""
+    missing = [tool for tool in DAEMONS if not shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin")]
+    if missing:
+        pytest.skip(f"no SLURM: {', '.join(missing)} missing; apt-get install slurmctld slurmd slurm-client munge")
     if os.geteuid():
-        pytest.skip("SLURM's daemons are started by root")
-    folder = Path("/tmp") / f"tcr-slurm-{os.getpid()}"  # a socket's path must be short
+        pytest.skip("SLURM's daemons need root")
+    folder = Path("/tmp") / f"tcr-slurm-{os.getpid()}"  # the path of a socket must be short
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(min(free.getsockname()[1], 65000))
@@ -104,9 +104,9 @@ def controller(tmp_path_factory):
 
 @pytest.fixture
 def cluster(controller, tmp_path):
-    """A cluster on which nothing is left over from another test."""
-    made = Cluster(tmp_path, controller)
-    yield made
-    subprocess.run(["scancel", "--full", "--user=root"], env=made.env, check=False)
-    while subprocess.run(["squeue", "-h"], env=made.env, capture_output=True, text=True).stdout.strip():
+    """A cluster without jobs; the jobs of a test are cancelled at its end."""
+    cluster = Cluster(tmp_path, controller)
+    yield cluster
+    subprocess.run(["scancel", "--full", "--user=root"], env=cluster.env, check=False)
+    while subprocess.run(["squeue", "-h"], env=cluster.env, capture_output=True, text=True).stdout.strip():
         time.sleep(0.3)

@@ -1,4 +1,4 @@
-"""A server on $PORT that speaks the OpenAI protocol and answers at once: the data's words, the first class, or 0.5."""
+"""A server on $PORT with the OpenAI protocol that answers at once: the text of the data, the first class, or 0.5."""
 
 import json
 import os
@@ -10,10 +10,10 @@ class Echo(BaseHTTPRequestHandler):
         self.send({"object": "list", "data": [{"id": "echo", "object": "model", "created": 0, "owned_by": "test"}]})
 
     def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = asked["messages"][-1]["content"].partition("<data>\n")[2].partition("\n</data>")[0]
-        if "response_format" in asked:
-            answers = asked["response_format"]["json_schema"]["schema"]["properties"]["prediction"].get("enum", [0.5])
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = body["messages"][-1]["content"].partition("<data>\n")[2].partition("\n</data>")[0]
+        if "response_format" in body:
+            answers = body["response_format"]["json_schema"]["schema"]["properties"]["prediction"].get("enum", [0.5])
             text = json.dumps({"explanation": text[:60], "prediction": answers[0]})
         self.send(
             {

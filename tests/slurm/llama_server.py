@@ -1,4 +1,4 @@
-"""llama.cpp's HTTP server with SmolLM2 on $PORT, in vLLM's place: LLM_COMMAND="python tests/slurm/llama_server.py"."""
+"""llama.cpp's HTTP server with SmolLM2 on $PORT, in place of vLLM: LLM_COMMAND="python tests/slurm/llama_server.py"."""
 
 import os
 import threading

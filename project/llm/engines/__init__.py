@@ -1,1 +1,1 @@
-"""One engine for each way to run a language model."""
+"""Engines: one module for each way to run a language model."""

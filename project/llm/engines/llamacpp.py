@@ -1,4 +1,4 @@
-"""GGUF models through llama.cpp, in this process."""
+"""GGUF models, run by llama.cpp in this process."""
 
 import hashlib
 import importlib.util
@@ -16,10 +16,10 @@ from pathlib import Path
 from ...config.schema import LlamaCppConfig
 from ...errors import UserError
 from ..protocol import Completion, Request
-from .llamacpp_autotune import CACHE, fastest
+from .llamacpp_autotune import CACHE, fastest_settings
 
 TRIAL = 8.0
-"""Seconds after which a trial of one speed setting asks nothing more."""
+"""Seconds after which a trial of one setting starts no further request."""
 
 
 def _sha256(path: Path) -> str:
@@ -28,69 +28,71 @@ def _sha256(path: Path) -> str:
 
 
 def _parts(config: LlamaCppConfig) -> list[Path]:
-    """The data files of the packages, in order. Packages are located, never imported: only their bytes are used."""
+    """Return the data file of each package, in order; packages are located but not imported."""
     parts = []
     for package in config.packages:
-        # A dotted name would import its parents.
+        # find_spec of a dotted name would import the parents.
         spec = importlib.util.find_spec(package) if package.isidentifier() else None
         if spec is None or spec.submodule_search_locations is None:
             raise UserError(f"llm {config.model} needs the package {package}, which is not installed; {config.install}")
         folder = Path(next(iter(spec.submodule_search_locations)))
-        found = sorted(folder.glob("*.gguf")) or sorted(folder.glob("data/part*.bin"))
-        if len(found) != 1:
-            raise UserError(f"llm {config.model}: {folder} holds {len(found)} model files where one was expected")
-        parts += found
+        files = sorted(folder.glob("*.gguf")) or sorted(folder.glob("data/part*.bin"))
+        if len(files) != 1:
+            raise UserError(
+                f"llm {config.model}: {folder} has {len(files)} model files, expected one; {config.install}"
+            )
+        parts += files
     return parts
 
 
 def model_file(config: LlamaCppConfig) -> Path:
-    """The GGUF file: given by path, carried whole by one package, or joined from the packages' parts into a cache.
+    """Return the GGUF file: llm.path, the file of one package, or the parts of several packages joined under CACHE.
 
-    The digest is checked where one is declared. Raises UserError where a file is missing or has another digest.
+    Raises UserError if a file is missing or its sha256 differs from llm.sha256.
     """
     if config.path is None and not config.packages:
         raise UserError("llm.path is not set and llm.packages is empty; give llm.path=/path/to/model.gguf")
     parts = [Path(config.path)] if config.path else _parts(config)
     if config.path and not parts[0].is_file():
-        raise UserError(f"llm.path: there is no file {config.path}; give the path of a GGUF file")
+        raise UserError(f"llm.path={config.path} does not exist; give the path of a GGUF file")
     if len(parts) == 1:
-        whole = parts[0]
+        path = parts[0]
     else:
-        whole = CACHE / f"{config.model}.gguf"
+        path = CACHE / f"{config.model}.gguf"
         size = sum(part.stat().st_size for part in parts)
-        if not whole.is_file() or whole.stat().st_size != size:
+        if not path.is_file() or path.stat().st_size != size:
             CACHE.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=CACHE, delete=False) as joined:
                 for part in parts:
                     with part.open("rb") as file:
                         shutil.copyfileobj(file, joined, 2**24)
-            os.replace(joined.name, whole)
-    if config.sha256 and (digest := _sha256(whole)) != config.sha256:
+            os.replace(joined.name, path)
+    if config.sha256 and (digest := _sha256(path)) != config.sha256:
         raise UserError(
-            f"{whole} has the sha256 {digest}, but llm.sha256 declares {config.sha256}; delete the file "
-            "or install the declared version"
+            f"{path} has the sha256 {digest}, but llm.sha256={config.sha256}; delete the file or install the declared "
+            "version"
         )
-    return whole
+    return path
 
 
 class LlamaCppEngine:
-    """llama.cpp with as many threads and slots as are fastest here; its cache keeps the constant prefix of prompts."""
+    """A llama.cpp server in this process, with measured threads and slots; it caches the common prefix of prompts."""
 
     def __init__(self, config: LlamaCppConfig):
-        """Raises UserError where the file or the package is not there, or the file is another than declared."""
+        """Load the model. Raises UserError if the file or package is missing, or the file has another sha256."""
         path = model_file(config)
         try:
             import xllamacpp
         except ModuleNotFoundError as error:
             raise UserError(f"llm {config.model} needs the package xllamacpp; {config.install}") from error
-        self.threads, self.slots = fastest(path, config, partial(_rate, xllamacpp, path, config.context))
+        self.threads, self.slots = fastest_settings(path, config, partial(_rate, xllamacpp, path, config.context))
         self._server = _server(xllamacpp, path, config.context, self.threads, self.slots)
 
     def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
-        """Answers as they come, begun in the order of the requests.
+        """Yield (index, completion) as they finish, started in the order of the requests.
 
-        Raises RuntimeError where llama.cpp fails, and UserError where a request shows an image: it reads text alone.
-        Closing the iterator waits for the requests under way, which cannot be cancelled, and begins no other.
+        Raises RuntimeError if llama.cpp fails, and UserError if a request has images. Closing the iterator starts no
+        further request and waits for the running ones, which cannot be cancelled.
         """
         if any(request.images for request in requests):
             raise UserError(
@@ -124,7 +126,7 @@ def _answer(server, request: Request, seed: int) -> Completion:
     answer = server.handle_chat_completions(body)
     answer = json.loads(answer) if isinstance(answer, str) else answer
     if "choices" not in answer:
-        raise RuntimeError(f"llama.cpp did not answer the stage {request.stage}: {answer}")
+        raise RuntimeError(f"llama.cpp failed in the stage {request.stage}: {answer}")
     choice, usage = answer["choices"][0], answer["usage"]
     return Completion(
         text=choice["message"]["content"] or "",
@@ -138,7 +140,7 @@ def _answer(server, request: Request, seed: int) -> Completion:
 def _server(xllamacpp, path: Path, context: int, threads: int, slots: int):
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
-    parameters.n_ctx = context * slots  # llama.cpp shares it out among the slots
+    parameters.n_ctx = context * slots  # llama.cpp divides it among the slots
     parameters.n_parallel = slots
     parameters.verbosity = -1
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
@@ -146,7 +148,7 @@ def _server(xllamacpp, path: Path, context: int, threads: int, slots: int):
 
 
 def _rate(xllamacpp, path: Path, context: int, threads: int, slots: int) -> float:
-    """Short requests that a server with so many threads and slots answers in a second; they share a long prefix."""
+    """Return the short requests per second of a server with these threads and slots; they share a long prefix."""
     server = _server(xllamacpp, path, context, threads, slots)
 
     def ask(number: int, max_tokens: int = 24) -> None:
@@ -157,13 +159,13 @@ def _rate(xllamacpp, path: Path, context: int, threads: int, slots: int) -> floa
         _answer(server, Request("speed", messages, 0.0, max_tokens), 0)
 
     def timed(number: int) -> bool:
-        begun = time.perf_counter() < start + TRIAL
-        if begun:
+        within_trial = time.perf_counter() < start + TRIAL
+        if within_trial:
             ask(number)
-        return begun
+        return within_trial
 
     with ThreadPoolExecutor(slots) as pool:
-        list(pool.map(lambda _: ask(0, 1), range(slots)))  # every slot reads the prefix
+        list(pool.map(lambda _: ask(0, 1), range(slots)))  # warm up: every slot caches the prefix
         start = time.perf_counter()
         done = sum(pool.map(timed, range(1, max(4, 2 * slots) + 1)))
     return done / (time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""Any server that speaks the OpenAI protocol: vLLM, SGLang, TGI, llama-server, a hosted API."""
+"""Servers with the OpenAI protocol: vLLM, SGLang, TGI, llama-server, hosted APIs."""
 
 import asyncio
 import json
@@ -16,54 +16,55 @@ from ...data.images import png
 from ...errors import UserError
 from ..protocol import Completion, Request
 
+_RESUME = "finished texts are in the store; run the same command to resume"
+
 
 class BadAnswer(Exception):
-    """The server said 200 and sent no completion."""
+    """The server returned HTTP 200 without a completion."""
 
 
 class OpenAIEngine:
-    """Many requests side by side, up to `concurrency`, over one client.
+    """Up to `concurrency` concurrent requests over one client.
 
-    The client retries 408, 409, 429, 5xx, time-outs and broken connections by itself, with backoff and jitter, and
-    waits as long as Retry-After says; an answer that is no completion is retried here, as often.
+    The client retries 408, 409, 429, 5xx, time-outs and broken connections, with backoff and jitter, and respects
+    Retry-After. This class retries answers without a completion, up to `retries` times as well.
     """
 
     def __init__(self, config: OpenAIConfig):
-        """Raises UserError where the client is not installed or the address cannot be used."""
+        """Check the configuration. Raises UserError if the client is not installed or llm.base_url is invalid."""
         try:
             import openai
         except ModuleNotFoundError as error:
             raise UserError(f"llm {config.model} needs the package openai; run: pip install -e '.[openai]'") from error
         address = urlsplit(config.base_url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise UserError(f"llm.base_url={config.base_url} must begin with http:// or https:// and name a host")
+            raise UserError(f"llm.base_url={config.base_url} must start with http:// or https:// and name a host")
         if address.username or address.password or address.query:
             raise UserError(
-                "llm.base_url must hold no user, password or query, since configurations are kept; put "
-                f"the key into the environment variable {config.key_env}"
+                "llm.base_url must have no user, password or query, because run folders keep it; set the key in the "
+                f"environment variable {config.key_env}"
             )
         self._library, self._config = openai, config
 
     def generate(self, requests: Sequence[Request], seeds: Sequence[int]) -> Iterator[tuple[int, Completion]]:
-        """Answers in the order in which they come.
+        """Yield (index, completion) as they arrive.
 
-        Raises UserError where the server refuses, or fails more than `retries` times in a row; what came before has
-        been yielded. Closing the iterator cancels what is under way.
+        Raises UserError if the server rejects a request or fails more than `retries` times in a row, after yielding the
+        completions before it. Closing the iterator cancels the running requests.
         """
         tasks = iter(enumerate(zip(requests, seeds, strict=True)))
-        # The loop stands still while the caller keeps an answer, which is short; nothing runs in another thread.
+        # No second thread: the event loop pauses while the caller handles an answer, which is short.
         with asyncio.Runner() as runner:
             answers: asyncio.Queue = asyncio.Queue()
             client = self._client()
-
             count = min(self._config.concurrency, len(requests))
 
             async def start() -> asyncio.Future:
-                all_of_them = asyncio.gather(*(self._work(client, tasks, answers, count) for _ in range(count)))
-                all_of_them.add_done_callback(
+                gathered = asyncio.gather(*(self._work(client, tasks, answers, count) for _ in range(count)))
+                gathered.add_done_callback(
                     lambda done: None if done.cancelled() else answers.put_nowait(done.exception())
                 )
-                return all_of_them
+                return gathered
 
             async def stop() -> None:
                 workers.cancel()
@@ -86,7 +87,7 @@ class OpenAIEngine:
         )
 
     async def _work(self, client, tasks: Iterator, answers: asyncio.Queue, count: int) -> None:
-        """One request after the other, until there is none left, beside `count` - 1 others that do the same."""
+        """Send requests one after another until `tasks` is empty; one of `count` concurrent workers."""
         for index, (request, seed) in tasks:
             answers.put_nowait((index, await self._answer(client, request, seed, count)))
 
@@ -101,10 +102,10 @@ class OpenAIEngine:
                 if attempt < self._config.retries:
                     await asyncio.sleep(min(0.5 * 2**attempt, 8.0) * random.uniform(0.75, 1))
             except self._library.OpenAIError as error:
-                raise self._failure(error, request) from None  # its traceback would hold the request and its key
+                raise self._failure(error, request) from None  # the traceback would contain the request and its key
         raise UserError(
-            f"{self._where()} sent {self._config.retries + 1} answers that are no completion, the last: "
-            f"{_line(str(last))}; finished texts are in the store, and the same command goes on"
+            f"{self._where()} sent {self._config.retries + 1} answers without a completion, the last: "
+            f"{_one_line(str(last))}; {_RESUME}"
         )
 
     def _body(self, request: Request, seed: int) -> dict:
@@ -125,26 +126,25 @@ class OpenAIEngine:
         return body
 
     def _failure(self, error: Exception, request: Request) -> UserError:
-        """What the user can do about a failure that retries did not mend."""
-        goes_on = "finished texts are in the store, and the same command goes on"
+        """Return the error for a failure that remains after all retries."""
         status = getattr(error, "status_code", None)
-        if status in (401, 403):  # the server's own words may repeat a part of the key
+        if status in (401, 403):  # the server's message may repeat a part of the key
             return UserError(
-                f"{self._where()} refused the key (HTTP {status}); set the environment variable {self._config.key_env}"
+                f"{self._where()} rejected the key (HTTP {status}); set the environment variable {self._config.key_env}"
             )
-        said = _line(str(getattr(error, "message", error)))
+        message = _one_line(str(getattr(error, "message", error)))
         key = os.environ.get(self._config.key_env)
-        said = said.replace(key, "***") if key else said
+        message = message.replace(key, "***") if key else message
         if status is not None and status not in (408, 409, 429) and status < 500:
             return UserError(
-                f"{self._where()} refused a request of the stage {request.stage} (HTTP {status}): {said}; "
-                f"llm.served={self._config.served or self._config.model} must be a model that it serves, "
-                "and llm.structured a format that it knows"
+                f"{self._where()} rejected a request of the stage {request.stage} (HTTP {status}): {message}; "
+                f"llm.served={self._config.served or self._config.model} must be a model that it serves, and "
+                "llm.structured a format that it supports"
             )
-        what = f"HTTP {status}: {said}" if status else f"{said} ({type(error.__cause__ or error).__name__})"
+        cause = f"HTTP {status}: {message}" if status else f"{message} ({type(error.__cause__ or error).__name__})"
         return UserError(
-            f"{self._where()} failed {self._config.retries + 1} times ({what}); {goes_on}. See to the "
-            "server, or raise llm.timeout or llm.retries"
+            f"{self._where()} failed {self._config.retries + 1} times ({cause}); {_RESUME}. Check the server, or raise "
+            "llm.timeout or llm.retries"
         )
 
     def _where(self) -> str:
@@ -152,14 +152,14 @@ class OpenAIEngine:
 
 
 def _completion(answer, seconds: float) -> Completion:
-    """What an answer holds; an empty text is one, for the gate to judge. Raises BadAnswer where there is none."""
+    """Return the completion of an answer; its text may be empty. Raises BadAnswer if there is none."""
     choices = getattr(answer, "choices", None)
     message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
     if message is None:
         raise BadAnswer(answer if isinstance(answer, str) else "no choices")
     usage = getattr(answer, "usage", None)
     return Completion(
-        # Half of a surrogate pair can stand in JSON, but not in UTF-8.
+        # JSON allows half of a surrogate pair, UTF-8 does not.
         text=(message.content or "").encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
         finish="length" if choices[0].finish_reason == "length" else "stop",
         prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
@@ -169,7 +169,7 @@ def _completion(answer, seconds: float) -> Completion:
 
 
 def _content(pieces: list[str | np.ndarray]) -> str | list[dict]:
-    """A message's content as the protocol has it: plain text, or parts where there are images among it, as PNG."""
+    """Return the content of a message for the protocol: plain text, or parts with PNG images."""
     if len(pieces) == 1 and isinstance(pieces[0], str):
         return pieces[0]
     return [
@@ -180,6 +180,6 @@ def _content(pieces: list[str | np.ndarray]) -> str | list[dict]:
     ]
 
 
-def _line(text: str) -> str:
-    """A server's words in one line of reasonable length."""
+def _one_line(text: str) -> str:
+    """Return a server's message as one line of at most 200 characters."""
     return " ".join(text.split())[:200]

@@ -1,6 +1,6 @@
-"""What is done to a store between runs: list, count, check, seal what dead writers left, compact, merge.
+"""Maintenance of a store between runs: list, count, verify, seal the journals of dead writers, compact, merge.
 
-A folder given as a store must exist; UserError otherwise. Nothing here deletes a row that is not kept elsewhere.
+Each function raises UserError if the folder of the store does not exist. None deletes the last copy of a row.
 """
 
 import json
@@ -21,21 +21,21 @@ import pyarrow.parquet as pq
 
 from ...errors import UserError
 from ..protocol import Request
-from .store import SCHEMA, SEAL_AT, Row, Store, row_of, seal_journal, write_shard
+from .store import SCHEMA, SEAL_AT, Row, Store, decode_row, seal_journal, write_shard
 
 COMPACT_AT = 1_000_000
-"""Rows of one file after compaction."""
+"""Maximum rows of a file after compaction."""
 
 
 def files(folder: Path) -> list[Path]:
-    """The journals and shards of a store, journals first. Raises UserError where there is no such folder."""
+    """Return the journals and shards of a store, journals first. Raises UserError if the folder does not exist."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; give the folder of a store, or store.path=...")
+        raise UserError(f"{folder} does not exist; give the folder of a store, or store.path=...")
     return [*sorted(folder.glob("*.journal")), *sorted(folder.glob("*.parquet"))]
 
 
 def read_all_rows(path: Path) -> Iterator[Row]:
-    """The rows of one journal or shard, with their prompts; torn lines of a journal are passed over."""
+    """Yield the rows of one journal or shard, with their prompts; skip torn lines of a journal."""
     if path.suffix == ".journal":
         yield from (row for row in _lines(path) if row is not None)
         return
@@ -48,15 +48,15 @@ def _batches(path: Path, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.R
         yield from pq.ParquetFile(path, page_checksum_verification=True).iter_batches(columns=list(columns))
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path} is torn or altered: {str(error).splitlines()[0]}; move it away, what it held is generated again"
+            f"{path} is torn or altered: {str(error).splitlines()[0]}; move it away: its texts are generated again"
         ) from error
 
 
 def writer_is_alive(journal: Path, idle: float) -> bool:
-    """Whether the writer of a journal may still be at work.
+    """Return True if the writer of a journal may still be running.
 
-    A writer of this host lives as long as its process; one of another host counts as dead when its journal has not
-    changed for `idle` minutes.
+    A writer on this host is alive while its process exists; a writer on another host counts as dead after `idle`
+    minutes without a change of its journal.
     """
     host, pid, *_ = [*journal.stem.rsplit("-", 3), "", ""]
     if host == socket.gethostname() and pid.isdigit():
@@ -71,11 +71,11 @@ def writer_is_alive(journal: Path, idle: float) -> bool:
 
 
 def listing(folder: Path, idle: float) -> pd.DataFrame:
-    """One row a file: name, kind, rows, bytes, minutes since its last change, and for a journal whether it is written.
+    """Return one row per file: name, kind, rows, bytes and minutes since its last change.
 
-    Raises UserError where a shard is torn.
+    `kind` tells shards, torn shards, journals being written and journals of dead writers.
     """
-    told = []
+    table = []
     for path in files(folder):
         journal = path.suffix == ".journal"
         kind = (
@@ -87,12 +87,12 @@ def listing(folder: Path, idle: float) -> pd.DataFrame:
             rows = sum(1 for _ in read_all_rows(path)) if journal else pq.read_metadata(path).num_rows
         except (pa.ArrowException, OSError):
             kind, rows = "shard, torn", 0
-        told.append((path.name, kind, rows, path.stat().st_size, (time.time() - path.stat().st_mtime) / 60))
-    return pd.DataFrame(told, columns=["file", "kind", "rows", "bytes", "minutes"])
+        table.append((path.name, kind, rows, path.stat().st_size, (time.time() - path.stat().st_mtime) / 60))
+    return pd.DataFrame(table, columns=["file", "kind", "rows", "bytes", "minutes"])
 
 
 def stats(rows: Iterator[Row]) -> pd.DataFrame:
-    """By model and stage: rows, redraws among them, the share cut off by the token limit, tokens and seconds."""
+    """Return by model and stage: rows, redraws, share of completions at the token limit, tokens and seconds."""
     costs = [
         (
             row.model,
@@ -112,34 +112,34 @@ def stats(rows: Iterator[Row]) -> pd.DataFrame:
 
 
 def iter_unique_rows(folder: Path) -> Iterator[Row]:
-    """Every generation once, from journals and shards: of rows with one key the earliest (created, writer)."""
+    """Yield every generation once: of rows with equal keys, the one with the lowest (created, writer)."""
     paths = files(folder)
-    for path, kept in zip(paths, _earliest(paths), strict=True):
-        yield from (row for row, keep in zip(read_all_rows(path), kept, strict=False) if keep)
+    for path, mask in zip(paths, _earliest(paths), strict=True):
+        yield from (row for row, keep in zip(read_all_rows(path), mask, strict=False) if keep)
 
 
 def _earliest(paths: Sequence[Path]) -> list[np.ndarray]:
-    """For each file which of its rows are the earliest of their key; the prompts are not held."""
-    places = ["key", "created", "writer"]
-    empty = pd.DataFrame(columns=places)
+    """Return for each file a mask of the rows that are the earliest of their key; prompts are not kept in memory."""
+    columns = ["key", "created", "writer"]
+    empty = pd.DataFrame(columns=columns)
     tables = [
-        pd.DataFrame([(row.key, row.created, row.writer) for row in read_all_rows(path)], columns=places)
+        pd.DataFrame([(row.key, row.created, row.writer) for row in read_all_rows(path)], columns=columns)
         if path.suffix == ".journal"
-        else pd.concat([batch.to_pandas()[places] for batch in _batches(path, places)] or [empty])
+        else pd.concat([batch.to_pandas()[columns] for batch in _batches(path, columns)] or [empty])
         for path in paths
     ]
-    whole = pd.concat(tables or [empty], ignore_index=True)
-    first = whole.sort_values(["created", "writer"], kind="stable").drop_duplicates("key").index
-    kept = np.zeros(len(whole), bool)
-    kept[first] = True
-    return np.split(kept, np.cumsum([len(table) for table in tables])[:-1]) if tables else []
+    rows = pd.concat(tables or [empty], ignore_index=True)
+    first = rows.sort_values(["created", "writer"], kind="stable").drop_duplicates("key").index
+    mask = np.zeros(len(rows), bool)
+    mask[first] = True
+    return np.split(mask, np.cumsum([len(table) for table in tables])[:-1]) if tables else []
 
 
 def verify(folder: Path, idle: float) -> tuple[list[str], list[str]]:
-    """What is damaged and what is only worth knowing, a line each, with file and row (counted from 1)."""
-    damage, notes = [f"{path}: left over by a write that broke off; delete it" for path in folder.glob("*.part")], []
-    seen: dict[str, tuple[str, int]] = {}
-    same = different = 0
+    """Return the damage and the notes on a store, one line each, with file and row (counted from 1)."""
+    damage, notes = [f"{path}: left by an interrupted write; delete it" for path in folder.glob("*.part")], []
+    first: dict[str, tuple[str, int]] = {}
+    equal = different = 0
     for path in files(folder):
         try:
             rows = _lines(path) if path.suffix == ".journal" else read_all_rows(path)
@@ -152,30 +152,31 @@ def verify(folder: Path, idle: float) -> tuple[list[str], list[str]]:
                     continue
                 if _key(row) != row.key:
                     damage.append(f"{path} row {number}: its key is not the digest of its prompt and model")
-                mark = path.name, zlib.crc32(row.completion.encode())
-                if row.key in seen:
-                    same += seen[row.key][1] == mark[1]
-                    different += seen[row.key][1] != mark[1]
-                    notes.append(f"{path} row {number}: its key is in {seen[row.key][0]} too")
-                seen.setdefault(row.key, mark)
+                checksum = zlib.crc32(row.completion.encode())
+                if row.key in first:
+                    name, first_checksum = first[row.key]
+                    equal += first_checksum == checksum
+                    different += first_checksum != checksum
+                    notes.append(f"{path} row {number}: its key is also in {name}")
+                first.setdefault(row.key, (path.name, checksum))
         except UserError as error:
             damage.append(str(error))
-    if same or different:
+    if equal or different:
         notes.append(
-            f"{same + different} duplicate keys, {different} of them with another completion; the earliest is "
-            "used everywhere, and `store compact` keeps it alone"
+            f"{equal + different} duplicate keys, {different} of them with another completion; runs use the earliest, "
+            "and `store compact` drops the others"
         )
     return damage, notes
 
 
 def _lines(journal: Path) -> list[Row | None]:
-    """The rows of a journal, with None for a torn or altered line."""
+    """Return the rows of a journal, with None for a torn or altered line."""
     with journal.open("rb") as file:
-        return [row_of(line) for line in file]
+        return [decode_row(line) for line in file]
 
 
 def _key(row: Row) -> str | None:
-    """The key that a row must have by its prompt and model; None where the prompt is no request."""
+    """Return the key computed from a row's prompt and model; None if the prompt is not a request."""
     try:
         settings = json.loads(row.prompt)
         return Request(row.stage, **settings).key(row.model)
@@ -184,16 +185,16 @@ def _key(row: Row) -> str | None:
 
 
 def seal_dead(folder: Path, idle: float) -> tuple[list[str], list[str]]:
-    """Seal the journals whose writers are dead; two lists of lines: what was sealed, and what was left to its writer.
+    """Seal the journals of dead writers; return one line for each sealed journal and one for each that was not sealed.
 
-    A writer that lives after all notices, and goes on in a new journal.
+    A writer wrongly considered dead detects this and opens a new journal.
     """
     sealed, left = [], []
     for journal in sorted(folder.glob("*.journal")):
         if writer_is_alive(journal, idle):
-            left.append(f"{journal}: its writer is at work, or was {idle:g} minutes ago")
+            left.append(f"{journal}: its writer is running, or was less than {idle:g} minutes ago")
             continue
-        with suppress(FileNotFoundError):  # another process was faster
+        with suppress(FileNotFoundError):  # another process sealed it first
             shard, torn = seal_journal(journal)
             rows = pq.read_metadata(shard).num_rows
             sealed.append(f"{journal.name}: {rows} rows" + (f", {torn} torn lines dropped" if torn else ""))
@@ -201,38 +202,38 @@ def seal_dead(folder: Path, idle: float) -> tuple[list[str], list[str]]:
 
 
 def compact(folder: Path) -> tuple[int, int, int]:
-    """Join the shards into few, without duplicates; returns how many files there were and are, and rows dropped.
+    """Join the shards without duplicates; return the numbers of shards before and after, and of dropped rows.
 
-    The new files are whole before the old ones are deleted, so that a kill leaves at worst rows that are twice there.
-    Raises UserError where there is no room for them, and then leaves the store as it was.
+    The new files are complete before the old ones are deleted, so that a kill leaves at worst duplicate rows. Raises
+    UserError if they cannot be written, and then leaves the store unchanged.
     """
     old = [path for path in files(folder) if path.suffix == ".parquet"]
-    kept = _earliest(old)
-    dropped = int(sum((~rows).sum() for rows in kept))
-    if not dropped and len(old) <= -(-sum(map(len, kept)) // COMPACT_AT):
+    masks = _earliest(old)
+    dropped = int(sum((~mask).sum() for mask in masks))
+    if not dropped and len(old) <= -(-sum(map(len, masks)) // COMPACT_AT):
         return len(old), len(old), 0
-    new, writer, written = [], None, 0
-    mark = secrets.token_hex(4)
+    new, writer, rows = [], None, 0
+    suffix = secrets.token_hex(4)
     try:
-        for path, keep in zip(old, kept, strict=True):
-            place = 0
+        for path, mask in zip(old, masks, strict=True):
+            start = 0
             for batch in _batches(path):
-                part = batch.select(SCHEMA.names).filter(pa.array(keep[place : place + len(batch)]))
-                place += len(batch)
-                if writer is None or written + len(part) > COMPACT_AT:
+                part = batch.select(SCHEMA.names).filter(pa.array(mask[start : start + len(batch)]))
+                start += len(batch)
+                if writer is None or rows + len(part) > COMPACT_AT:
                     if writer:
                         writer.close()
-                    new.append(folder / f"compacted-{mark}-{len(new)}.parquet.part")
-                    writer, written = pq.ParquetWriter(new[-1], SCHEMA, compression="zstd", write_page_checksum=True), 0
+                    new.append(folder / f"compacted-{suffix}-{len(new)}.parquet.part")
+                    writer, rows = pq.ParquetWriter(new[-1], SCHEMA, compression="zstd", write_page_checksum=True), 0
                 writer.write_batch(part)
-                written += len(part)
+                rows += len(part)
         writer.close()
     except OSError as error:
         for path in new:
             path.unlink(missing_ok=True)
         raise UserError(
-            f"cannot compact {folder}: {error.strerror}; nothing was changed. It needs as much room again "
-            "as the shards have"
+            f"cannot compact {folder}: {error.strerror}; the store is unchanged. Compaction needs as much free disk "
+            "space as the shards take"
         ) from error
     for path in new:
         os.replace(path, path.with_suffix(""))
@@ -242,15 +243,15 @@ def compact(folder: Path) -> tuple[int, int, int]:
 
 
 def merge(source: Path, into: Path) -> int:
-    """Add to the store `into` what the store `source` has and it lacks, or has of a later date; returns the rows."""
+    """Add the rows of `source` that `into` lacks or has with a later (created, writer); return the number of rows."""
     store, added, rows = Store(into), 0, []
 
     def write() -> int:
-        known = store.find([row.key for row in rows])
+        existing = store.find([row.key for row in rows])
         new = [
             row
-            for row, have in zip(rows, known, strict=True)
-            if have is None or (row.created, row.writer) < (have.created, have.writer)
+            for row, other in zip(rows, existing, strict=True)
+            if other is None or (row.created, row.writer) < (other.created, other.writer)
         ]
         if new:
             into.mkdir(parents=True, exist_ok=True)
@@ -266,9 +267,9 @@ def merge(source: Path, into: Path) -> int:
 
 
 def write_single_file(folder: Path, path: Path) -> pa.Table:
-    """Write every generation into one Parquet, by date, with writers numbered since their names hold host names."""
+    """Write all generations to one Parquet file, sorted by date, with numbered writers in place of host names."""
     rows = sorted(iter_unique_rows(folder), key=lambda row: (row.created, row.key))
-    # As many digits as are needed keep the alphabetical order, which decides between rows of one date.
+    # Zero-padded numbers keep the alphabetical order of writers, which breaks ties between equal dates.
     writers = sorted({row.writer for row in rows})
     names = {name: f"writer-{number:0{len(str(len(writers)))}d}" for number, name in enumerate(writers, 1)}
     table = pa.Table.from_pylist([asdict(row) | {"writer": names[row.writer]} for row in rows], schema=SCHEMA)

@@ -1,9 +1,9 @@
-"""Every generation ever paid for, by content: a folder of Parquet shards, and a journal for each living writer.
+"""Content-addressed store of all generations: a folder of Parquet shards, and a journal for each running writer.
 
-A writer appends one checksummed line per generation to a journal of its own and flushes it, so that a killed job loses
-at most the line it was writing. On close the journal becomes a Parquet shard: written aside, renamed, and only then
-the journal is deleted. Nothing is locked, so many jobs may share one folder on a shared file system. upkeep.py has what
-is done to a store between runs.
+A writer appends one checksummed line per generation to its own journal, unbuffered, so that a killed job loses at most
+the line being written. On close the journal becomes a Parquet shard: written to a temporary file and renamed before the
+journal is deleted. There are no locks, so many jobs can share one folder on a shared file system. maintenance.py has
+the operations between runs.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from ..protocol import Completion, Request
 from .shard_index import ShardIndex
 
 SEAL_AT = 50_000
-"""Rows of a journal that are sealed into one shard."""
+"""Rows at which a journal is sealed into a shard."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One generation as it is stored; `seconds` is its share of the engine's time, `created` is seconds since 1970.
+    """One stored generation; `seconds` is its share of the engine's time, `created` is seconds since 1970.
 
-    A look-up leaves `prompt` empty: prompts are most of a store's bytes, and no run reads them.
+    A look-up returns an empty `prompt`: prompts are most of a store's bytes, and no run reads them.
     """
 
     key: str
@@ -58,14 +58,14 @@ SCHEMA = pa.schema(
 )
 
 
-def line_of(row: Row) -> bytes:
-    """A row as a journal keeps it: the checksum of the rest, and JSON."""
+def encode_row(row: Row) -> bytes:
+    """Return the line of a row in a journal: the CRC-32 of the JSON, and the JSON."""
     body = json.dumps(asdict(row), ensure_ascii=False).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def row_of(line: bytes) -> Row | None:
-    """The row of a journal's line, or None where the line is torn or altered."""
+def decode_row(line: bytes) -> Row | None:
+    """Return the row of a line in a journal, or None if the line is torn or altered."""
     checksum, _, body = line.rstrip(b"\n").partition(b" ")
     if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(body):
         return None
@@ -73,10 +73,10 @@ def row_of(line: bytes) -> Row | None:
 
 
 class Store:
-    """Look-ups over one folder that is written and any number that are only read.
+    """Read and write one folder; read any number of `recorded` folders.
 
-    Of two rows with one key the earliest (created, writer) wins, in every process. A folder that is only read may be
-    absent; the written one is made with the first row. One thread at a time may use a store.
+    Of rows with equal keys, every process returns the one with the lowest (created, writer). A recorded folder may be
+    absent; the first row creates the written one. Not thread-safe.
     """
 
     def __init__(self, path: Path | str, recorded: tuple[Path | str, ...] = ()):
@@ -84,7 +84,7 @@ class Store:
         self.folders = [self.path, *map(Path, recorded)]
         self.writer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._sealed = ShardIndex()
-        # What stands in journals, each row with the journal that it was read from.
+        # The rows of journals by key, each with its journal.
         self._live: dict[str, tuple[Row, Path]] = {}
         self._offsets: dict[Path, int] = {}
         self._journal = None
@@ -92,36 +92,36 @@ class Store:
         self.refresh()
 
     def refresh(self) -> int:
-        """Take in what was added since the last look; returns how many rows that were.
+        """Read the rows that were added since the last refresh; return their number.
 
-        Raises UserError where a shard is torn.
+        Raises UserError if a shard is torn.
         """
         added = 0
         for folder in self.folders:
-            # Journals first: one that is sealed between the two listings is then found among the shards.
+            # Journals first: the shard list then includes a journal that is sealed in between.
             for path in sorted(folder.glob("*.journal")):
                 with contextlib.suppress(FileNotFoundError):
                     added += self._tail(path)
         while True:
             shards = [path for folder in self.folders for path in sorted(folder.glob("*.parquet"))]
-            with contextlib.suppress(FileNotFoundError):  # compacted away since it was listed: list again
-                return added + self._take_in([path for path in shards if path not in self._sealed.paths])
+            with contextlib.suppress(FileNotFoundError):  # compacted since it was listed: list again
+                return added + self._add_shards([path for path in shards if path not in self._sealed.paths])
 
     def _tail(self, path: Path) -> int:
         added = 0
         with path.open("rb") as file:
             file.seek(self._offsets.get(path, 0))
             for line in file:
-                row = row_of(line)
+                row = decode_row(line)
                 if row is None and not line.endswith(b"\n"):
-                    break  # still being written, or torn by the end of its writer
+                    break  # still being written, or torn when its writer was killed
                 self._offsets[path] = self._offsets.get(path, 0) + len(line)
                 if row is not None:
                     added += 1
                     self._add(replace(row, prompt=""), path)
         return added
 
-    def _take_in(self, shards: Sequence[Path]) -> int:
+    def _add_shards(self, shards: Sequence[Path]) -> int:
         if not shards:
             return 0
         before = len(self._sealed)
@@ -131,12 +131,12 @@ class Store:
         return len(self._sealed) - before
 
     def _add(self, row: Row, journal: Path) -> None:
-        known = self._live.get(row.key)
-        if known is None or (row.created, row.writer) < (known[0].created, known[0].writer):
+        current = self._live.get(row.key)
+        if current is None or (row.created, row.writer) < (current[0].created, current[0].writer):
             self._live[row.key] = row, journal
 
     def find(self, keys: Sequence[str]) -> list[Row | None]:
-        """The generation under each key, or None."""
+        """Return the generation of each key, or None."""
         rows = []
         for key, values in zip(keys, self._sealed.find(keys), strict=True):
             row = values and Row(key, values[0], "", *values[1:])
@@ -145,26 +145,26 @@ class Store:
         return rows
 
     def get(self, key: str) -> Row | None:
-        """The generation under one key, or None."""
+        """Return the generation of one key, or None."""
         return self.find([key])[0]
 
     def keys(self) -> set[str]:
-        """The keys of all generations."""
+        """Return the keys of all generations."""
         return self._sealed.keys() | set(self._live)
 
-    def pace(self, model: str) -> dict[str, tuple[float, float, float]]:
-        """What that model's generations cost on average, by stage: prompt tokens, completion tokens, seconds."""
-        known = pd.concat([pd.DataFrame([vars(row) for row, _ in self._live.values()]), self._sealed.frame()])
-        if known.empty:
+    def mean_costs(self, model: str) -> dict[str, tuple[float, float, float]]:
+        """Return by stage the mean prompt tokens, completion tokens and seconds of that model's generations."""
+        rows = pd.concat([pd.DataFrame([vars(row) for row, _ in self._live.values()]), self._sealed.frame()])
+        if rows.empty:
             return {}
         costs = ["prompt_tokens", "completion_tokens", "seconds"]
-        means = known[known["model"] == model].astype({name: float for name in costs}).groupby("stage")[costs].mean()
+        means = rows[rows["model"] == model].astype({name: float for name in costs}).groupby("stage")[costs].mean()
         return {stage: tuple(values) for stage, values in zip(means.index, means.to_numpy().tolist(), strict=True)}
 
     def put(self, request: Request, model: str, completion: Completion, flags: tuple[str, ...] = ()) -> Row:
-        """Keep one generation; it is on its way to the disk when this returns.
+        """Store one generation and pass it to the operating system; return the row that a look-up of its key returns.
 
-        Returns the row that a look-up finds. Raises UserError where it cannot be written, with all before it kept.
+        Raises UserError if it cannot be written; earlier generations are not lost.
         """
         row = Row(
             key=request.key(model),
@@ -180,32 +180,32 @@ class Store:
             created=time.time(),
             writer=self.writer,
         )
-        line = line_of(row)
+        line = encode_row(row)
         try:
             self._open()
             _append(self._journal, line)
         except OSError as error:
             raise UserError(
-                f"cannot write to the store {self.path}: {error.strerror}; what was there is kept. Make "
-                "room, or mend the folder, and give the same command: it goes on from here"
+                f"cannot write to the store {self.path}: {error.strerror}; stored texts are safe. Free disk space or "
+                "repair the folder, then run the same command to resume"
             ) from error
         self._lines.append(line)
         self._add(replace(row, prompt=""), Path(self._journal.name))
-        found = self.get(row.key)
+        stored = self.get(row.key)
         if len(self._lines) >= SEAL_AT:
             self.close()
-        return found
+        return stored
 
     def _open(self) -> None:
-        """See to it that there is a journal that others can see."""
-        adopted = self._journal is not None and os.fstat(self._journal.fileno()).st_nlink == 0
-        if self._journal is not None and not adopted:
+        """Open a journal, or a new one if another process sealed and deleted the current one."""
+        deleted = self._journal is not None and os.fstat(self._journal.fileno()).st_nlink == 0
+        if self._journal is not None and not deleted:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        # Unbuffered: what a failed write leaves in a buffer would be written again with the next.
+        # Unbuffered: a failed write must not stay in a buffer and be written again with the next one.
         journal = (self.path / f"{self.writer}-{secrets.token_hex(4)}.journal").open("ab", buffering=0)
-        if adopted:
-            # Whoever sealed it may have missed the last lines; rows that are twice there are one row.
+        if deleted:
+            # The process that sealed it may have missed the last lines; duplicate rows count once.
             _append(journal, b"".join(self._lines))
             self._journal.close()
         self._journal = journal
@@ -213,18 +213,18 @@ class Store:
     def close(self) -> None:
         """Seal this writer's journal into a shard; the store stays usable.
 
-        Raises UserError where the shard cannot be written; the journal then keeps everything.
+        Raises UserError if the shard cannot be written; the journal then keeps every row.
         """
         if self._journal is None:
             return
         try:
             self._open()
             journal = Path(self._journal.name)
-            self._take_in([seal_journal(journal)[0]])
+            self._add_shards([seal_journal(journal)[0]])
         except OSError as error:
             raise UserError(
-                f"cannot seal {self._journal.name}: {error.strerror}; it keeps every text. Make room, then "
-                f"run: python -m project store seal {self.path}"
+                f"cannot seal {self._journal.name}: {error.strerror}; it keeps every text. Free disk space, then run: "
+                f"python -m project store seal {self.path}"
             ) from error
         self._journal.close()
         self._journal, self._lines = None, []
@@ -236,29 +236,29 @@ class Store:
         try:
             self.close()
         except UserError:
-            if kind is None:  # else the error on its way out says more
+            if kind is None:  # else the original error matters more
                 raise
 
 
 def _append(file, data: bytes) -> None:
-    """Write all of it or, on OSError, nothing."""
+    """Write all data or, on OSError, nothing."""
     size = os.fstat(file.fileno()).st_size
     try:
-        left = memoryview(data)
-        while left:
-            left = left[file.write(left) :]
+        remaining = memoryview(data)
+        while remaining:
+            remaining = remaining[file.write(remaining) :]
     except OSError:
         os.ftruncate(file.fileno(), size)
         raise
 
 
 def seal_journal(journal: Path) -> tuple[Path, int]:
-    """Turn a journal into a Parquet shard beside it, then delete the journal.
+    """Convert a journal to a Parquet shard in the same folder, then delete the journal.
 
-    Returns the shard and how many torn or altered lines were left out.
+    Returns the shard and the number of torn or altered lines, which are dropped.
     """
     with journal.open("rb") as file:
-        rows = [row_of(line) for line in file]
+        rows = [decode_row(line) for line in file]
     shard = journal.with_suffix(".parquet")
     write_shard([row for row in rows if row is not None], shard)
     journal.unlink(missing_ok=True)
@@ -266,11 +266,11 @@ def seal_journal(journal: Path) -> tuple[Path, int]:
 
 
 def write_shard(rows: Iterable[Row], shard: Path) -> None:
-    """Write rows as one Parquet file with checksums, whole or not at all."""
-    aside = shard.with_name(f"{shard.name}.{secrets.token_hex(4)}.part")
+    """Write rows to one Parquet file with page checksums, atomically."""
+    temporary = shard.with_name(f"{shard.name}.{secrets.token_hex(4)}.part")
     try:
         table = pa.Table.from_pylist([asdict(row) for row in rows], schema=SCHEMA)
-        pq.write_table(table, aside, compression="zstd", write_page_checksum=True)
-        os.replace(aside, shard)
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        os.replace(temporary, shard)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

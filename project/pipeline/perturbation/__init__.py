@@ -1,6 +1,6 @@
-"""Training-only rewriting of texts, in rounds: a new draw for each record and round.
+"""Perturb training texts in rounds, with a new draw for each record and round.
 
-Nothing here sees a row's target, nor what the model answers: freelb, which does, moves embeddings and rewrites nothing.
+The perturbation depends on neither the target nor the model. freelb does, but it perturbs embeddings, not texts.
 """
 
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ def perturb(
     llm: LanguageModel | None,
     classes: tuple[str, ...],
 ) -> list[Parts]:
-    """The texts of the records `ids` as round `round` rewrites them; none and freelb give them back unchanged.
+    """Return the texts of the records `ids`, rewritten in round `round`; none and freelb return them unchanged.
 
-    Raises ValueError for another kind.
+    Raises ValueError for an unknown kind.
     """
     match config.kind:
         case "none" | "freelb":

@@ -1,6 +1,6 @@
-"""Adversarial prompting: a language model rewrites a text under an instruction drawn from a frozen set.
+"""Adversarial prompting: a language model rewrites a text by an instruction drawn from a fixed set.
 
-Random perturbation is the set `paraphrase`; instruction-based perturbation draws from `noise`, `drop` and `permute`.
+Random perturbation draws from the set `paraphrase`, instruction-based perturbation from `noise`, `drop` and `permute`.
 """
 
 from collections.abc import Sequence
@@ -20,29 +20,29 @@ INSTRUCTION_KINDS = {
     "instructions": ("noise", "drop", "permute"),
     "all": ("paraphrase", "noise", "drop", "permute"),
 }
-"""The sets of instructions that a kind of perturbation draws from."""
+"""The sets of instructions of each kind of perturbation."""
 
 
 def instruction_sets(config: PerturbationConfig) -> dict[str, list[str]]:
-    """The sets that the configured kind draws from, by name; none where it asks no language model.
+    """Return the instructions of the configured kind by set; empty if it needs no language model.
 
-    Raises UserError where a set has fewer instructions than are wanted.
+    Raises UserError if a set has fewer than perturbation.prompts instructions.
     """
     sets = {}
     for name in INSTRUCTION_KINDS.get(config.kind, ()):
         path = name if config.wording == "full" else f"{config.wording}/{name}"
-        there = instructions(path)
-        if len(there) < config.prompts:
+        lines = instructions(path)
+        if len(lines) < config.prompts:
             raise UserError(
-                f"perturbation.prompts={config.prompts}: conf/prompts/{path}.txt has {len(there)} "
-                "instructions; add some, or take fewer"
+                f"perturbation.prompts={config.prompts}: conf/prompts/{path}.txt has {len(lines)} instructions; add "
+                "some, or lower perturbation.prompts"
             )
-        sets[name] = there[: config.prompts]
+        sets[name] = lines[: config.prompts]
     return sets
 
 
-def drawn(id: str, part: str, round: int, sets: dict[str, list[str]]) -> tuple[str, str]:
-    """The set and the instruction that this record's part gets in this round: each set equally often."""
+def draw_instruction(id: str, part: str, round: int, sets: dict[str, list[str]]) -> tuple[str, str]:
+    """Return the set and the instruction of a part in a round; all sets have equal probability."""
     rng = seeded("perturbation", id, part, round)
     name = str(rng.choice(list(sets)))
     return name, str(rng.choice(sets[name]))
@@ -56,33 +56,33 @@ def rewrite(
     llm: LanguageModel,
     classes: tuple[str, ...],
 ) -> list[Parts]:
-    """Each record's text as the language model rewrote it.
+    """Return each record's text, rewritten by the language model.
 
     Aligned texts are rewritten as one passage, named perturbed. Descriptions are rewritten one by one and keep their
-    names, since alignment reads them next. Where every draw fails the checks, the rules perturb the text instead.
+    names, because alignment reads them next. If every draw fails the checks, the rules perturb the text.
     """
     sets = instruction_sets(config)
-    rewritten = [units(parts, config) for parts in texts]
-    questions = [
-        _question(id, name, text, round, config, sets, classes)
-        for id, parts in zip(ids, rewritten, strict=True)
+    units = [rewritten_units(parts, config) for parts in texts]
+    tasks = [
+        _rewriting_task(id, name, text, round, config, sets, classes)
+        for id, parts in zip(ids, units, strict=True)
         for name, text in parts
     ]
-    answers = iter(llm.ask(questions, config.attempts))
-    return [tuple((name, next(answers).text) for name, _ in parts) for parts in rewritten]
+    answers = iter(llm.ask(tasks, config.attempts))
+    return [tuple((name, next(answers).text) for name, _ in parts) for parts in units]
 
 
-def units(parts: Parts, config: PerturbationConfig) -> Parts:
-    """What of a text is rewritten, each piece by a request of its own."""
+def rewritten_units(parts: Parts, config: PerturbationConfig) -> Parts:
+    """Return the units of a text, each rewritten by one request: its parts, or one joined passage."""
     return parts if config.place == "described" else ((("perturbed", join_parts(parts)),) if parts else ())
 
 
-def fallback(id: str, part: str, text: str, round: int, config: PerturbationConfig) -> str:
-    """What stands in for the rewriting of a piece where every draw fails: what the rules make of it."""
+def rules_fallback(id: str, part: str, text: str, round: int, config: PerturbationConfig) -> str:
+    """Return the fallback of a unit: its text perturbed by the rules."""
     return join_parts(apply_rules(((part, text),), config.level, id, round)) or text
 
 
-def _question(
+def _rewriting_task(
     id: str,
     part: str,
     text: str,
@@ -91,12 +91,13 @@ def _question(
     sets: dict[str, list[str]],
     classes: tuple[str, ...],
 ) -> GenerationTask:
-    name, instruction = drawn(id, part, round, sets)
-    # Dropping is what some instructions ask for, so a short answer is no fault there.
+    name, instruction = draw_instruction(id, part, round, sets)
+    # The instructions of noise and drop may shorten the text.
     gate = Gate(shortest=0.3 if name in ("paraphrase", "permute") else 0.1, longest=1.6, changed=True, classes=classes)
-    # The instruction comes last: small models follow it better there, and the passages share no prefix anyway.
+    # The instruction is last: small models follow it better there, and the passages share no prefix.
     messages = (("system", prompt("perturb")), ("user", f"{as_data(text)}\n{instruction}"))
-    # A multiple of 32, so that texts of nearly equal length share the parameters that stand in the key.
+    # A multiple of 32, so that texts of similar length share one max_tokens, which is part of the store key.
     tokens = -(-(2 * len(text.split()) + 30) // 32) * 32
     request = Request("perturb", messages, config.temperature, tokens, round=round)
-    return GenerationTask(request, lambda out, end: gate.flags(out, text, end), fallback(id, part, text, round, config))
+    fallback = rules_fallback(id, part, text, round, config)
+    return GenerationTask(request, lambda out, end: gate.flags(out, text, end), fallback)

