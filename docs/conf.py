@@ -18,6 +18,7 @@ templates_path = ["_templates"]
 myst_heading_anchors = 3
 suppress_warnings = ["toc.not_included"]  # README.md and data/demo/README.md are not in the contents
 default_role = "code"
+add_module_names = False
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 html_theme = "pydata_sphinx_theme"

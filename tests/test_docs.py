@@ -89,15 +89,16 @@ def test_every_page_is_in_the_contents_of_the_site():
     assert len(listed) == len(set(listed)) and pages <= set(listed)
 
 
-def test_every_short_path_on_the_architecture_page_exists():
+@pytest.mark.parametrize(("page", "least"), [("docs/architecture.md", 60), ("docs/paper.md", 10)])
+def test_every_short_path_of_a_page_exists(page, least):
     short = [
         word
-        for word in words("docs/architecture.md", until="A run folder")
+        for word in words(page, until="A run folder")
         if re.fullmatch(r"[\w.*-]+/|[\w./*-]+\.(py|yaml|md)", word) and word != "outputs/"
     ]
     places = [ROOT, ROOT / "project", ROOT / "conf", *(ROOT / "project").glob("**/")]
     missing = [path for path in short if not any(list(place.glob(path.rstrip("/"))) for place in places)]
-    assert len(short) > 60 and not missing
+    assert len(short) > least and not missing
 
 
 def test_the_architecture_page_names_every_folder_module_and_verb():
