@@ -1,5 +1,6 @@
 # make demo     train, evaluate and report on a laptop, offline
 # make test     the tests; make test-all adds the slow ones
+# make docs     the site of the documentation, in site/
 # make notebooks  JupyterLab with the notebooks, on what make demo left
 # make study    the methods compared, for hours; break it off and start it again as you like
 # make test-slurm     the batch scripts on a SLURM of two nodes on this machine; wants root and Debian's slurm packages
@@ -9,7 +10,7 @@ BIN := .venv/bin
 DEMO := $(BIN)/python -m project
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo demo-live demo-record notebooks study test test-all test-slurm cluster-check lint
+.PHONY: demo demo-live demo-record docs notebooks study test test-all test-slurm cluster-check lint
 
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -41,6 +42,11 @@ demo-record: .venv/installed
 study: .venv/installed
 	$(BIN)/pip install -q -e '.[local-llm]'
 	$(DEMO) study conf/study/emoji.yaml
+
+# Every warning is an error, such as a broken link or a docstring that is no valid markup.
+docs: .venv/installed
+	$(BIN)/pip install -q -e '.[docs]'
+	$(BIN)/sphinx-build -W --keep-going -q -c docs . site
 
 # The kernel is registered inside .venv alone. On a machine without a browser, JupyterLab prints the address to open.
 notebooks: .venv/installed

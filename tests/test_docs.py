@@ -1,4 +1,4 @@
-"""The pages tell the truth of the folders, and everything public says what it is."""
+"""The pages name existing paths, links and headings, and everything public has a docstring."""
 
 import ast
 import json
@@ -19,17 +19,33 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "project").rglob("*.py"))
 
 
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "data/demo/README.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+]
 MADE_BY_USERS = ("outputs", "conf/data/mine.yaml", "project/corruption/sound.py", "project/experts/sound.py")
 
 
 def words(page, until=None):
-    """What stands between backquotes in a page's prose and tables, up to a heading."""
+    """Return the inline code of a page's prose and tables, up to a heading."""
     prose = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return sorted(set(re.findall(r"`([^`\n]+)`", prose.split(f"\n## {until}\n")[0])))
 
 
-@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/cluster.md", "README.md", "CONTRIBUTING.md"])
-def test_every_path_that_a_page_names_is_there(page):
+PATHLESS = {
+    "README.md",
+    "data/demo/README.md",
+    *(f"docs/{name}.md" for name in ("api", "benchmarks", "datasets", "evaluation", "footguns", "index", "methods")),
+    *(f"docs/{name}.md" for name in ("prediction_and_export", "research_log")),
+}
+"""Pages that name no path of the project."""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_a_page_names_exists(page):
     folders = {path.name for path in ROOT.iterdir()}
     paths = [
         word
@@ -42,42 +58,71 @@ def test_every_path_that_a_page_names_is_there(page):
         for path in paths
         if not list(ROOT.glob(path.rstrip("/"))) and not path.startswith(MADE_BY_USERS) and path not in added
     ]
-    assert paths and not missing
+    assert (paths or page in PATHLESS) and not missing
 
 
-def test_every_short_path_on_the_page_of_the_architecture_is_there():
+def anchors(path):
+    """Return the anchors that GitHub gives the headings of a page."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_of_a_page_leads_to_a_file_and_a_heading(page):
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        if not target.exists() or anchor and anchor not in anchors(target):
+            broken.append(link)
+    assert not broken
+
+
+def test_every_page_is_in_the_contents_of_the_site():
+    contents = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^[\w./]+$", "".join(re.findall(r"^```\{toctree\}(.*?)^```$", contents, re.M | re.S)), re.M)
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert len(listed) == len(set(listed)) and pages <= set(listed)
+
+
+@pytest.mark.parametrize(("page", "least"), [("docs/architecture.md", 60), ("docs/paper.md", 10)])
+def test_every_short_path_of_a_page_exists(page, least):
     short = [
         word
-        for word in words("docs/architecture.md", until="A run folder")
+        for word in words(page, until="A run folder")
         if re.fullmatch(r"[\w.*-]+/|[\w./*-]+\.(py|yaml|md)", word) and word != "outputs/"
     ]
     places = [ROOT, ROOT / "project", ROOT / "conf", *(ROOT / "project").glob("**/")]
     missing = [path for path in short if not any(list(place.glob(path.rstrip("/"))) for place in places)]
-    assert len(short) > 60 and not missing
+    assert len(short) > least and not missing
 
 
-def test_the_page_of_the_architecture_leaves_out_no_folder_module_or_verb():
-    told = set(words("docs/architecture.md"))
+def test_the_architecture_page_names_every_folder_module_and_verb():
+    named = set(words("docs/architecture.md"))
     ignored = (ROOT / ".gitignore").read_text().replace("/\n", "\n").split()
     top = [
         path.name
         for path in ROOT.glob("*/")
         if path.name[0] != "." and not any(fnmatch(path.name, pattern) for pattern in ignored)
     ]
-    rooms = [path.parent.name for path in ROOT.glob("project/*/__init__.py")]
+    packages = [path.parent.name for path in ROOT.glob("project/*/__init__.py")]
     groups = [path.name for path in ROOT.glob("conf/*/")]
-    assert "project" in top and "llm" in rooms and "method" in groups
-    data = {"data": "data/demo"}  # which is all that is there
-    assert not [name for name in (*top, *rooms, *groups) if not {f"{name}/", f"{data.get(name)}/"} & told]
+    assert "project" in top and "llm" in packages and "method" in groups
+    data = {"data": "data/demo"}  # the only folder in it
+    assert not [name for name in (*top, *packages, *groups) if not {f"{name}/", f"{data.get(name)}/"} & named]
     modules = [path for path in ROOT.glob("project/*.py") if path.stem[:2] != "__"]
     assert not [
-        path.name for path in modules if not any(fnmatch(path.name, word.removeprefix("project/")) for word in told)
+        path.name for path in modules if not any(fnmatch(path.name, word.removeprefix("project/")) for word in named)
     ]
-    assert set(VERBS) <= told and all((ROOT / "project/cli" / f"{verb}.py").is_file() for verb in VERBS)
+    assert set(VERBS) <= named and all((ROOT / "project/cli" / f"{verb}.py").is_file() for verb in VERBS)
 
 
 def public(path):
-    """The module, classes, functions and methods of a file that others may use, each with its name."""
+    """Yield the name and node of the module and of its public classes, functions and methods."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     where = path.relative_to(ROOT)
     yield str(where), tree
@@ -94,7 +139,7 @@ EVERYTHING = [item for path in MODULES for item in public(path)]
 
 
 def test_everything_public_has_a_docstring():
-    schema = "project/config/schema.py: "  # whose fields have theirs
+    schema = "project/config/schema.py: "  # its fields have docstrings instead
     sections = [name for name, _ in EVERYTHING if name.startswith(schema)]
     empty = [str(path.relative_to(ROOT)) for path in MODULES if not path.read_text()]
     bare = [name for name, node in EVERYTHING if not ast.get_docstring(node) and name not in sections + empty]
@@ -126,7 +171,7 @@ HOOKS = {hook["id"]: hook for hook in LOCAL["hooks"]}
 
 
 def hooked(name, *files, cwd):
-    """The exit code of a hook before a commit, as it is called on files."""
+    """Return the exit code of a pre-commit hook on some files."""
     words = [word.replace(".venv/bin", str(Path(sys.executable).parent)) for word in shlex.split(HOOKS[name]["entry"])]
     return subprocess.run([*words, *files], cwd=cwd, capture_output=True).returncode
 
