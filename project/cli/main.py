@@ -13,15 +13,15 @@ from project.config.schema import KINDS, Config
 from project.errors import UserError, did_you_mean
 from project.runtime.signals import EXIT_CODE, Interrupted, handle_stop_signals, raise_interrupted
 
-RUN = "a run folder; the configuration then comes from it"
+RUN = "a run folder, which then gives the configuration"
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A command: its one line of help, its own arguments beside those of the configuration, and its words.
+    """A command: its one line of help, its arguments in addition to the configuration's keys, and its words.
 
-    `words` says what may stand on the command line without an =; "" allows none. A verb of `many` configurations gets
-    the key=value arguments in place of a configuration.
+    `words` describes the arguments without an =; "" allows none. A verb with `many` configurations gets the key=value
+    arguments as they are, in place of a configuration.
     """
 
     help: str
@@ -30,92 +30,93 @@ class Verb:
     many: bool = False
 
 
-# The verb x is run(config, args) of the module project.x, imported when it is called.
+# A verb is run(config, args) of the module project.cli.<verb>, which is imported when it is called.
 VERBS = {
     "validate": Verb(
         "check the configuration, the rows, the images, the models and the disk, without running anything",
         {
-            "models": "false leaves the language model, the encoder and the captioner unlooked-at",
-            "sweep": "a sweep file, which alone is then looked at",
+            "models": "false skips the checks of the language model, the encoder and the captioner",
+            "sweep": "a sweep file; only this file is checked",
         },
     ),
     "prepare": Verb(
-        "make and store every text that training and evaluation read",
+        "generate and store every text that training and evaluation read",
         {
-            "dry_run": "true tells calls, tokens, time and money for what the store lacks, and makes none",
-            "shard": "i/n makes the part i of n, by key; i is from 0 to n-1",
+            "dry_run": "true only prints the calls, tokens, time and money for the texts that the store lacks",
+            "shard": "i/n generates only part i of n, with i from 0 to n-1",
         },
     ),
     "train": Verb(
-        "train, then evaluate and write the results",
-        {"evaluate": "false stops after training: no test row is predicted, and run.json has the validation scores"},
+        "train a run, then evaluate it and write its results; resumes an interrupted run",
+        {"evaluate": "false stops after training: run.json has the validation scores, and no test row is predicted"},
     ),
     "evaluate": Verb(
-        "evaluate a trained run, or again, or on the texts of another language model",
+        "evaluate a trained run, or evaluate it again, also with other conditions or another language model",
         {
-            "run": f"{RUN}; robustness.<key> beside it tests otherwise than before; llm=<option> reads that model's "
-            "texts, and writes to a copy, <name>@<model>"
+            "run": f"{RUN}; robustness.<key> changes the evaluation; llm=<option> reads the texts of that model, and "
+            "writes to a copy of the run, <name>@<model>"
         },
     ),
     "predict": Verb(
-        "answer for new rows with a trained run",
+        "answer for the rows of a file with a trained run",
         {
             "run": RUN,
-            "input": "a CSV, TSV, JSONL or Parquet with the run's input columns (for emoji, petfinder, airbnb and "
-            "avito: image, text, and the table's names as show prints them); image paths stay in its folder",
-            "output": "a new .parquet, .csv or .tsv: the input's columns, then prediction, p_<class>, the text that is "
-            "read, explanation, llm_prediction, and problem, why a row has no answer",
+            "input": "a CSV, TSV, JSONL or Parquet file with the run's input columns (for emoji, petfinder, airbnb and "
+            "avito: image, text, and the names of the table that show prints); images must be in the file's folder",
+            "output": "a new .parquet, .csv or .tsv file: the input's columns, then prediction, p_<class>, read (the "
+            "text that the model read), explanation, llm_prediction, and problem (why a row has no answer)",
         },
     ),
     "export": Verb(
-        "write a run's transformer for others: merged weights, tokenizer and a model card with its robustness",
+        "write the transformer of a run for transformers or peft: weights, tokenizer and a model card",
         {
             "run": RUN,
             "output": "a new folder",
-            "adapter": "true writes the adapter and head alone, as peft loads them",
+            "adapter": "true writes only the adapter and the head, as peft loads them",
         },
     ),
     "study": Verb(
-        "make all runs of a study file, one after another, and the report; goes on where it was broken off",
+        "train all runs of a study file, then write the report; resumes an interrupted study",
         {
-            "dry_run": "true prints the runs, which are finished, and the hours that the others will take",
-            "hours": "compute to spend over all sittings, for what the file says",
-            "tier": "one tier, or several with commas between them; without it, all of them",
+            "dry_run": "true prints the runs, which of them are finished, and the estimated hours of the others",
+            "hours": "compute budget over all calls, in place of the file's",
+            "tier": "one tier, or several separated by commas; all tiers by default",
         },
-        words="a study file, such as conf/study/emoji.yaml; key=value stands over what it says",
+        words="a study file, such as conf/study/emoji.yaml; key=value overrides its settings",
         many=True,
     ),
     "sweep": Verb(
-        "make the trials of a W&B sweep file without a W&B server; workers with the same command share them",
-        {"trials": "how many the sweep has over all workers; without it, a grid has all of its own"},
-        words="a sweep file, such as conf/sweep/lora.yaml; key=value stands over what it says",
+        "train the trials of a W&B sweep file without a W&B server; workers with the same command share the trials",
+        {"trials": "number of trials over all workers; a grid has all of its points by default"},
+        words="a sweep file, such as conf/sweep/lora.yaml; key=value overrides its settings",
         many=True,
     ),
     "analyse": Verb(
-        "measure the texts of finished runs: collapse, what came back of what was removed, how good perturbations are",
-        words="run folders, or patterns of them; without one, the first seed of each run of the experiment",
+        "measure the texts of finished runs: collapse, recovery of removed information, quality of perturbations",
+        words="run folders or globs of them; by default the first seed of each run of the experiment",
     ),
     "report": Verb(
-        "compare finished runs: the tables, the figures and the page",
-        {"log": "true logs the tables and the curves to W&B too, as a run of its own"},
-        words="run folders, or quoted globs of them such as 'outputs/**/seed-*'; without one, the experiment's runs",
+        "compare finished runs: tables, figures and an HTML page",
+        {"log": "true also logs the tables and the curves to W&B, as a separate run"},
+        words="run folders or quoted globs such as 'outputs/**/seed-*'; by default the runs of the experiment",
     ),
     "store": Verb(
-        "look at, check and tend the stored generations",
+        "list, check and maintain the stored generations",
         {
             "into": "merge: the store to add to",
             "output": "export: a new folder",
-            "idle": "ls, seal, verify: minutes without a change after which another host's journal counts as left; 60",
+            "idle": "ls, seal, verify: minutes without a change after which another host's journal counts as left; "
+            "default 60",
         },
-        words="ls | stats | verify | seal | compact | merge | export, then a folder; without one, store.path",
+        words="ls | stats | verify | seal | compact | merge | export, then a folder; store.path by default",
     ),
     "show": Verb(
-        "print what becomes of one record, from its source to the text that the model reads",
+        "print one record after each step of the pipeline, from its source to the text that the model reads",
         {
             "run": RUN,
-            "id": "the record",
-            "condition": "a condition of the evaluation, such as clean",
-            "round": "a round of the perturbation",
+            "id": "id of the record; the first test row by default",
+            "condition": "a condition of the evaluation; clean by default",
+            "round": "a round of the perturbation; without it the text is not perturbed",
         },
     ),
 }
@@ -123,7 +124,7 @@ FLAGS = ("--help", "-h", "--print-config")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return the exit code: 0, 2 after a user's mistake, 130 after Ctrl-C, 75 when asked to stop."""
+    """Run one verb and return the exit code: 0, 2 for a user error, 130 after Ctrl-C, 75 after a stop signal."""
     try:
         with handle_stop_signals(raise_interrupted):
             return _dispatch(sys.argv[1:] if argv is None else argv)
@@ -134,12 +135,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"interrupted; {error}" if str(error) else "interrupted", file=sys.stderr)
         return 130
     except Interrupted as error:
-        print(f"asked to stop; {str(error) or 'the same command goes on'}", file=sys.stderr)
+        print(f"stopped on request; {str(error) or 'run the same command to resume'}", file=sys.stderr)
         return EXIT_CODE
 
 
 def usage() -> str:
-    """The verbs, each in a line."""
+    """Return the list of verbs, one per line."""
     lines = [f"  {name:<10}{verb.help}" for name, verb in VERBS.items()]
     return "\n".join(
         [
@@ -147,7 +148,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "  <verb> --help          the keys, their types, defaults and meanings",
+            "  <verb> --help          its arguments, and all keys with their types, defaults and meanings",
             "  <verb> --print-config  the resolved configuration",
         ]
     )
@@ -187,7 +188,7 @@ def _help_lines(cls: type, prefix: str, items: Iterable) -> list[str]:
 
 def _dispatch(argv: list[str]) -> int:
     words = [arg for arg in argv if arg not in FLAGS]
-    asked = set(argv) & set(FLAGS)
+    flags = set(argv) & set(FLAGS)
     if not words:
         print(usage())
         return 0
@@ -195,10 +196,10 @@ def _dispatch(argv: list[str]) -> int:
     if name not in VERBS:
         raise UserError(f"unknown verb {name}; the verbs are {', '.join(VERBS)}{did_you_mean(name, VERBS)}")
     verb = VERBS[name]
-    if asked & {"--help", "-h"}:
-        own = "".join(f"  {key}\n      {text}\n" for key, text in verb.arguments.items())
+    if flags & {"--help", "-h"}:
+        arguments = "".join(f"  {key}\n      {text}\n" for key, text in verb.arguments.items())
         words = f"  {verb.words}\n" if verb.words else ""
-        print(f"python -m project {name} key=value ...: {verb.help}\n{words}{own}\n{help_text()}")
+        print(f"python -m project {name} key=value ...: {verb.help}\n{words}{arguments}\n{help_text()}")
         return 0
     args, rest = {}, []
     for arg in settings:
@@ -213,7 +214,7 @@ def _dispatch(argv: list[str]) -> int:
         config = rest
     else:
         config = run_config(args["run"], rest) if "run" in args else load_config(rest)
-    if "--print-config" in asked:
+    if "--print-config" in flags:
         if verb.many:
             raise UserError(f"{name} has many configurations; each run folder keeps its own")
         print(to_yaml(config), end="")

@@ -16,7 +16,7 @@ from project.runtime.signals import EXIT_CODE, SIGNALS, handle_stop_signals
 def test_a_verb_that_is_asked_to_stop_leaves_with_the_code_for_going_on(number, monkeypatch, capsys):
     monkeypatch.setattr(command, "_dispatch", lambda argv: os.kill(os.getpid(), number))
     assert command.main(["prepare"]) == EXIT_CODE == 75
-    assert "asked to stop; the same command goes on" in capsys.readouterr().err
+    assert "stopped on request; run the same command to resume" in capsys.readouterr().err
 
 
 def test_handlers_are_put_back():
