@@ -17,7 +17,7 @@ from ..data.target import Target
 from ..errors import UserError
 from ..evaluation.run_loading import load_runs
 from ..pipeline.text_log import FILE
-from ..report.model_card import model_card, shown_name
+from ..report.model_card import model_card, public_name
 from ..runtime.atomic_io import atomic_directory
 from ..training.encoder import base_model, load_adapter, load_tokenizer, missing_pretrained_weights
 
@@ -80,7 +80,7 @@ def _write(config: Config, folder: Path, target: Target, output: Path, alone: bo
         model.save_pretrained(output, safe_serialization=True)
         # Its encoder is the path on this machine, which peft looks into while it saves.
         kept = json.loads((output / "adapter_config.json").read_text(encoding="utf-8"))
-        kept["base_model_name_or_path"] = shown_name(config.model.encoder)
+        kept["base_model_name_or_path"] = public_name(config.model.encoder)
         (output / "adapter_config.json").write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
         again = _model(config, output, target)
     else:
@@ -91,7 +91,7 @@ def _write(config: Config, folder: Path, target: Target, output: Path, alone: bo
     apart = float((_logits(again, tokenizer, folder, config) - told).abs().max())
     if not apart < LOGIT_TOLERANCE:
         raise RuntimeError(f"what was exported of {folder} answers otherwise: its logits are {apart:g} apart")
-    tokenizer.name_or_path, tokenizer.model_max_length = shown_name(config.model.encoder), config.model.max_tokens
+    tokenizer.name_or_path, tokenizer.model_max_length = public_name(config.model.encoder), config.model.max_tokens
     tokenizer.save_pretrained(output)
     return apart
 
