@@ -112,6 +112,8 @@ def cost_against_robustness(comparison: Comparison, table: pd.DataFrame, methods
             )
         if means[name].max() > 0:
             panel.set_xlim(-0.05 * means[name].max(), 1.05 * means[name].max())
+        else:  # no method has this cost
+            panel.set_xticks([0])
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.set_xlabel(text)
         style_axes(panel)

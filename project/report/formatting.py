@@ -54,7 +54,12 @@ def noise_text(modality: str) -> str:
 
 
 def condition_text(comparison: Comparison, name: str) -> str:
-    """Return a condition in words: noise 0.5 on text, without text and table, order text, image, blur 0.5 on image."""
+    """Return a condition in words: noise 0.5 on text, without text and table, order text, image, blur 0.5 on image.
+
+    A name that is no condition of the comparison, as in an older table, is returned unchanged.
+    """
+    if name not in comparison.conditions.index:
+        return name
     columns = ["kind", "modality", "corruption", "level", "order"]
     kind, modality, corruption, level, order = comparison.conditions.loc[name, columns]
     match kind:

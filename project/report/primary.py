@@ -110,7 +110,7 @@ def sentences(comparison: Comparison) -> list[str]:
     for method in comparison.methods:
         parts = [] if method == comparison.reference else [_against_reference(comparison, method)]
         largest = [
-            f"{text} (drop ratio {number_text(drop.value)} {bounds_text(drop)})"
+            f"{text} (drop ratio {f'{number_text(drop.value)} {bounds_text(drop)}'.strip()})"
             for text, drop in _largest_drops(comparison, method)
         ]
         parts += [f"{method} loses most {' and '.join(largest)}."] if largest else []
@@ -142,14 +142,14 @@ def _against_reference(comparison: Comparison, method: str) -> str:
 
 
 def _largest_drops(comparison: Comparison, method: str) -> list[tuple[str, Estimate]]:
-    """Return the largest drops under noise of the middle level on one modality, and without one modality."""
+    """Return the largest drops above 0 under noise of the middle level on one modality, and without one modality."""
     modality = comparison.conditions["modality"]
     noisy = [name for name in comparison.select("noisy", level=comparison.middle) if modality[name] != "all"]
     missing = [name for name in comparison.select("missing") if "+" not in modality[name]]
     largest = []
     for prefix, names in (("under ", noisy), ("", missing)):
         drops = {prefix + condition_text(comparison, name): comparison.drop(method, [name]) for name in names}
-        drops = {text: drop for text, drop in drops.items() if not math.isnan(drop.value)}
+        drops = {text: drop for text, drop in drops.items() if drop.value > 0}
         if drops:
             largest.append(max(drops.items(), key=lambda item: item[1].value))
     return largest

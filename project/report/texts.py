@@ -11,6 +11,7 @@ from ..evaluation.results import conditions_of
 from ..evaluation.run_loading import Run
 from ..metrics.scores import SCORES
 from ..pipeline.text_log import FILE
+from .formatting import condition_text
 from .section import Section
 from .text_diff import word_diff
 
@@ -44,12 +45,12 @@ def texts(comparison: Comparison) -> Section | None:
     }
     condition = example_condition(first[example], run_texts[example])
     values = {
-        "condition": condition,
+        "condition": condition and condition_text(comparison, condition),
         "transformation": _merge_equal(measured["transformation"], lambda name, table: transformation_rows(table)),
         "collapse": _merge_equal(
-            measured["collapse"], lambda name, table: collapse_rows(table, run_texts[name], condition)
+            measured["collapse"], lambda name, table: collapse_rows(comparison, table, run_texts[name], condition)
         ),
-        "recovery": _merge_equal(measured["recovery"], lambda name, table: recovery_rows(table)),
+        "recovery": _merge_equal(measured["recovery"], lambda name, table: recovery_rows(comparison, table)),
         "diversity": _merge_equal(measured["diversity"], lambda name, table: diversity_rows(table)),
         "example_method": example,
         "corrupted_cards": corrupted_cards(first[example], run_texts[example], condition) if condition else [],
@@ -97,12 +98,14 @@ def transformation_rows(table: pd.DataFrame) -> list[dict]:
     ]
 
 
-def collapse_rows(table: pd.DataFrame, texts: pd.DataFrame, condition: str | None) -> list[dict]:
+def collapse_rows(
+    comparison: Comparison, table: pd.DataFrame, texts: pd.DataFrame, condition: str | None
+) -> list[dict]:
     """Return one row per step that changes texts, for clean test rows, test rows of `condition`, and training rows."""
     rows = []
     for split, name, label in (
         ("test", "clean", "test, clean"),
-        ("test", condition, f"test, {condition}"),
+        *([("test", condition, f"test, {condition_text(comparison, condition)}")] if condition else []),
         ("train", "clean", "training"),
     ):
         part = table[(table["split"] == split) & (table["condition"] == name)]
@@ -113,7 +116,7 @@ def collapse_rows(table: pd.DataFrame, texts: pd.DataFrame, condition: str | Non
     return rows
 
 
-def recovery_rows(table: pd.DataFrame) -> list[dict]:
+def recovery_rows(comparison: Comparison, table: pd.DataFrame) -> list[dict]:
     """Return one row per condition and corrupted modality: number of removed items, share of each outcome."""
     rows = []
     for (condition, modality), part in table.groupby(["condition", "modality"], sort=False):
@@ -122,7 +125,7 @@ def recovery_rows(table: pd.DataFrame) -> list[dict]:
             untraceable = part["count"][part["measure"] == "untraceable"].sum()
             rows.append(
                 {
-                    "condition": condition,
+                    "condition": condition_text(comparison, condition),
                     "removed": REMOVED.get(modality, f"words about the {modality}"),
                     "n": int(shares["n"].iloc[0]),
                     "untraceable": int(untraceable),

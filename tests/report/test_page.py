@@ -20,7 +20,7 @@ from project.evaluation.results import results_table
 from project.evaluation.run_loading import experiment_runs, load_runs
 from project.report.conditions import order_invariant_methods
 from project.report.figures import MAX_METHODS, METHOD_STYLES, split_methods
-from project.report.formatting import level_text, number_text, p_text
+from project.report.formatting import condition_text, level_text, number_text, p_text
 from project.report.page import build_report, compare_all, print_table, run
 from project.report.primary import endpoint_sentence, primary, sentences
 
@@ -299,6 +299,7 @@ def test_the_sentences_name_better_worse_and_equal_methods(tmp_path):
     make_run(tmp_path, name="twin", rows=200)
     text = " ".join(sentences(compare_runs(tmp_path, 300)))
     assert re.search(r"better against plain, drop ratio: −0.[^:]* on all modalities: it loses less;", text)
+    assert "better loses most" not in text and "worse loses most under noise 0.5 on" in text
     assert re.search(r"worse against plain, drop ratio: \+0.[^:]*: it loses more;", text)
     assert re.search(r"twin against plain, drop ratio: 0.000 \[0.000, 0.000\][^:]*: no clear difference;", text)
 
@@ -393,3 +394,9 @@ def test_realistic_corruptions_and_incomplete_rows_have_sections(tmp_path):
         values = results[(results.condition == "genuine") & (results.modality == presence.missing)]["value"]
         assert sorted(estimate.seeds) == sorted(values) and estimate.low <= estimate.value <= estimate.high
     assert comparison.exposure("ours", "natural(blur, 0.3)") == "unseen"
+    names = ["natural(blur, 0.3)", "missing(image)", "natural(fog, 0.3)"]
+    assert [condition_text(comparison, name) for name in names] == [
+        "blur 0.3 on image",
+        "without image",
+        "natural(fog, 0.3)",  # is not in the comparison
+    ]

@@ -133,6 +133,7 @@ def test_the_first_seed_with_texts_represents_a_method(tmp_path):
     (tmp_path / "0" / "texts.parquet").rename(tmp_path / "0" / "renamed")
     section = texts(compare(runs, 10))
     assert section.values["example_method"] == "ours" and section.values["collapse"] == []
+    assert section.values["condition"] == "noise 0.5 on all modalities"
     (tmp_path / "1" / "texts.parquet").unlink()
     assert texts(compare(runs, 10)) is None
 
