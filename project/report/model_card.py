@@ -85,7 +85,7 @@ def model_card(config: Config, finished: Run, target: Target, adapter_only: bool
 
 
 def _plain(text: str) -> str:
-    """Return a text on one line without HTML."""
+    """Return a text on one line with escaped HTML tags."""
     return " ".join(text.split()).replace("<", "&lt;")
 
 
@@ -94,7 +94,7 @@ def _outputs(config: Config, target: Target) -> str:
     if target.kind == "number":
         return "Its output is one standardised number; the code below converts it to the unit of the target."
     if config.model.head == "ordinal":
-        return f'Its outputs are logits of "above this class" for all ordered classes but the last: {names}.'
+        return f'Its outputs are logits of "above this class" for each of the ordered classes {names}, except the last.'
     return f"Its outputs are logits of the classes {names}."
 
 
