@@ -16,7 +16,7 @@ from .pipeline.text_log import FILE
 from .report.page import compare_all
 
 ROOT = Path(__file__).parents[1]
-MARKS = {"kept": "{}", "gone": "<del style='opacity:.6'>{}</del>", "new": "<ins><b>{}</b></ins>"}
+MARKS = {"equal": "{}", "delete": "<del style='opacity:.6'>{}</del>", "insert": "<ins><b>{}</b></ins>"}
 CELL = "text-align:left;vertical-align:top;max-width:24em;white-space:normal"
 RESAMPLES = 2000
 """Behind each interval."""

@@ -110,7 +110,9 @@ def test_cards_mark_what_changed_and_never_run_what_a_text_holds():
                 "record": "a<b",
                 "target": "x",
                 "instruction": "noise",
-                "columns": [("perturbed", [("", [("kept", "a red"), ("gone", "<script>"), ("new", "blue & green")])])],
+                "columns": [
+                    ("perturbed", [("", [("equal", "a red"), ("delete", "<script>"), ("insert", "blue & green")])])
+                ],
             }
         ]
     )

@@ -1,4 +1,4 @@
-"""analyse: measure the texts that finished runs have kept; the report shows what is found."""
+"""Measure the texts that finished runs saved; the report shows the tables."""
 
 import glob
 from collections.abc import Sequence
@@ -59,14 +59,14 @@ def analyse(config: Config, patterns: Sequence[str] = ()) -> dict[Path, int]:
 
 
 class Transformations:
-    """What the experts' words keep, measured once for all runs with the same data and the same descriptions."""
+    """The information loss of the experts, computed once for all runs with equal data and equal descriptions."""
 
     def __init__(self, resamples: int):
         self.resamples = resamples
         self._tables: dict[str, pd.DataFrame] = {}
 
     def of(self, folder: Path, texts: pd.DataFrame, console: Console) -> pd.DataFrame | None:
-        """The table of one run; None, and a word, where its data are gone or are other ones."""
+        """Return the table of one run; print why and return None if its data are missing or have changed."""
         clean = clean_texts(texts)
         try:
             data = run_config(folder).data
@@ -76,27 +76,29 @@ class Transformations:
             return self._tables[key]
         except UserError as error:
             console.print(
-                f"{folder}: what the experts' words keep is not measured: {error}", highlight=False, soft_wrap=True
+                f"{folder}: the information loss of the experts is not measured: {error}",
+                highlight=False,
+                soft_wrap=True,
             )
             return None
 
 
 def resolve_run_folders(words: list[str]) -> list[Path]:
-    """The folders that the words name or match and that hold texts. Raises UserError for a word without any."""
+    """Return the run folders with texts that match the paths or patterns. Raises UserError if one matches none."""
     folders = {}
     for word in words:
         matches = sorted(Path(path) for path in glob.glob(word, recursive=True) if (Path(path) / FILE).is_file())
         if not matches:
             raise UserError(
-                f"analyse {word}: no run folder with {FILE} there; methods that read texts leave it: "
-                "python -m project evaluate run=<folder> writes it for an older run"
+                f"analyse {word}: no run folder with {FILE} matches; only methods that read texts write it, and "
+                "python -m project evaluate run=<folder> adds it to an older run"
             )
         folders |= dict.fromkeys(matches)
     return list(folders)
 
 
 def _of_experiment(config: Config) -> list[Path]:
-    """A run of each name, the first seed that holds texts: texts are the same for all seeds."""
+    """Return one run per name, the first seed with texts, since all seeds have the same texts."""
     experiment = Path(config.output) / config.experiment
     first: dict[str, Path] = {}
     for finished in load_runs(experiment_runs(experiment)):
@@ -104,7 +106,7 @@ def _of_experiment(config: Config) -> list[Path]:
             first.setdefault(finished.info.name, finished.folder)
     if not first:
         raise UserError(
-            f"no run in {experiment} has {FILE}; methods that read texts leave it: "
-            "python -m project evaluate run=<folder> writes it for an older run"
+            f"no run in {experiment} has {FILE}; only methods that read texts write it, and "
+            "python -m project evaluate run=<folder> adds it to an older run"
         )
     return list(first.values())

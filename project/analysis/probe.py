@@ -1,5 +1,4 @@
-"""How much of the label a plain reader finds in texts: TF-IDF and a linear model, each group read by one that never
-saw it."""
+"""Linear probes of the label: TF-IDF and a linear model, cross-validated over groups."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,51 +14,51 @@ from ..metrics.bootstrap import interval, resampled_mean
 from ..metrics.scores import SCORES
 
 FOLDS = 5
-"""Parts that the groups are dealt into."""
+"""Number of folds of the cross-validation."""
 
 
 def group_folds(groups: Sequence[str]) -> np.ndarray:
-    """The fold of each row, shape (rows,): whole groups, in the order of a hash of their names, are dealt in turn."""
+    """Return the fold of each row, shape (rows,): groups, in the order of a hash of their names, take turns."""
     names = sorted(set(groups), key=lambda name: (seeded("fold", name).random(), name))
     fold = {name: index % FOLDS for index, name in enumerate(names)}
     return np.array([fold[name] for name in groups], int)
 
 
 def cross_val_row_scores(
-    learned: Sequence,
+    items: Sequence,
     targets: Sequence,
     groups: Sequence[str],
     views: Sequence[Sequence],
     metric: str,
-    besides: tuple[Sequence, Sequence] = ((), ()),
+    extra_train: tuple[Sequence, Sequence] = ((), ()),
     fit: Callable | None = None,
 ) -> list[np.ndarray]:
-    """What each row adds to the metric, in each view, when a probe reads it that learned from the other folds' texts.
+    """Return the value of `metric` for each row and view, from a probe fitted to the `items` of the other folds.
 
-    The views have the rows of `learned`: other texts of the same records. `besides` are texts and targets of further
-    groups, which every probe learns from. `fit` makes the probe, of whatever stands there in place of texts; without it
-    `reader` does. Shape (rows,) for each view; all NaN where no row of another group is there.
+    A view has one item per row, such as another text of the same record. `extra_train` are items and targets of other
+    groups that every probe is fitted to. `fit` maps (items, targets, metric) to a probe; the default is `text_probe`,
+    whose items are texts. Each result has shape (rows,), all NaN if no row of another group exists.
     """
     fold = group_folds(groups)
-    values = [np.full(len(learned), np.nan) for _ in views]
+    values = [np.full(len(items), np.nan) for _ in views]
     for index in sorted(set(fold.tolist())):
         inside, outside = np.flatnonzero(fold == index), np.flatnonzero(fold != index)
-        texts = [*besides[0], *(learned[row] for row in outside)]
-        if not texts:
+        train_items = [*extra_train[0], *(items[row] for row in outside)]
+        if not train_items:
             break
-        read = (fit or text_probe)(texts, [*besides[1], *(targets[row] for row in outside)], metric)
+        predict = (fit or text_probe)(train_items, [*extra_train[1], *(targets[row] for row in outside)], metric)
         for value, view in zip(values, views, strict=True):
-            answers = read([view[row] for row in inside])
-            value[inside] = SCORES[metric].of_rows([targets[row] for row in inside], answers)
+            predictions = predict([view[row] for row in inside])
+            value[inside] = SCORES[metric].of_rows([targets[row] for row in inside], predictions)
     return values
 
 
 def score_difference(
     before: np.ndarray, after: np.ndarray, weights: np.ndarray, metric: str
 ) -> tuple[float, float, float]:
-    """By how much the score of `after` is worse than that of `before`, on the same rows, and its paired interval.
+    """Return by how much the score of `after` is worse than that of `before`, and its paired interval (low, high).
 
-    Both are from `held_out`, shape (rows,); `weights` is from `group_weights`.
+    Both are from `cross_val_row_scores` on the same rows, shape (rows,); `weights` is from `group_weights`.
     """
     score = SCORES[metric]
     sign = 1 if score.higher_is_better else -1
@@ -69,30 +68,30 @@ def score_difference(
 
 
 def text_probe(texts: Sequence[str], targets: Sequence, metric: str) -> Callable[[Sequence[str]], list]:
-    """A probe fitted to texts: texts -> answers. Logistic regression for classes, ridge regression for numbers.
+    """Fit a probe that maps texts to predictions: logistic regression for classes, ridge regression for numbers.
 
-    TF-IDF of words and pairs of words; nothing is tuned. Of a single class, or of texts without a word, it learns the
-    most frequent answer.
+    Its features are TF-IDF of words and word pairs, untuned. If the texts have one class or no word, it predicts the
+    most frequent class or the mean.
     """
     vectors = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\b\w+\b", sublinear_tf=True)
     return fit_probe(vectors if any(map(vectors.build_analyzer(), texts)) else None, texts, targets, metric)
 
 
 def fit_probe(vectors: TransformerMixin | None, items: Sequence, targets: Sequence, metric: str) -> Callable:
-    """A linear model of what `vectors` makes of the items: items -> answers; without vectors, the most frequent one."""
+    """Fit a linear model of `vectors` of the items, which maps items to predictions; without vectors a constant."""
     if SCORES[metric].higher_is_better:
         model = LogisticRegression(C=10, max_iter=1000) if vectors and len(set(targets)) > 1 else None
         model = make_pipeline(vectors, model) if model else DummyClassifier()
         model.fit(items, targets)
-        return lambda found: model.predict(list(found)).tolist()
-    learned = np.log(targets) if metric == "rmse_log" else np.asarray(targets, float)
+        return lambda tested: model.predict(list(tested)).tolist()
+    scaled = np.log(targets) if metric == "rmse_log" else np.asarray(targets, float)
     if not vectors:
-        return lambda found: [_unit(learned.mean(), metric)] * len(found)
-    model = make_pipeline(vectors, Ridge()).fit(items, learned)
-    # Bounded as the model's own answers are, so that no exponential overflows.
-    return lambda found: _unit(np.clip(model.predict(found), learned.min(), learned.max()), metric).tolist()
+        return lambda tested: [_unscale(scaled.mean(), metric)] * len(tested)
+    model = make_pipeline(vectors, Ridge()).fit(items, scaled)
+    # The range of the targets bounds the predictions, as it does for the methods, so that no exponential overflows.
+    return lambda tested: _unscale(np.clip(model.predict(tested), scaled.min(), scaled.max()), metric).tolist()
 
 
-def _unit(learned: np.ndarray, metric: str) -> np.ndarray:
-    """What was learned, in the target's own unit."""
-    return np.exp(learned) if metric == "rmse_log" else learned
+def _unscale(scaled: np.ndarray, metric: str) -> np.ndarray:
+    """Return values in the unit of the target."""
+    return np.exp(scaled) if metric == "rmse_log" else scaled

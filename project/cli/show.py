@@ -108,7 +108,7 @@ def lines(parts: Parts) -> str:
     return "\n".join(f"{name}: {text}" for name, text in parts)
 
 
-STYLES = {"kept": "", "gone": "red strike", "new": "green underline"}
+STYLES = {"equal": "", "delete": "red strike", "insert": "green underline"}
 
 
 def marked(before: str, after: str) -> Text:

@@ -17,7 +17,7 @@ from ..evaluation.run_info import RunInfo
 from ..evaluation.run_loading import load_runs
 from ..evaluation.run_status import RESULTS_FILE
 from ..pipeline.text_log import FILE
-from ..report.model_card import model_card, shown_name
+from ..report.model_card import model_card, public_name
 from ..runtime.atomic_io import atomic_directory
 from ..training.encoder import base_model, load_adapter, load_tokenizer, missing_pretrained_weights
 
@@ -74,7 +74,7 @@ def _write(config: Config, folder: Path, target: Target, output: Path, adapter_o
         model.save_pretrained(output, safe_serialization=True)
         # peft needs the encoder's local path while it saves; the exported file must not contain it.
         adapter_config = json.loads((output / "adapter_config.json").read_text(encoding="utf-8"))
-        adapter_config["base_model_name_or_path"] = shown_name(config.model.encoder)
+        adapter_config["base_model_name_or_path"] = public_name(config.model.encoder)
         (output / "adapter_config.json").write_text(json.dumps(adapter_config, indent=2) + "\n", encoding="utf-8")
         exported = _model(config, output, target)
     else:
@@ -85,7 +85,7 @@ def _write(config: Config, folder: Path, target: Target, output: Path, adapter_o
     max_logit_diff = float((_logits(exported, tokenizer, folder, config) - run_logits).abs().max())
     if not max_logit_diff < LOGIT_TOLERANCE:
         raise RuntimeError(f"the export of {folder} differs from the run: its logits are {max_logit_diff:g} apart")
-    tokenizer.name_or_path, tokenizer.model_max_length = shown_name(config.model.encoder), config.model.max_tokens
+    tokenizer.name_or_path, tokenizer.model_max_length = public_name(config.model.encoder), config.model.max_tokens
     tokenizer.save_pretrained(output)
     return max_logit_diff
 

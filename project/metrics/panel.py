@@ -1,4 +1,4 @@
-"""The validation panel: the rows and conditions that every choice is made on, none on the test rows."""
+"""The validation panel: scores of validation rows under a few conditions, by which all choices are made."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ from .scores import SCORES, drop_ratio
 
 
 def panel_summary(scores: Sequence[float], metric: str) -> dict[str, float]:
-    """`score`, the mean over the panel's conditions, `clean`, the first of them, and `drop_ratio` of the others' mean.
+    """Return `score`, the mean over the conditions, `clean`, the first of them, and `drop_ratio` of the others' mean.
 
-    Where clean is the only condition, there is no drop_ratio.
+    `scores` begins with the clean one. The result has no `drop_ratio` if it is the only one.
     """
     clean, *corrupted = scores
-    found = {"score": sum(scores) / len(scores), "clean": clean}
+    summary = {"score": sum(scores) / len(scores), "clean": clean}
     if corrupted:
         mean = sum(corrupted) / len(corrupted)
-        found["drop_ratio"] = float(drop_ratio(clean, mean, SCORES[metric].higher_is_better))
-    return found
+        summary["drop_ratio"] = float(drop_ratio(clean, mean, SCORES[metric].higher_is_better))
+    return summary

@@ -1,4 +1,4 @@
-"""The report's part on all conditions: the large table, curves, heat map, single seeds, seen and unseen corruptions."""
+"""The section on all conditions: main table, curves, heat map, single seeds, seen and unseen corruptions."""
 
 import pandas as pd
 
@@ -10,19 +10,19 @@ from .formatting import condition_text, noise_text
 from .section import Section, estimate_columns
 
 HEADINGS = {
-    "missing": "missing at test time",
-    "order": "another order",
-    "natural": "realistic damage",
-    "attack": "rewritten against the method",
+    "missing": "missing modalities",
+    "order": "order of the modalities",
+    "natural": "realistic corruption",
+    "attack": "adversarial rewriting",
 }
-"""How kinds of conditions are called in tables, where not by their own names."""
+"""Headings of kinds of conditions in tables; other kinds have their own name."""
 CURVES = {"curves": "noisy", "natural": "natural"}
-"""Names of the figures of curves, and the kind of conditions that each shows."""
+"""Names of the figures of curves, and the kind of conditions in each."""
 EXPOSURES = ("seen", "unseen")
 
 
 def conditions(comparison: Comparison) -> Section:
-    """Score, drop ratio and difference from the reference under each condition, in a table, a CSV and figures."""
+    """Return score, drop ratio and difference from the reference under each condition, as tables and figures."""
     averages = average_rows(comparison)
     figures = {
         f"{name}{number}": figure
@@ -50,7 +50,7 @@ def conditions(comparison: Comparison) -> Section:
         "rows": headline_rows(comparison),
         "averages": averages,
         "seeds": seed_rows(comparison),
-        "alike": alike_in_every_order(comparison),
+        "order_invariant": order_invariant_methods(comparison),
         "exposures": EXPOSURES,
         "curves": [name for name in figures if name.startswith("curves")],
         "natural": [name for name in figures if name.startswith("natural")],
@@ -59,7 +59,7 @@ def conditions(comparison: Comparison) -> Section:
 
 
 def headline_rows(comparison: Comparison) -> list[dict]:
-    """Rows of the large table: a `heading` each, or a `label` with a `cells` entry per method."""
+    """Return the rows of the main table: either a `heading`, or a `label` and `cells`, one per method."""
     rows: list[dict] = [cell_row(comparison, "clean", ["clean"])]
     for curve in curves(comparison, ["noisy"]):
         rows.append({"heading": f"noise on {noise_text(curve.modality)}"})
@@ -75,12 +75,12 @@ def headline_rows(comparison: Comparison) -> list[dict]:
 
 
 def further_kinds(comparison: Comparison) -> list[str]:
-    """The kinds of conditions besides clean rows and noise."""
+    """Return the kinds of conditions other than clean and noisy."""
     return [kind for kind in comparison.conditions["kind"].unique() if kind not in ("clean", "noisy")]
 
 
 def cell_row(comparison: Comparison, label: str, names: list[str]) -> dict:
-    """One row of the large table: the mean over some conditions, of each method."""
+    """Return one row of the main table: the mean over the conditions `names`, of each method."""
     cells = []
     for method in comparison.methods:
         exposures = {comparison.exposure(method, name) for name in names}
@@ -97,11 +97,11 @@ def cell_row(comparison: Comparison, label: str, names: list[str]) -> dict:
 
 
 def condition_table(comparison: Comparison) -> pd.DataFrame:
-    """The large table with a row per condition and method; differences are from the reference."""
-    found = []
+    """Return the main table with one row per condition and method; differences are from the reference."""
+    rows = []
     for name, condition in comparison.conditions.iterrows():
         for cell in cell_row(comparison, name, [name])["cells"]:
-            found.append(
+            rows.append(
                 {
                     "condition": name,
                     **condition,
@@ -112,16 +112,16 @@ def condition_table(comparison: Comparison) -> pd.DataFrame:
                     "exposure": cell["exposure"],
                 }
             )
-    return pd.DataFrame(found)
+    return pd.DataFrame(rows)
 
 
 def seed_table(comparison: Comparison) -> pd.DataFrame:
-    """Score and drop ratio of every single seed, with a row per method, seed and condition."""
-    found = []
+    """Return score and drop ratio of every seed, with one row per method, seed and condition."""
+    rows = []
     for method, runs in comparison.runs.items():
         for name in comparison.conditions.index:
-            values, drops = (each(method, [name]).seeds for each in (comparison.value, comparison.drop))
-            found += [
+            values, drops = (measure(method, [name]).seeds for measure in (comparison.value, comparison.drop))
+            rows += [
                 {
                     "method": method,
                     "seed": run.info.seed,
@@ -131,32 +131,32 @@ def seed_table(comparison: Comparison) -> pd.DataFrame:
                 }
                 for run, value, drop in zip(runs, values, drops, strict=True)
             ]
-    return pd.DataFrame(found)
+    return pd.DataFrame(rows)
 
 
 def seed_rows(comparison: Comparison) -> dict:
-    """Single seeds under the main conditions: `header`, and `rows` of method, seed and score or drop ratio."""
+    """Return every seed under the main conditions: `header`, and `rows` of method, seed and score or drop ratio."""
     condition = primary_condition(comparison)
     columns = {"clean": comparison.value, **({condition: comparison.value} if condition else {})}
     header = [condition_text(comparison, name) if name == condition else name for name in columns]
     drops = [[condition]] if condition else []
-    header += ["its drop ratio"] if condition else []
+    header += [f"{header[-1]}: drop ratio"] if condition else []
     for kind in further_kinds(comparison):
         drops.append(comparison.select(kind))
         header.append(f"{HEADINGS.get(kind, kind)}: mean drop ratio")
     rows = []
     for method in comparison.methods:
-        found = [each(method, [name]).seeds for name, each in columns.items()]
-        found += [comparison.drop(method, names).seeds for names in drops]
+        values = [measure(method, [name]).seeds for name, measure in columns.items()]
+        values += [comparison.drop(method, names).seeds for names in drops]
         rows += [
-            {"method": method, "seed": run.info.seed, "values": values}
-            for run, *values in zip(comparison.runs[method], *found, strict=True)
+            {"method": method, "seed": run.info.seed, "values": seed_values}
+            for run, *seed_values in zip(comparison.runs[method], *values, strict=True)
         ]
     return {"header": header, "rows": rows}
 
 
 def average_rows(comparison: Comparison) -> list[dict]:
-    """Per method, the mean drop ratio over the conditions of a sort that training saw, and over the unseen ones."""
+    """Return per method the mean drop ratio over the corruptions seen in training, and over the unseen ones."""
     rows = []
     for method in comparison.methods:
         if comparison.perturbation(method) is None:
@@ -175,16 +175,16 @@ def average_rows(comparison: Comparison) -> list[dict]:
     return rows
 
 
-def alike_in_every_order(comparison: Comparison) -> list[str]:
-    """Methods that answer every row alike, whatever the order of the modalities is."""
+def order_invariant_methods(comparison: Comparison) -> list[str]:
+    """Return the methods whose predictions are equal in every order of the modalities."""
     orders = comparison.select("order")
 
-    def alike(predictions: pd.DataFrame) -> bool:
-        answers = predictions[predictions["condition"].isin(["clean", *orders])]
-        return set(orders) <= set(answers["condition"]) and answers.groupby("record")["prediction"].nunique().max() == 1
+    def is_invariant(predictions: pd.DataFrame) -> bool:
+        rows = predictions[predictions["condition"].isin(["clean", *orders])]
+        return set(orders) <= set(rows["condition"]) and rows.groupby("record")["prediction"].nunique().max() == 1
 
     return [
         method
         for method in comparison.methods
-        if orders and all(alike(run.predictions) for run in comparison.runs[method])
+        if orders and all(is_invariant(run.predictions) for run in comparison.runs[method])
     ]

@@ -1,4 +1,4 @@
-"""The report's part on what was paid for the robustness, and on how it was measured."""
+"""The section on the cost of the methods and the settings of the evaluation."""
 
 import math
 
@@ -9,59 +9,70 @@ from matplotlib.ticker import EngFormatter
 from ..corruption.natural import NATURAL
 from ..evaluation.comparison import Comparison
 from ..evaluation.primary_endpoint import primary_condition
-from .figures import legend, legible, plain_text, style, tidy
+from .figures import add_legend, escape_mathtext, method_style, split_methods, style_axes
 from .formatting import condition_text
 from .section import Section
 
 COSTS = {
     "train_seconds": "seconds of training",
-    "evaluate_seconds": "seconds of evaluation,\ntexts from the store",
-    "tokens": "LLM tokens, in and out",
+    "evaluate_seconds": "seconds of evaluation\n(texts from the store)",
+    "tokens": "LLM tokens, prompts and completions",
     "generations": "LLM calls",
 }
-"""Each cost that robustness is set against, by its column."""
-TOLD = ("seed", "perturbation", "rows", "steps", "forward_samples", "val", "empty_texts", "hardware", "versions", "git")
-"""What the table of runs tells of run.json."""
+"""Columns of the costs that are plotted against robustness, and their axis labels."""
+RUN_INFO_KEYS = (
+    "seed",
+    "perturbation",
+    "rows",
+    "steps",
+    "forward_samples",
+    "val",
+    "empty_texts",
+    "hardware",
+    "versions",
+    "git",
+)
+"""Keys of run.json in the table of runs."""
 
 
 def cost(comparison: Comparison) -> Section:
-    """The costs of all runs, each cost against the primary endpoint's drop ratio, and what the runs were."""
+    """Return the costs and settings of all runs, and figures of the drop ratio against each cost."""
     runs = [(method, run) for method in comparison.methods for run in comparison.runs[method]]
     table = cost_table(comparison)
-    known = primary_condition(comparison) and table[list(COSTS)].notna().any(axis=None)
+    plotted = primary_condition(comparison) and table[list(COSTS)].notna().any(axis=None)
     figures = {
         f"cost{suffix}": cost_against_robustness(comparison, table, methods)
-        for suffix, methods in legible(comparison.methods).items()
-        if known
+        for suffix, methods in split_methods(comparison.methods).items()
+        if plotted
     }
     levels = sorted(comparison.conditions["level"][comparison.select("noisy")].unique())
-    told = pd.json_normalize(
+    run_table = pd.json_normalize(
         [
-            {"method": method, "folder": str(run.folder)} | {key: run.info.to_dict().get(key) for key in TOLD}
+            {"method": method, "folder": str(run.folder)} | {key: run.info.to_dict().get(key) for key in RUN_INFO_KEYS}
             for method, run in runs
         ]
     )
-    values = {"runs": runs, "levels": levels, "damages": damages(comparison)}
-    return Section("cost.html.j2", values, {"cost": table, "runs": told}, figures)
+    values = {"runs": runs, "levels": levels, "corruption_units": corruption_units(comparison)}
+    return Section("cost.html.j2", values, {"cost": table, "runs": run_table}, figures)
 
 
-def damages(comparison: Comparison) -> dict[str, str]:
-    """What the level of each tested realistic damage means."""
+def corruption_units(comparison: Comparison) -> dict[str, str]:
+    """Return what the level of each tested realistic corruption means."""
     names = dict.fromkeys(comparison.conditions["corruption"][comparison.select("natural")])
     return {name: NATURAL[name].unit for name in names if name in NATURAL}
 
 
 def cost_table(comparison: Comparison) -> pd.DataFrame:
-    """What each run took: seconds, and all generations that it used, those included that the store had already.
+    """Return one row per run: its seconds, and the generations that it used, including stored ones.
 
-    Where run.json does not tell something it is NaN; a run whose texts come from no language model used none.
+    Values that run.json lacks are NaN, such as the generations of a run without a language model.
     """
-    found = []
+    rows = []
     for method in comparison.methods:
         for run in comparison.runs[method]:
             llm, seconds = run.info.llm, run.info.seconds
             tokens = [llm.get(name, math.nan) for name in ("prompt_tokens", "completion_tokens")]
-            found.append(
+            rows.append(
                 {
                     "method": method,
                     "seed": run.info.seed,
@@ -76,29 +87,37 @@ def cost_table(comparison: Comparison) -> pd.DataFrame:
                     "texts": llm.get("texts", math.nan),
                 }
             )
-    return pd.DataFrame(found)
+    return pd.DataFrame(rows)
 
 
 def cost_against_robustness(comparison: Comparison, table: pd.DataFrame, methods: list[str]) -> Figure:
-    """Drop ratio at the primary endpoint over each cost, means over seeds; whiskers are 95 % intervals."""
+    """Plot the drop ratio at the primary endpoint against each cost, means over seeds; lines are 95 % intervals."""
     condition = primary_condition(comparison)
     figure = Figure(figsize=(7.2, 6.2 + 0.1 * len(methods)), layout="constrained")
     panels = figure.subplots(2, 2, sharey=True).ravel()
     means = table[table["method"].isin(methods)].groupby("method")[list(COSTS)].mean()
     for panel, (name, text) in zip(panels, COSTS.items(), strict=True):
         for method in methods:
-            colour, _, marker = style(comparison, method)
+            colour, _, marker = method_style(comparison, method)
             drop, x = comparison.drop(method, [condition]), means.loc[method, name]
             panel.vlines(x, drop.low, drop.high, color=colour, linewidth=1)
             panel.plot(
-                [x], [drop.value], linestyle="", marker=marker, color=colour, markersize=7, label=plain_text(method)
+                [x],
+                [drop.value],
+                linestyle="",
+                marker=marker,
+                color=colour,
+                markersize=7,
+                label=escape_mathtext(method),
             )
         if means[name].max() > 0:
             panel.set_xlim(-0.05 * means[name].max(), 1.05 * means[name].max())
+        else:  # no method has this cost
+            panel.set_xticks([0])
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
         panel.set_xlabel(text)
-        tidy(panel)
+        style_axes(panel)
     for panel in panels[::2]:
         panel.set_ylabel(f"drop ratio, {condition_text(comparison, condition)}", fontsize=9)
-    legend(figure, panels[0])
+    add_legend(figure, panels[0])
     return figure

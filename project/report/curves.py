@@ -1,4 +1,4 @@
-"""The report's part on robustness in single numbers, and on each method's drop against the reference's own."""
+"""The section on summary measures of robustness, and on each method's drop against that of the reference."""
 
 import math
 
@@ -8,20 +8,20 @@ from matplotlib.figure import Figure
 from ..evaluation.comparison import Comparison
 from ..evaluation.curves import BASELINE, area, breakdown, curves, effective_robustness_of
 from ..evaluation.results import THRESHOLDS
-from .figures import plain_text, tidy
+from .figures import escape_mathtext, style_axes
 from .formatting import name_text
 from .section import Section, estimate_columns
 
-FURTHER = ("kappa", "macro_f1", "ece", "rmse", "r2")
-"""Metrics beside the main one that are shown under noise, where a run has them."""
+SECONDARY_METRICS = ("kappa", "macro_f1", "ece", "rmse", "r2")
+"""Metrics, other than the main one, that the table has under noise if the runs have them."""
 KIND_MARKERS = {"noisy": "o", "missing": "s", "order": "^"}
-"""Markers of the kinds of conditions; the others have a cross."""
+"""Markers of the kinds of conditions; other kinds have a cross."""
 
 
 def measures(comparison: Comparison) -> Section | None:
-    """Areas, breakdown levels, effective robustness, further scores, and drops against the reference's own.
+    """Return areas, breakdown levels, effective robustness, secondary metrics, and drops against the reference.
 
-    None where nothing was tested at several levels.
+    None if no corruption was tested at several levels.
     """
     rows = curve_rows(comparison)
     if not rows:
@@ -41,7 +41,7 @@ def measures(comparison: Comparison) -> Section | None:
                         for key, value in estimate_columns(f"breakdown_{threshold:g}", level).items()
                     },
                     "highest_level": row["highest"],
-                    **row["further"],
+                    **row["secondary"],
                 }
                 for row in rows
             ]
@@ -53,13 +53,18 @@ def measures(comparison: Comparison) -> Section | None:
 
 
 def curve_rows(comparison: Comparison) -> list[dict]:
-    """Per method and curve: area, effective robustness, breakdown levels, and under noise the further scores' means."""
+    """Return one row per method and curve: area, effective robustness, breakdown levels, mean secondary metrics.
+
+    The secondary metrics are those under noise at the middle level.
+    """
     rows, baseline = [], comparison.named(BASELINE)
     for method in comparison.methods:
         results = pd.concat([run.results for run in comparison.runs[method]])
         noisy = results[(results["condition"] == "noisy") & (results["level"] == comparison.middle)]
         points = noisy.groupby(["modality", "metric"])["value"].mean()
-        further = [metric for metric in FURTHER if metric != comparison.metric and metric in set(results["metric"])]
+        secondary = [
+            metric for metric in SECONDARY_METRICS if metric != comparison.metric and metric in set(results["metric"])
+        ]
         for curve in curves(comparison):
             rows.append(
                 {
@@ -70,11 +75,11 @@ def curve_rows(comparison: Comparison) -> list[dict]:
                     "area": area(comparison, method, curve),
                     "effective": effective_robustness_of(comparison, method, curve, baseline) if baseline else None,
                     "breakdown": [breakdown(comparison, method, curve, threshold) for threshold in THRESHOLDS],
-                    "further": {
+                    "secondary": {
                         name_text(metric): math.nan
                         if curve.corruption
                         else points.get((curve.modality, metric), math.nan)
-                        for metric in further
+                        for metric in secondary
                     },
                 }
             )
@@ -82,9 +87,10 @@ def curve_rows(comparison: Comparison) -> list[dict]:
 
 
 def drop_against_reference(comparison: Comparison) -> Figure:
-    """A panel a method: its drop ratio under each condition over the reference's own; below the diagonal it loses less.
+    """Plot the drop ratio of each method against that of the reference, one panel per method, one point per condition.
 
-    The levels of different kinds of corruptions cannot be compared; what they cost the reference can.
+    Below the diagonal the method loses less. The levels of different kinds of corruption cannot be compared, but the
+    drops of the reference can.
     """
     reference, *others = comparison.methods
     columns = min(3, len(others))
@@ -110,12 +116,12 @@ def drop_against_reference(comparison: Comparison) -> Figure:
                 markeredgewidth=0.8,
             )
         panel.axline((0, 0), slope=1, color="0.35", linestyle="--", linewidth=1)
-        panel.set_title(plain_text(method), fontsize=10)
-        tidy(panel)
+        panel.set_title(escape_mathtext(method), fontsize=10)
+        style_axes(panel)
     for index, panel in enumerate(panels):
         panel.set_visible(index < len(others))
         panel.tick_params(labelbottom=index + columns >= len(others))
-    figure.supxlabel(f"drop ratio of {plain_text(reference)} under the same condition", fontsize=10)
+    figure.supxlabel(f"drop ratio of {escape_mathtext(reference)} under the same condition", fontsize=10)
     figure.supylabel("drop ratio of the method", fontsize=10)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=10)

@@ -6,35 +6,35 @@ from ..evaluation.comparison import Comparison, Estimate
 
 
 def number_text(value: float, digits: int = 3) -> str:
-    """A number with fixed digits and a true minus sign; a dash for NaN."""
+    """Return a number with fixed digits and the minus sign −; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
 def name_text(metric: str) -> str:
-    """A metric's name in prose."""
+    """Return the name of a metric in prose."""
     names = {"rmse": "RMSE", "rmse_log": "RMSE (log)", "r2": "R²", "macro_f1": "macro F1", "ece": "ECE"}
     return names.get(metric, metric)
 
 
 def signed_text(value: float, digits: int = 3) -> str:
-    """A difference with its sign."""
+    """Return a difference with its sign."""
     return ("+" if value > 0 else "") + number_text(value, digits)
 
 
 def bounds_text(estimate: Estimate, digits: int = 2) -> str:
-    """The interval in brackets, or nothing where it is not known."""
+    """Return the interval in brackets; empty if it is NaN."""
     if math.isnan(estimate.low):
         return ""
     return f"[{number_text(estimate.low, digits)}, {number_text(estimate.high, digits)}]"
 
 
 def difference_text(estimate: Estimate, digits: int = 3) -> str:
-    """A difference with its interval, in digits enough to see on which side of 0 it ends."""
+    """Return a difference and its interval with equal digits, which show whether an end is 0."""
     return f"{signed_text(estimate.value, digits)} {bounds_text(estimate, digits)}".strip()
 
 
 def level_text(estimate: Estimate, highest: float) -> str:
-    """A breakdown level with its interval; what no tested level reaches is above the highest."""
+    """Return a breakdown level with its interval; infinite levels are written as above the highest tested one."""
 
     def text(level: float) -> str:
         return f"> {highest:g}" if math.isinf(level) else number_text(level, 2)
@@ -44,17 +44,22 @@ def level_text(estimate: Estimate, highest: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value in three digits, with its sign of relation."""
+    """Return a p-value in three digits with its relation: = 0.031, < 0.001."""
     return "unknown" if math.isnan(p) else f"= {p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def noise_text(modality: str) -> str:
-    """What the noise is on, in words."""
+    """Return the modality of noise in words."""
     return "all modalities" if modality == "all" else modality
 
 
 def condition_text(comparison: Comparison, name: str) -> str:
-    """A condition in words: noise 0.5 on text, without text and table, order table, text, image, blur 0.5 on image."""
+    """Return a condition in words: noise 0.5 on text, without text and table, order text, image, blur 0.5 on image.
+
+    A name that is no condition of the comparison, as in an older table, is returned unchanged.
+    """
+    if name not in comparison.conditions.index:
+        return name
     columns = ["kind", "modality", "corruption", "level", "order"]
     kind, modality, corruption, level, order = comparison.conditions.loc[name, columns]
     match kind:

@@ -1,4 +1,4 @@
-"""The card of an exported model: what it is, what it reads, how it is loaded, and its measured robustness."""
+"""The card of an exported model: base model, input, loading code, and measured robustness."""
 
 import importlib
 from pathlib import Path
@@ -18,20 +18,21 @@ from ..training import heads as head
 from .formatting import name_text, number_text
 
 
-def shown_name(place: str) -> str:
-    """A model's name for others: a hub id or a package as it is, of a folder its own name alone."""
-    local = place.startswith((".", "/", "~")) or Path(place).is_dir()
-    return Path(place).expanduser().resolve().name if local else place
+def public_name(model: str) -> str:
+    """Return a model's name without local paths: a hub id or package as it is, a folder by its last part."""
+    is_local = model.startswith((".", "/", "~")) or Path(model).is_dir()
+    return Path(model).expanduser().resolve().name if is_local else model
 
 
-def model_card(config: Config, finished: Run, target: Target, alone: bool, apart: float) -> str:
-    """The card in Markdown, with the header that the Hugging Face hub reads; it names no path of this machine.
+def model_card(config: Config, finished: Run, target: Target, adapter_only: bool, max_logit_diff: float) -> str:
+    """Return the card in Markdown with the header of the Hugging Face hub; it has no local path.
 
-    `alone` tells that the adapter is exported without its encoder, `apart` by how much a logit differs at most.
+    `adapter_only` is True if the adapter is exported without its encoder; `max_logit_diff` is the largest difference
+    of a logit from the run.
     """
-    info, encoder, data = finished.info, shown_name(config.model.encoder), config.data.name
+    info, encoder, data = finished.info, public_name(config.model.encoder), config.data.name
     header = {
-        "library_name": "peft" if alone else "transformers",
+        "library_name": "peft" if adapter_only else "transformers",
         "pipeline_tag": "text-classification",
         "base_model": encoder,
         "license": "other",
@@ -55,26 +56,27 @@ def model_card(config: Config, finished: Run, target: Target, alone: bool, apart
             f"{config.seed}, on {data} ({rows} rows). The question: {_plain(config.data.question)} "
             f"{_outputs(config, target)}",
             "",
-            f"It reads the text that {', '.join(info.modalities)} were turned into, not the raw record: "
-            f"{_experts(config, info.modalities)}{_aligned(config)}. A text over {config.model.max_tokens} tokens "
-            "is cut, each of its parts to an equal share. The run's texts.parquet has such texts, as `read`.",
+            f"Its input is a text that describes the {', '.join(info.modalities)} of a record, not the raw record: "
+            f"{_experts(config, info.modalities)}{_aligned(config)}. A text of more than {config.model.max_tokens} "
+            "tokens is truncated, each of its parts to an equal share. Examples: the column `read` of the run's "
+            "texts.parquet.",
             "",
             "```python",
-            *_snippet(config, target, encoder, alone),
+            *_snippet(config, target, encoder, adapter_only),
             "```",
             "",
-            f"Its logits differ from the run's by at most {apart:.1e} on the run's own test texts.",
+            f"Its logits differ from the run's by at most {max_logit_diff:.1e} on its test texts.",
             "",
             "## Licence",
             "",
-            f"To be filled in: the weights derive from `{encoder}` and from the data, under the terms of both"
+            f"To be filled in: the terms of `{encoder}` and of the data apply to the weights"
             f"{f' (data: {terms})' if terms else ''}.",
             "",
             "## Measured robustness",
             "",
             f"On {info.rows['test']} test rows, with 95 % bootstrap intervals over groups; one seed. "
             f"{name_text(info.metric)} of a constant answer: {number_text(_chance(finished))}. "
-            "Drop ratio: the share of the clean score that is lost under a condition.",
+            "Drop ratio: the share of the clean performance that is lost under a condition.",
             "",
             *_table(finished.results, info.metric),
             "",
@@ -83,52 +85,54 @@ def model_card(config: Config, finished: Run, target: Target, alone: bool, apart
 
 
 def _plain(text: str) -> str:
-    """A text on one line, in which nothing is HTML."""
+    """Return a text on one line with escaped HTML tags."""
     return " ".join(text.split()).replace("<", "&lt;")
 
 
 def _outputs(config: Config, target: Target) -> str:
     names = _plain(", ".join(target.classes))
     if target.kind == "number":
-        return "Its output is one number, standardised: the code below gives it in its own unit."
+        return "Its output is one standardised number; the code below converts it to the unit of the target."
     if config.model.head == "ordinal":
-        return f'Its outputs are logits of "above this class" for each of the ordered classes {names} but the last.'
+        return f'Its outputs are logits of "above this class" for each of the ordered classes {names}, except the last.'
     return f"Its outputs are logits of the classes {names}."
 
 
 def _experts(config: Config, modalities: list[str]) -> str:
-    seen = "an ImageNet classifier and visual attributes" if config.experts.classifier else "visual attributes"
-    said = [
-        f"images by {shown_name(config.experts.captioner) if config.experts.captioner else seen}"
-        if "image" in modalities
-        else "",
-        f"tables as {config.experts.table}" if "table" in modalities else "",
-    ]
-    return "".join(f"{words}, " for words in said if words)
+    experts = []
+    if "image" in modalities:
+        attributes = (
+            "an ImageNet classifier and visual attributes" if config.experts.classifier else "visual attributes"
+        )
+        captioner = public_name(config.experts.captioner) if config.experts.captioner else attributes
+        experts.append(f"images described by {captioner}")
+    if "table" in modalities:
+        experts.append(f"tables as {config.experts.table}")
+    return "".join(f"{expert}, " for expert in experts)
 
 
 def _aligned(config: Config) -> str:
     stages = [name for name in ("style", "summary", "reasoning") if getattr(config.alignment, name)]
-    return f"aligned by {shown_name(config.llm.model)} ({', '.join(stages)})" if stages else "not aligned"
+    return f"aligned by {public_name(config.llm.model)} ({', '.join(stages)})" if stages else "not aligned"
 
 
-def _snippet(config: Config, target: Target, encoder: str, alone: bool) -> list[str]:
-    """How the export is loaded and asked, in Python."""
+def _snippet(config: Config, target: Target, encoder: str, adapter_only: bool) -> list[str]:
+    """Return Python code that loads the export and predicts one text."""
     load, ordinal = "AutoModelForSequenceClassification.from_pretrained", config.model.head == "ordinal"
     labels = head.num_logits(target, config.model.head)
-    loaded = (
+    load_lines = (
         [
             f"base = {load}({encoder!r}, num_labels={labels})  # or the folder of that encoder",
             "model = PeftModel.from_pretrained(base, folder).eval()",
         ]
-        if alone
+        if adapter_only
         else [f"model = {load}(folder)"]
     )
     if target.kind == "number":
-        learned = f"logits.item() * {target.scale!r} + {target.mean!r}"
+        value = f"logits.item() * {target.scale!r} + {target.mean!r}"
         answer = [
-            f"answer = {f'math.exp({learned})' if target.log else learned}",
-            f"answer = min(max(answer, {target.low!r}), {target.high!r})  # the training targets' bounds",
+            f"answer = {f'math.exp({value})' if target.log else value}",
+            f"answer = min(max(answer, {target.low!r}), {target.high!r})  # the range of the training targets",
         ]
     else:
         shares = ["shares = logits.softmax(-1)"]
@@ -142,11 +146,11 @@ def _snippet(config: Config, target: Target, encoder: str, alone: bool) -> list[
     return [
         *(["import math", ""] if target.log else []),
         *(["import torch"] if ordinal else []),
-        *(["from peft import PeftModel"] if alone else []),
+        *(["from peft import PeftModel"] if adapter_only else []),
         "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
         "",
-        'folder, text = ".", "The colour is red. A round thing."  # this folder, and what is to be judged',
-        *loaded,
+        'folder, text = ".", "The colour is red. A round thing."  # this folder, and the input text',
+        *load_lines,
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         f'tokens = tokenizer(text, truncation=True, max_length={config.model.max_tokens}, return_tensors="pt")',
         "logits = model(**tokens).logits.detach()",
@@ -160,13 +164,13 @@ def _chance(finished: Run) -> float:
 
 
 def _table(results: pd.DataFrame, metric: str) -> list[str]:
-    """A row a condition: the score and the drop ratio, each with its interval, and the rows."""
+    """Return one row per condition: score and drop ratio with intervals, and the number of rows."""
     keys = ["condition", "corruption", "modality", "level", "order"]
     header = ("condition", "on", "level", "order", name_text(metric), "drop ratio", "rows")
     lines = [table_line(header), table_line(["---"] * len(header))]
     for (condition, corruption, modality, level, order), rows in results.groupby(keys, sort=False, dropna=False):
-        told = rows.set_index("metric")
-        if metric in told.index:  # areas and breakdowns are of several levels
+        by_metric = rows.set_index("metric")
+        if metric in by_metric.index:  # areas and breakdown levels have no single level
             lines.append(
                 table_line(
                     (
@@ -174,17 +178,17 @@ def _table(results: pd.DataFrame, metric: str) -> list[str]:
                         modality,
                         f"{level:g}",
                         order.replace(",", ", "),
-                        _cell(told, metric),
-                        _cell(told, "drop_ratio"),
-                        str(told["n"][metric]),
+                        _cell(by_metric, metric),
+                        _cell(by_metric, "drop_ratio"),
+                        str(by_metric["n"][metric]),
                     )
                 )
             )
     return lines
 
 
-def _cell(told: pd.DataFrame, metric: str) -> str:
-    if metric not in told.index:
+def _cell(by_metric: pd.DataFrame, metric: str) -> str:
+    if metric not in by_metric.index:
         return ""
-    value, low, high = (number_text(told[column][metric]) for column in ("value", "low", "high"))
+    value, low, high = (number_text(by_metric[column][metric]) for column in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"

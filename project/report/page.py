@@ -1,4 +1,4 @@
-"""The verb `report`: finished runs compared in one page, with its figures and tables as files, and on the terminal."""
+"""Compare finished runs in one HTML page, with figures and tables as files, and in terminal tables."""
 
 import base64
 import io
@@ -27,9 +27,9 @@ from .texts import texts
 from .wandb_report import log_report
 
 SECTIONS = (primary, conditions, measures, calibration, texts, cost)
-"""The parts of the page, in its order: each is a function of a comparison, which may give None, and a template."""
-WIDTH = 100
-"""Widest table on the terminal, in characters."""
+"""The sections of the page in order: each maps a comparison to a Section, or to None if it does not apply."""
+_TABLE_WIDTH = 100
+"""Maximum width of the terminal table, in characters."""
 
 
 def report(config: Config, patterns: Sequence[str] = (), log: bool = False, console: Console | None = None) -> Path:
@@ -60,15 +60,15 @@ def report(config: Config, patterns: Sequence[str] = (), log: bool = False, cons
 
 
 def compare_all(runs: list[Run], resamples: int) -> list[Comparison]:
-    """One comparison for each data set, in the order of their names."""
+    """Return one comparison per data set, sorted by the name of the data set."""
     names = sorted({run.info.data for run in runs})
     return [compare([run for run in runs if run.info.data == name], resamples) for name in names]
 
 
 def build_report(comparisons: list[Comparison], folder: Path, title: str, resamples: int) -> Path:
-    """Write the page, the PNG of its figures and the CSV of its tables into `folder`, and return the page's path.
+    """Write the page, its figures as PNG and its tables as CSV into `folder`, and return the path of the page.
 
-    A file is named by its part and the number of its comparison. Those of an earlier report are deleted.
+    The name of a file has the number of its comparison. The files of an earlier report are deleted.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stale in [*folder.glob("*.png"), *folder.glob("*.csv")]:
@@ -83,32 +83,34 @@ def build_report(comparisons: list[Comparison], folder: Path, title: str, resamp
         environment.filters[name] = getattr(formatting, f"{name}_text")
     parts = []
     for number, comparison in enumerate(comparisons, start=1):
-        found = [each for build in SECTIONS if (each := build(comparison))]
-        html = [_written(each, comparison, folder, number, environment) for each in found]
+        sections = [section for build in SECTIONS if (section := build(comparison))]
+        html = [_render_section(section, comparison, folder, number, environment) for section in sections]
         parts.append({"comparison": comparison, "html": html})
     page = environment.get_template("page.html.j2").render(title=title, parts=parts, resamples=resamples)
     (folder / "index.html").write_text(page, encoding="utf-8")
     return folder / "index.html"
 
 
-def _written(each: Section, comparison: Comparison, folder: Path, number: int, environment: Environment) -> Markup:
-    """The section's HTML; its figures and tables become files in the folder."""
+def _render_section(
+    section: Section, comparison: Comparison, folder: Path, number: int, environment: Environment
+) -> Markup:
+    """Write the figures and tables of a section into the folder, and return its HTML."""
     figures, files = {}, []
-    for name, figure in each.figures.items():
+    for name, figure in section.figures.items():
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=160)
         files.append(f"{name}-{number}.png")
         (folder / files[-1]).write_bytes(buffer.getvalue())
         figures[name] = base64.b64encode(buffer.getvalue()).decode()
-    for name, table in each.tables.items():
+    for name, table in section.tables.items():
         files.append(f"{name}-{number}.csv")
         table.to_csv(folder / files[-1], index=False)
-    template = environment.get_template(each.template)
-    return Markup(template.render(each.values, c=comparison, figures=figures, files=files))
+    template = environment.get_template(section.template)
+    return Markup(template.render(section.values, comparison=comparison, figures=figures, files=files))
 
 
 def print_table(comparison: Comparison, console: Console | None = None) -> None:
-    """Prints the score, drop ratio and the paired difference of each method under the main conditions."""
+    """Print score, drop ratio and paired difference of each method under the main conditions, and the summary."""
     console = console or Console()
     level = comparison.middle
     modality = comparison.conditions["modality"]
@@ -119,7 +121,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
         title=f"{comparison.data}: {comparison.rows} test rows, chance {number_text(comparison.chance)}",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
-        width=min(WIDTH, console.width),
+        width=min(_TABLE_WIDTH, console.width),
     )
     table.add_column("condition")
     table.add_column("method", overflow="fold")
@@ -127,7 +129,7 @@ def print_table(comparison: Comparison, console: Console | None = None) -> None:
     for name in (f"{metric} [95 %]", "drop ratio [95 %]", f"{metric} - {comparison.reference}"):
         table.add_column(name, justify="right")
     for label, names in groups:
-        # A condition of two lines labels the first methods' rows, so that the column stays narrow.
+        # A label of two lines spans the rows of the first two methods, so that the column stays narrow.
         labels = label.split("\n")
         for index, cell in enumerate(cell_row(comparison, label, names)["cells"]):
             drop, difference = cell["drop"], cell["difference"]

@@ -1,4 +1,4 @@
-"""The report's first part: the primary endpoint, each method clean beside robust, and what the numbers say."""
+"""The first section: the primary endpoint, clean and corrupted scores of each method, and a summary."""
 
 import math
 
@@ -7,17 +7,17 @@ import pandas as pd
 from ..evaluation.comparison import OURS, Comparison, Estimate
 from ..evaluation.curves import corruption_error
 from ..evaluation.primary_endpoint import FAMILY, Endpoint, endpoint, primary_condition
-from .figures import clean_beside_robust
+from .figures import clean_and_corrupted
 from .formatting import bounds_text, condition_text, difference_text, name_text, number_text, p_text
 from .section import Section, estimate_columns
 
 ESTIMATES = ("clean", "corrupted", "drop", "difference", "chance_adjusted_drop", "mce")
-"""What the methods' table has of each."""
+"""Estimates in the table of methods."""
 
 
 def primary(comparison: Comparison) -> Section:
-    """The primary endpoint with its family, the methods' table and figure, and the sentences."""
-    found, rows, condition = endpoint(comparison), robust_rows(comparison), primary_condition(comparison)
+    """Return the primary endpoint and its family of comparisons, the table and figure of methods, and the summary."""
+    result, rows, condition = endpoint(comparison), method_rows(comparison), primary_condition(comparison)
     tables = {
         "methods": pd.DataFrame(
             [
@@ -27,35 +27,35 @@ def primary(comparison: Comparison) -> Section:
             ]
         )
     }
-    if found:
+    if result:
         tables["primary"] = pd.DataFrame(
             [
                 {
-                    "ours": found.ours,
-                    "rival": each.rival,
-                    "rival_validation": each.validation,
-                    **estimate_columns("points", each.points),
-                    **estimate_columns("percent", each.percent),
-                    "p": each.p,
-                    "p_holm": each.adjusted,
+                    "ours": result.ours,
+                    "rival": contrast.rival,
+                    "rival_validation": contrast.validation,
+                    **estimate_columns("points", contrast.points),
+                    **estimate_columns("percent", contrast.percent),
+                    "p": contrast.p,
+                    "p_holm": contrast.adjusted,
                 }
-                for each in found.contrasts
+                for contrast in result.contrasts
             ]
         )
-    figure = clean_beside_robust(comparison, condition) if condition else None
+    figure = clean_and_corrupted(comparison, condition) if condition else None
     values = {
-        "endpoint": found,
+        "endpoint": result,
         "family": FAMILY,
         "rows": rows,
         "condition": condition_text(comparison, condition) if condition else None,
-        "judged": endpoint_sentence(comparison, found),
+        "endpoint_sentence": endpoint_sentence(comparison, result),
         "sentences": sentences(comparison),
     }
     return Section("primary.html.j2", values, tables, {"methods": figure} if figure else {})
 
 
-def robust_rows(comparison: Comparison) -> list[dict]:
-    """Each method clean beside robust, at the primary endpoint; nothing where there is none."""
+def method_rows(comparison: Comparison) -> list[dict]:
+    """Return the clean and corrupted scores of each method at the primary endpoint; empty without its condition."""
     condition = primary_condition(comparison)
     if condition is None:
         return []
@@ -75,29 +75,29 @@ def robust_rows(comparison: Comparison) -> list[dict]:
     ]
 
 
-def endpoint_sentence(comparison: Comparison, found: Endpoint | None) -> str:
-    """The primary endpoint in a sentence, won, lost or not tested."""
+def endpoint_sentence(comparison: Comparison, result: Endpoint | None) -> str:
+    """Return the result of the primary endpoint in words."""
     condition = primary_condition(comparison)
     if condition is None:
-        return "The primary endpoint is not tested: there is no noise among the conditions."
-    where = f"Primary endpoint, {condition_text(comparison, condition)}: "
-    if found is None:
+        return "The primary endpoint is not tested: no condition has noise."
+    intro = f"Primary endpoint, {condition_text(comparison, condition)}: "
+    if result is None:
         missing = f"no run of the method {OURS}" if comparison.named(OURS) is None else f"no rival of {OURS}"
-        return f"{where}not tested, for there is {missing}."
-    if found.best is None:
-        return f"{where}not tested, for no rival has a validation score to be chosen by."
-    best = found.best
-    drops = [comparison.drop(method, [condition]) for method in (found.ours, best.rival)]
+        return f"{intro}not tested, because the report has {missing}."
+    if result.best is None:
+        return f"{intro}not tested, because no rival has a validation score."
+    best = result.best
+    drops = [comparison.drop(method, [condition]) for method in (result.ours, best.rival)]
     ours, rival = (f"{number_text(drop.value)} {bounds_text(drop)}".strip() for drop in drops)
     percent = "" if math.isnan(best.percent.value) else f" or {difference_text(best.percent, 1)} %"
     if math.isnan(best.p):
-        verdict = "its interval is not known"
+        verdict = "the interval is unknown"
     elif best.adjusted >= 0.05:
-        verdict = "no difference is shown"
+        verdict = "no clear difference"
     else:
-        verdict = f"{found.ours} loses {'less' if best.points.value < 0 else 'more'}"
+        verdict = f"{result.ours} loses {'less' if best.points.value < 0 else 'more'}"
     return (
-        f"{where}{found.ours} has a drop ratio of {ours}; {best.rival}, the best of {len(found.contrasts)} rivals "
+        f"{intro}{result.ours} has a drop ratio of {ours}; {best.rival}, the best of {len(result.contrasts)} rivals "
         f"on validation (val/score {number_text(best.validation)}), has {rival}. The difference is "
         f"{difference_text(best.points, 1)} points{percent}; p {p_text(best.p)}, after Holm's correction p "
         f"{p_text(best.adjusted)}: {verdict}."
@@ -105,51 +105,51 @@ def endpoint_sentence(comparison: Comparison, found: Endpoint | None) -> str:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """What else the numbers say of each method, all exploratory: beside the reference, and its weakest spots."""
-    found = []
+    """Return a summary of each method, all exploratory: its difference from the reference, and its largest drops."""
+    summaries = []
     for method in comparison.methods:
-        said = [] if method == comparison.reference else [_against_reference(comparison, method)]
-        weakest = [
-            f"{text} (drop ratio {number_text(drop.value)} {bounds_text(drop)})"
-            for text, drop in _weakest(comparison, method)
+        parts = [] if method == comparison.reference else [_against_reference(comparison, method)]
+        largest = [
+            f"{text} (drop ratio {f'{number_text(drop.value)} {bounds_text(drop)}'.strip()})"
+            for text, drop in _largest_drops(comparison, method)
         ]
-        said += [f"{method} loses most {' and '.join(weakest)}."] if weakest else []
-        found += [" ".join(said)] if said else []
-    return found
+        parts += [f"{method} loses most {' and '.join(largest)}."] if largest else []
+        summaries += [" ".join(parts)] if parts else []
+    return summaries
 
 
 def _against_reference(comparison: Comparison, method: str) -> str:
-    """Drop ratios beside the reference's, at the primary endpoint and counted over conditions, and the clean score."""
+    """Compare drop ratios at the primary endpoint and over all conditions, and the clean score, with the reference."""
     reference, condition = comparison.reference, primary_condition(comparison)
     clean = comparison.difference(method, ["clean"])
     drops = [comparison.drop_difference(method, [name]) for name in comparison.corrupted]
     sides = [[drop for drop in drops if sign * drop.value > 0] for sign in (-1, 1)]
-    lower, higher = (f"{len(side)} ({sum(drop.excludes_zero for drop in side)} sure)" for side in sides)
-    judged = ""
+    lower, higher = (f"{len(side)} ({sum(drop.excludes_zero for drop in side)} clearly)" for side in sides)
+    at_endpoint = ""
     if condition:
         difference = comparison.drop_difference(method, [condition])
         if math.isnan(difference.low):
-            verdict = "the interval is not known"
+            verdict = "the interval is unknown"
         elif not difference.excludes_zero:
-            verdict = "no difference is shown"
+            verdict = "no clear difference"
         else:
             verdict = f"it loses {'less' if difference.high < 0 else 'more'}"
-        judged = f"{difference_text(difference)} under {condition_text(comparison, condition)}: {verdict}; "
+        at_endpoint = f"{difference_text(difference)} under {condition_text(comparison, condition)}: {verdict}; "
     return (
-        f"{method} against {reference}, drop ratio: {judged}lower in {lower} of {len(drops)} corrupted conditions "
+        f"{method} against {reference}, drop ratio: {at_endpoint}lower in {lower} of {len(drops)} corrupted conditions "
         f"and higher in {higher}; clean {name_text(comparison.metric)} {difference_text(clean)}."
     )
 
 
-def _weakest(comparison: Comparison, method: str) -> list[tuple[str, Estimate]]:
-    """The single modality whose noise of the middle level costs most, and the one whose absence does."""
+def _largest_drops(comparison: Comparison, method: str) -> list[tuple[str, Estimate]]:
+    """Return the largest drops above 0 under noise of the middle level on one modality, and without one modality."""
     modality = comparison.conditions["modality"]
     noisy = [name for name in comparison.select("noisy", level=comparison.middle) if modality[name] != "all"]
     missing = [name for name in comparison.select("missing") if "+" not in modality[name]]
-    worst = []
-    for word, names in (("under ", noisy), ("", missing)):
-        drops = {word + condition_text(comparison, name): comparison.drop(method, [name]) for name in names}
-        drops = {text: drop for text, drop in drops.items() if not math.isnan(drop.value)}
+    largest = []
+    for prefix, names in (("under ", noisy), ("", missing)):
+        drops = {prefix + condition_text(comparison, name): comparison.drop(method, [name]) for name in names}
+        drops = {text: drop for text, drop in drops.items() if drop.value > 0}
         if drops:
-            worst.append(max(drops.items(), key=lambda item: item[1].value))
-    return worst
+            largest.append(max(drops.items(), key=lambda item: item[1].value))
+    return largest

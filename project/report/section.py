@@ -1,4 +1,4 @@
-"""A part of the report's page, and how its numbers and conditions are written."""
+"""A section of the report."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +11,10 @@ from ..evaluation.comparison import Estimate
 
 @dataclass(frozen=True)
 class Section:
-    """What one function makes of a comparison: a template of this folder, and what it is given besides.
+    """A section: its template, the values for the template, and its tables and figures.
 
-    The template sees `values` by their names, the comparison as `c`, and `figures` as base64 by their names; `figures`
-    are written beside the page as PNG, and `tables` as CSV.
+    The template gets the `values`, the `comparison`, and `figures` as base64 by name. The `figures` are also written
+    as PNG and the `tables` as CSV, next to the page.
     """
 
     template: str
@@ -24,7 +24,7 @@ class Section:
 
 
 def estimate_columns(name: str, estimate: Estimate | None) -> dict[str, float]:
-    """An estimate as three columns of a table: value, low and high; nothing for None."""
+    """Return an estimate as three columns of a table: value, low and high; none for None."""
     if estimate is None:
         return {}
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

@@ -1,18 +1,18 @@
-"""What became of a text, word by word."""
+"""Word-level difference of two texts."""
 
 import difflib
 
 
 def word_diff(before: str, after: str) -> list[tuple[str, str]]:
-    """Runs of words in reading order, each kept, gone or new.
+    """Return (kind, words) in reading order; the kinds are equal, delete and insert.
 
-    Without the new ones it is the text before, without those gone the text after, up to white space.
+    Without inserts the result is the text before, without deletes the text after, up to white space.
     """
     old, new = before.split(), after.split()
-    found = []
+    runs = []
     for kind, a, b, c, d in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
         if kind == "equal":
-            found.append(("kept", " ".join(old[a:b])))
+            runs.append(("equal", " ".join(old[a:b])))
             continue
-        found += [(name, " ".join(words)) for name, words in (("gone", old[a:b]), ("new", new[c:d])) if words]
-    return found
+        runs += [(name, " ".join(words)) for name, words in (("delete", old[a:b]), ("insert", new[c:d])) if words]
+    return runs

@@ -11,7 +11,7 @@ from ..evaluation.curves import curves
 
 
 def log_report(config: Config, folder: Path, comparisons: list[Comparison]) -> None:
-    """Log a report's CSV files as tables, and its curves as line plots, to a run of its own; nothing where disabled."""
+    """Log the CSV files as tables and the curves as line plots to a new W&B run; do nothing if W&B is disabled."""
     if config.wandb.mode == "disabled":
         return
     import wandb
@@ -33,8 +33,8 @@ def log_report(config: Config, folder: Path, comparisons: list[Comparison]) -> N
     for comparison in comparisons:
         for curve in curves(comparison):
             values = [[comparison.value(method, [name]).value for name in curve.names] for method in comparison.methods]
-            part = f"{curve.corruption}/{curve.modality}" if curve.corruption else curve.modality
-            logged[f"report/{comparison.data}/{part}"] = wandb.plot.line_series(
+            name = f"{curve.corruption}/{curve.modality}" if curve.corruption else curve.modality
+            logged[f"report/{comparison.data}/{name}"] = wandb.plot.line_series(
                 [curve.levels] * len(values),
                 values,
                 keys=comparison.methods,

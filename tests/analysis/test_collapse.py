@@ -1,4 +1,4 @@
-"""Collapse: each measure on texts and vectors whose answer is known, and the laws that it obeys."""
+"""Collapse: every measure on texts and vectors with known values, and its invariants."""
 
 import json
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from project.analysis.collapse import Embedder, arrow_texts, collapse_table, effective_rank, equal_share, mean_cosine
+from project.analysis.collapse import Embedder, collapse_table, effective_rank, equal_share, mean_cosine, step_texts
 from project.config.schema import TextTransformerConfig
 from project.pipeline.text_log import COLUMNS
 
@@ -18,13 +18,13 @@ ROWS = arrays(
 ).filter(lambda rows: (np.linalg.norm(rows, axis=1) > 0.1).all())
 
 
-def by_words(texts):
-    """A vector a text: how often it has each of a few letters."""
+def letter_counts(texts):
+    """Return one vector per text: the counts of a few letters."""
     return np.array([[1 + text.count(letter) for letter in "aeiost"] for text in texts], float)
 
 
-def frame(rows):
-    """texts.parquet of (split, condition, round, record, target, described, aligned, read)."""
+def texts_frame(rows):
+    """Return texts.parquet from rows of (split, condition, round, record, target, described, aligned, read)."""
     return pd.DataFrame(
         [
             {
@@ -47,21 +47,21 @@ def frame(rows):
     ).astype({"round": "Int64"})
 
 
-def planted():
-    """Described texts tell the class, aligned ones are all alike; of the training rows, round 0 keeps the class."""
+def collapsed_texts():
+    """Described texts state the class, and aligned test texts are equal; round 0 of the training rows keeps it."""
     words = {"A": "apple orchard", "B": "hammer nail", "C": "tram rails"}
     rows = []
     for index in range(30):
         target = "ABC"[index % 3]
-        said = f"{words[target]} {'xyz'[index % 2]}"
-        rows.append(("test", "clean", None, f"t{index:02d}", target, said, "a thing", "a thing"))
+        text = f"{words[target]} {'xyz'[index % 2]}"
+        rows.append(("test", "clean", None, f"t{index:02d}", target, text, "a thing", "a thing"))
         rows.append(("test", "noisy(all, 0.5)", None, f"t{index:02d}", target, "nothing left", "a thing", "a thing"))
-        rows.append(("train", "clean", None, f"r{index:02d}", target, said, said, said))
-        rows.append(("train", "clean", 0, f"r{index:02d}", target, said, said, f"well {said}"))
-    return frame(rows)
+        rows.append(("train", "clean", None, f"r{index:02d}", target, text, text, text))
+        rows.append(("train", "clean", 0, f"r{index:02d}", target, text, text, f"well {text}"))
+    return texts_frame(rows)
 
 
-def test_equal_rows_have_rank_one_and_orthonormal_ones_their_number():
+def test_equal_rows_have_rank_one_and_orthonormal_rows_full_rank():
     assert effective_rank(np.ones((7, 4))) == pytest.approx(1)
     assert effective_rank(np.outer([1, -2, 3], [1, 2])) == pytest.approx(1)
     for count in (1, 3, 5):
@@ -76,7 +76,7 @@ def test_rank_by_hand():
 
 @settings(max_examples=40)
 @given(ROWS, st.randoms(), st.floats(0.5, 4))
-def test_rank_and_cosine_do_not_see_order_nor_scale(rows, random, scale):
+def test_rank_and_cosine_do_not_depend_on_order_or_scale(rows, random, scale):
     order = random.sample(range(len(rows)), len(rows))
     assert effective_rank(scale * rows[order]) == pytest.approx(effective_rank(rows), rel=1e-6)
     assert mean_cosine(scale * rows[order]) == pytest.approx(mean_cosine(rows), abs=1e-9)
@@ -94,58 +94,55 @@ def test_cosine_is_the_mean_over_all_pairs(rows):
     assert mean_cosine(rows) == pytest.approx(np.mean(cosine), abs=1e-9)
 
 
-def test_the_cosine_of_one_text_is_not_known():
+def test_the_mean_cosine_of_one_text_is_nan():
     assert np.isnan(mean_cosine(np.ones((1, 3))))
 
 
-def test_share_of_equal_texts_counts_every_twin():
+def test_share_of_equal_texts_counts_all_duplicates():
     assert equal_share(["a", "b", "a", "a"]) == 0.75
     assert equal_share(["a", "b", "A"]) == 0
     assert equal_share(["a", "a"]) == 1
 
 
-def test_each_row_has_the_texts_of_its_own_arrows():
-    rows = arrow_texts(planted())
+def test_step_texts_has_two_steps_for_clean_rows_and_one_for_rounds():
+    rows = step_texts(collapsed_texts())
     assert set(rows["arrow"][rows["round"].isna()]) == {"described", "aligned"}
     assert set(rows["arrow"][rows["round"].notna()]) == {"perturbed"}
     assert rows["text"][rows["round"].notna()].str.startswith("well ").all()
 
 
-def test_a_planted_collapse_is_found_where_it_happens():
-    table = collapse_table(planted(), by_words, "accuracy", 100)
+def test_a_collapse_of_aligned_texts_shows_in_every_measure():
+    table = collapse_table(collapsed_texts(), letter_counts, "accuracy", 100)
 
-    def value(measure, arrow, condition="clean", split="test"):
+    def cell(measure, step, condition="clean", split="test"):
         return table[
-            (table.measure == measure)
-            & (table.arrow == arrow)
-            & (table.condition == condition)
-            & (table.split == split)
+            (table.measure == measure) & (table.arrow == step) & (table.condition == condition) & (table.split == split)
         ].iloc[0]
 
-    assert value("effective_rank", "aligned").value == pytest.approx(1, abs=1e-6)
-    assert value("effective_rank", "described").value > 1.5
-    assert value("mean_cosine", "aligned").value == pytest.approx(1)
-    assert (value("equal_texts", "aligned").value, value("equal_texts", "described", split="train").value) == (1, 1)
-    assert value("probe", "described").value == 1 and value("probe", "aligned").value <= 0.5
-    lost = value("probe_lost", "aligned")
+    assert cell("effective_rank", "aligned").value == pytest.approx(1, abs=1e-6)
+    assert cell("effective_rank", "described").value > 1.5
+    assert cell("mean_cosine", "aligned").value == pytest.approx(1)
+    assert (cell("equal_texts", "aligned").value, cell("equal_texts", "described", split="train").value) == (1, 1)
+    assert cell("probe", "described").value == 1 and cell("probe", "aligned").value <= 0.5
+    lost = cell("probe_lost", "aligned")
     assert lost.value >= 0.5 and lost.low > 0
-    assert value("probe", "described", "noisy(all, 0.5)").value <= 0.5
-    assert value("probe_lost", "perturbed", split="train").value == 0
+    assert cell("probe", "described", "noisy(all, 0.5)").value <= 0.5
+    assert cell("probe_lost", "perturbed", split="train").value == 0
 
 
 def test_the_table_does_not_depend_on_the_order_of_rows():
-    texts = planted()
+    texts = collapsed_texts()
     shuffled = texts.sample(frac=1, random_state=3).reset_index(drop=True)
     pd.testing.assert_frame_equal(
-        collapse_table(texts, by_words, "accuracy", 20), collapse_table(shuffled, by_words, "accuracy", 20)
+        collapse_table(texts, letter_counts, "accuracy", 20), collapse_table(shuffled, letter_counts, "accuracy", 20)
     )
 
 
-def test_numbers_are_probed_by_their_error():
-    texts = planted()
+def test_numeric_targets_are_probed_by_their_error():
+    texts = collapsed_texts()
     texts["target"] = texts["target"].map({"A": 1.0, "B": 10.0, "C": 100.0})
     for metric in ("rmse", "rmse_log"):
-        table = collapse_table(texts, by_words, metric, 50)
+        table = collapse_table(texts, letter_counts, metric, 50)
         probe = table[(table.measure == "probe") & (table.split == "test") & (table.condition == "clean")]
         errors = dict(zip(probe["arrow"], probe["value"], strict=True))
         assert errors["described"] < errors["aligned"] / 2
@@ -153,9 +150,9 @@ def test_numbers_are_probed_by_their_error():
         assert lost["value"].item() == pytest.approx(errors["aligned"] - errors["described"])
 
 
-def test_the_encoder_gives_unit_vectors_whatever_stands_beside_a_text(tiny_encoder):
+def test_embeddings_are_unit_vectors_and_do_not_depend_on_the_batch(tiny_encoder):
     embed = Embedder(TextTransformerConfig(encoder=str(tiny_encoder)))
-    alone, beside = embed(["a red thing"]), embed(["a red thing", "the price of a large blue thing " * 40])
-    assert beside.shape == (2, 32)
-    np.testing.assert_allclose(np.linalg.norm(beside, axis=1), 1, rtol=1e-5)
-    np.testing.assert_allclose(alone[0], beside[0], atol=1e-5)
+    single, batch = embed(["a red thing"]), embed(["a red thing", "the price of a large blue thing " * 40])
+    assert batch.shape == (2, 32)
+    np.testing.assert_allclose(np.linalg.norm(batch, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(single[0], batch[0], atol=1e-5)

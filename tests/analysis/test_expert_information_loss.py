@@ -1,4 +1,4 @@
-"""What the experts' words keep of the label: planted losses are found, and what stays itself loses nothing."""
+"""Information loss of the experts: known losses are measured, and an unchanged text loses nothing."""
 
 import json
 
@@ -15,18 +15,18 @@ from project.errors import UserError
 from project.pipeline.text_log import COLUMNS
 
 COLOURS = {"A": (220, 30, 30), "B": (30, 60, 220), "C": (30, 200, 60)}
-SAID = {"A": "a red apple", "B": "a blue boat", "C": "a green cup"}
+WORDS = {"A": "a red apple", "B": "a blue boat", "C": "a green cup"}
 PRICES = {"A": 1, "B": 50, "C": 900}
 
 
 def picture(target, index):
-    """One of three plain colours, each a little different."""
+    """Return an image of the class's colour, in slightly different shades."""
     shade = np.array(COLOURS[target]) + index % 7 - 3
     return Image.fromarray(np.broadcast_to(shade.astype(np.uint8), (32, 32, 3)).copy())
 
 
-def planted(words):
-    """Rows whose picture, text and price each tell the class, and their texts as `words` describes them."""
+def texts_and_rows(describe):
+    """Return texts.parquet with the descriptions of `describe`, and rows whose image, text and price give the class."""
 
     def record(part, index):
         target = "ABC"[index % 3]
@@ -34,7 +34,7 @@ def planted(words):
             f"{part}{index:02d}",
             f"{part}{index}",
             picture(target, index),
-            f"{SAID[target]} {index % 5}",
+            f"{WORDS[target]} {index % 5}",
             {"price": PRICES[target] + index % 3},
             target,
         )
@@ -49,7 +49,7 @@ def planted(words):
                 "record": row.id,
                 "group": row.group,
                 "target": row.target,
-                "described": json.dumps(words(row)),
+                "described": json.dumps(describe(row)),
                 "table": None,
                 "aligned": "{}",
                 "read": "",
@@ -64,45 +64,45 @@ def planted(words):
     return texts, Rows(train, [], test, Target("class", "A", ("A", "B", "C")), ("image", "text", "table"))
 
 
-def told(table):
+def by_modality(table):
     return table.pivot(index="modality", columns="measure", values="value")
 
 
-def test_words_that_all_pictures_share_lose_what_the_pictures_tell():
-    texts, rows = planted(
+def test_a_constant_image_description_loses_the_label():
+    texts, rows = texts_and_rows(
         lambda row: {"image": "It is a picture.", "text": row.text, "table": f"The price is {row.table['price']}."}
     )
     table = transformation_table(texts, rows, 200)
-    found = told(table)
-    assert found["raw"]["image"] == found["raw"]["table"] == found["raw"]["text"] == 1
-    assert found["described"]["image"] <= 0.4  # a blind reader answers one of three classes
-    assert found["lost"]["image"] == pytest.approx(1 - found["described"]["image"])
+    values = by_modality(table)
+    assert values["raw"]["image"] == values["raw"]["table"] == values["raw"]["text"] == 1
+    assert values["described"]["image"] <= 0.4  # chance for three classes
+    assert values["lost"]["image"] == pytest.approx(1 - values["described"]["image"])
     low = table[(table["modality"] == "image") & (table["measure"] == "lost")]["low"].item()
     assert low > 0.3
 
 
-def test_a_text_that_stays_itself_loses_nothing():
-    texts, rows = planted(lambda row: {"text": row.text})
+def test_an_unchanged_text_loses_nothing():
+    texts, rows = texts_and_rows(lambda row: {"text": row.text})
     lost = transformation_table(texts, rows, 200).query("modality == 'text' and measure == 'lost'")
     assert lost[["value", "low", "high"]].to_numpy().tolist() == [[0, 0, 0]]
 
 
-def test_a_modality_without_a_description_tells_nothing_and_does_not_fail():
-    texts, rows = planted(lambda row: {"text": row.text})
-    assert told(transformation_table(texts, rows, 50))["described"]["table"] <= 0.4
+def test_a_modality_without_a_description_scores_at_chance():
+    texts, rows = texts_and_rows(lambda row: {"text": row.text})
+    assert by_modality(transformation_table(texts, rows, 50))["described"]["table"] <= 0.4
 
 
-def test_numbers_are_read_too():
-    texts, rows = planted(lambda row: {"text": row.text, "table": "some price"})
+def test_numeric_targets_are_scored_by_their_error():
+    texts, rows = texts_and_rows(lambda row: {"text": row.text, "table": "some price"})
     prices = {row.id: float(row.table["price"]) for row in (*rows.train, *rows.test)}
     texts["target"] = texts["record"].map(prices)
     rows = Rows(rows.train, [], rows.test, Target("number", 50.0), rows.modalities)
-    found = told(transformation_table(texts, rows, 50))
-    assert found["raw"]["table"] < found["described"]["table"]  # an error: lower is better
-    assert found["lost"]["table"] == pytest.approx(found["described"]["table"] - found["raw"]["table"])
+    values = by_modality(transformation_table(texts, rows, 50))
+    assert values["raw"]["table"] < values["described"]["table"]  # an error: lower is better
+    assert values["lost"]["table"] == pytest.approx(values["described"]["table"] - values["raw"]["table"])
 
 
-def test_other_rows_than_those_of_the_texts_are_refused():
-    texts, rows = planted(lambda row: {"text": row.text})
-    with pytest.raises(UserError, match="not those that the run was made with"):
+def test_rows_that_lack_a_record_of_the_texts_are_an_error():
+    texts, rows = texts_and_rows(lambda row: {"text": row.text})
+    with pytest.raises(UserError, match="the data are not those of the run: records of texts.parquet are missing"):
         transformation_table(texts, Rows(rows.train[1:], [], rows.test, rows.target, rows.modalities), 50)

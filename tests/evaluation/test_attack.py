@@ -187,7 +187,7 @@ def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted, tmp_pat
     assert len(read["attack"]) == len(read["clean"]) and (read["attack"].str.count(" blue red green") > 0).any()
     comparisons = compare_all(load_runs(experiment_runs(folder.parent.parent)), 50)
     page = build_report(comparisons, tmp_path / "report", "attacked", 50).read_text()
-    assert "rewritten against the method" in page and "2 rewritings" in page
+    assert "adversarial rewriting" in page and "2 rewritings" in page
 
 
 @pytest.mark.parametrize(

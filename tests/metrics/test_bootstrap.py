@@ -1,4 +1,4 @@
-"""The cluster bootstrap: whole groups, paired over conditions, with intervals that hold what they should."""
+"""The cluster bootstrap: group-wise resampling, pairing over conditions, coverage of intervals."""
 
 import time
 
@@ -14,7 +14,7 @@ GROUPS = st.lists(st.sampled_from("abcdef"), min_size=2, max_size=30).filter(lam
 
 
 @given(GROUPS, st.integers(0, 5))
-def test_groups_are_drawn_whole_and_as_many_as_there_are(groups, seed):
+def test_each_resample_draws_as_many_groups_as_the_data_have(groups, seed):
     weights = group_weights(groups, 20, seed)
     names, first = np.unique(groups, return_index=True)
     assert weights.shape == (20, len(groups))
@@ -25,13 +25,13 @@ def test_groups_are_drawn_whole_and_as_many_as_there_are(groups, seed):
 
 
 @given(GROUPS, st.randoms())
-def test_a_row_keeps_its_weight_wherever_it_stands(groups, random):
+def test_weights_do_not_depend_on_the_order_of_rows(groups, random):
     order = random.sample(range(len(groups)), len(groups))
     shuffled = [groups[index] for index in order]
     np.testing.assert_array_equal(group_weights(groups, 10, 0)[:, order], group_weights(shuffled, 10, 0))
 
 
-def test_seeds_repeat_and_differ():
+def test_equal_seeds_give_equal_weights_and_others_different_ones():
     groups = list("abcdefgh")
     np.testing.assert_array_equal(group_weights(groups, 50, 3), group_weights(groups, 50, 3))
     assert (group_weights(groups, 50, 3) != group_weights(groups, 50, 4)).any()
@@ -53,21 +53,21 @@ def test_the_interval_contains_the_estimate(correct):
     assert 0 <= low <= np.mean(correct) <= high <= 1
 
 
-def test_intervals_widen_when_rows_of_a_group_are_alike():
+def test_intervals_widen_when_rows_of_a_group_are_equal():
     correct = np.repeat(np.random.default_rng(0).integers(0, 2, 20), 10)
-    single = interval(resampled_mean(correct, group_weights(range(200), 1000, 0)))
-    grouped = interval(resampled_mean(correct, group_weights(np.repeat(np.arange(20), 10), 1000, 0)))
-    assert grouped[1] - grouped[0] > 2 * (single[1] - single[0])
+    by_row = interval(resampled_mean(correct, group_weights(range(200), 1000, 0)))
+    by_group = interval(resampled_mean(correct, group_weights(np.repeat(np.arange(20), 10), 1000, 0)))
+    assert by_group[1] - by_group[0] > 2 * (by_row[1] - by_row[0])
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_covers_the_true_value_at_about_the_nominal_rate():
     generator = np.random.default_rng(0)
     weights = group_weights(range(100), 400, 0)
     bounds = [interval(resampled_mean(generator.random(100) < 0.7, weights)) for _ in range(300)]
     assert 0.89 <= np.mean([low <= 0.7 <= high for low, high in bounds]) <= 0.99
 
 
-def test_paired_differences_cancel_what_is_shared():
+def test_a_paired_difference_of_equal_draws_is_zero():
     correct = np.random.default_rng(0).integers(0, 2, 80)
     weights = group_weights(range(80), 300, 0)
     draws = resampled_mean(correct, weights)
@@ -75,7 +75,7 @@ def test_paired_differences_cancel_what_is_shared():
     assert interval(drop_ratio(draws, draws)) == (0, 0)
 
 
-def test_what_cannot_be_known_is_nan():
+def test_the_interval_is_nan_for_one_group_or_too_many_nan_draws():
     assert np.isnan(interval(resampled_mean([1, 0], group_weights(["a", "a"], 100, 0)))).all()
     draws = np.linspace(0, 1, 1000)
     draws[:20] = np.nan
@@ -84,7 +84,7 @@ def test_what_cannot_be_known_is_nan():
     assert np.isnan(interval(draws)).all()
 
 
-def test_a_study_of_usual_size_is_quick():
+def test_the_bootstrap_of_a_usual_study_takes_under_two_seconds():
     started = time.perf_counter()
     weights = group_weights(np.arange(100) // 2, 2000, 0)
     draws = resampled_mean(np.ones((100, 15)), weights)
@@ -107,17 +107,17 @@ def test_p_values_by_hand():
 
 
 @given(st.lists(st.floats(-1, 1), min_size=50, max_size=200))
-def test_p_values_have_no_side(draws):
+def test_p_values_do_not_depend_on_the_sign(draws):
     assert p_value(draws) == p_value([-draw for draw in draws])
 
 
-def test_where_nothing_differs_p_is_small_about_as_often_as_it_says():
+def test_p_values_are_about_uniform_without_a_difference():
     generator = np.random.default_rng(0)
     weights = group_weights(range(100), 400, 0)
-    found = np.array([p_value(resampled_mean(generator.normal(size=100), weights)) for _ in range(400)])
-    assert 0.02 <= (found < 0.05).mean() <= 0.09 and 0.4 <= (found < 0.5).mean() <= 0.6
+    p_values = np.array([p_value(resampled_mean(generator.normal(size=100), weights)) for _ in range(400)])
+    assert 0.02 <= (p_values < 0.05).mean() <= 0.09 and 0.4 <= (p_values < 0.5).mean() <= 0.6
 
 
-def test_an_interval_may_end_above_all_that_was_tested():
+def test_infinite_draws_give_an_infinite_end():
     assert interval([0.1] * 50 + [np.inf] * 50) == (0.1, np.inf)
     assert interval([np.inf] * 100) == (np.inf, np.inf)

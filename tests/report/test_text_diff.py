@@ -1,4 +1,4 @@
-"""What became of a text, word by word."""
+"""Word-level differences of texts."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,17 +10,17 @@ TEXTS = st.lists(st.sampled_from("a b c <b> red".split()), max_size=8).map(" ".j
 
 def test_by_hand():
     assert word_diff("a red thing", "a blue thing") == [
-        ("kept", "a"),
-        ("gone", "red"),
-        ("new", "blue"),
-        ("kept", "thing"),
+        ("equal", "a"),
+        ("delete", "red"),
+        ("insert", "blue"),
+        ("equal", "thing"),
     ]
-    assert word_diff("", "new words") == [("new", "new words")]
+    assert word_diff("", "new words") == [("insert", "new words")]
     assert word_diff("", "") == []
 
 
 @given(TEXTS, TEXTS)
-def test_both_texts_can_be_read_from_it(before, after):
-    found = word_diff(before, after)
-    assert " ".join(words for kind, words in found if kind != "new") == before
-    assert " ".join(words for kind, words in found if kind != "gone") == after
+def test_the_difference_contains_both_texts(before, after):
+    runs = word_diff(before, after)
+    assert " ".join(words for kind, words in runs if kind != "insert") == before
+    assert " ".join(words for kind, words in runs if kind != "delete") == after
