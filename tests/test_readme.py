@@ -225,7 +225,7 @@ def test_every_name_of_the_api_page_exists():
     page = PAGES["docs/api.md"]
     directives = re.findall(r"^\.\. auto\w+:: ([\w.]+)(?:\n +:members: (.+))?", page, re.MULTILINE)
     names = [name for name, _ in directives] + re.findall(r"^\| `(project\.[\w.]+)` \|", page, re.MULTILINE)
-    names += [f"{name}.{member}" for name, members in directives for member in filter(None, members.split(", "))]
+    names += [f"{name}.{member}" for name, members in directives for member in members.split(", ") if members]
     assert len(names) > 20
     for name in names:
         parts = name.split(".")
