@@ -198,7 +198,7 @@ def test_every_benchmark_in_the_table_has_a_bar_to_check():
 
 def test_every_setting_that_a_page_names_is_a_key_or_an_option():
     arguments = {name for verb in VERBS.values() for name in verb.arguments}
-    keys = set(re.findall(r"^  ([\w.]+)  \(", help_text(), re.MULTILINE)) | arguments | {"key", "signal"}
+    keys = set(re.findall(r"^  ([\w.]+)  \(", help_text(), re.MULTILINE)) | arguments | {"key", "group", "signal"}
     wrong = []
     for page, text in (PAGES | OTHER_PAGES).items():
         for key, value in re.findall(r"(?:^|[\s'`-])([a-z][\w.]*)=([^\s'`]*)", "\n".join(spans(text))):
