@@ -26,7 +26,15 @@ PAGES = [
     "data/demo/README.md",
     *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
 ]
-MADE_BY_USERS = ("outputs", "conf/data/mine.yaml", "project/corruption/sound.py", "project/experts/sound.py")
+MADE_BY_USERS = (
+    "outputs",
+    "conf/data/mine.yaml",
+    "project/corruption/sound.py",
+    "project/experts/sound.py",
+    "project/data/sources/mails.py",
+    "project/llm/engines/echo.py",
+    "project/methods/nearest.py",
+)
 
 
 def words(page, until=None):

@@ -198,7 +198,7 @@ def test_every_benchmark_in_the_table_has_a_bar_to_check():
 
 def test_every_setting_that_a_page_names_is_a_key_or_an_option():
     arguments = {name for verb in VERBS.values() for name in verb.arguments}
-    keys = set(re.findall(r"^  ([\w.]+)  \(", help_text(), re.MULTILINE)) | arguments | {"key", "signal"}
+    keys = set(re.findall(r"^  ([\w.]+)  \(", help_text(), re.MULTILINE)) | arguments | {"key", "group", "signal"}
     wrong = []
     for page, text in (PAGES | OTHER_PAGES).items():
         for key, value in re.findall(r"(?:^|[\s'`-])([a-z][\w.]*)=([^\s'`]*)", "\n".join(spans(text))):
@@ -225,7 +225,7 @@ def test_every_name_of_the_api_page_exists():
     page = PAGES["docs/api.md"]
     directives = re.findall(r"^\.\. auto\w+:: ([\w.]+)(?:\n +:members: (.+))?", page, re.MULTILINE)
     names = [name for name, _ in directives] + re.findall(r"^\| `(project\.[\w.]+)` \|", page, re.MULTILINE)
-    names += [f"{name}.{member}" for name, members in directives for member in filter(None, members.split(", "))]
+    names += [f"{name}.{member}" for name, members in directives for member in members.split(", ") if members]
     assert len(names) > 20
     for name in names:
         parts = name.split(".")
