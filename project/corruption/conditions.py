@@ -89,5 +89,4 @@ def evaluation_conditions(config: RobustnessConfig, modalities: tuple[str, ...] 
 
 def validation_conditions(config: RobustnessConfig, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
     """Return the conditions of val/drop_ratio: clean, and noise on all modalities from a seed that no test uses."""
-
     return [CLEAN] + [noisy(modalities, level, config.val_seed) for level in config.val_levels]

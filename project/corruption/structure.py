@@ -12,5 +12,4 @@ def without(record: Record, modalities: tuple[str, ...]) -> Record:
 
 def reordered(record: Record, order: tuple[str, ...]) -> Record:
     """Return the record with its modalities in another order; modalities that `order` does not name come last."""
-
     return replace(record, order=(*order, *(name for name in MODALITIES if name not in order)))

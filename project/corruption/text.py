@@ -163,5 +163,4 @@ def _replace_by_look_alike(word: str, place: float) -> str:
     if not matches:
         return word
     match = matches[int(place * len(matches))]
-
     return word[: match.start()] + LOOK_ALIKES[match[0]] + word[match.end() :]

@@ -37,7 +37,7 @@ _ROLES = {
 
 def infer_task(values: list, task: str) -> str:
     """Return class, ordinal or number; `auto` is number if any value has a fraction or there are many distinct ones."""
-    numbers = [parse_number(value) for value in values if value is not None]
+    numbers = [finite_number(value) for value in values if value is not None]
     if task != "auto":
         return task
     if not numbers or None in numbers:
@@ -53,7 +53,7 @@ def as_targets(values: list, task: str) -> list[str | float | None]:
     so if their column had an empty cell. An ordinal class is a whole number.
     """
     if task == "number":
-        return [parse_number(value) for value in values]
+        return [finite_number(value) for value in values]
     words = as_strings(values)
     is_integer = [word is not None and bool(_WHOLE.fullmatch(word)) for word in words]
     if task == "ordinal":
@@ -63,7 +63,7 @@ def as_targets(values: list, task: str) -> list[str | float | None]:
     return words
 
 
-def parse_number(value: object) -> float | None:
+def finite_number(value: object) -> float | None:
     """Return the finite number in a cell, in digits with a decimal point; None for any other cell."""
     if isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
         return None
@@ -229,7 +229,7 @@ def _guess(name: str, values: list, folder: Path) -> str:
     if not known:
         return "empty"
     words = [value.split() for value in known if isinstance(value, str)]
-    numbers = [parse_number(value) for value in known]
+    numbers = [finite_number(value) for value in known]
     if len(set(known)) == 1 and len(known) == len(values) > 1:
         return "constant"
     distinct = len(set(known)) == len(known) > 2  # two distinct values may also be yes and no
@@ -261,8 +261,7 @@ def _is_image(folder: Path, cell: str) -> bool:
 def _type(values: list, guess: str) -> str:
     """Return the type of a column's cells in words."""
     known = [value for value in values if value is not None]
-    numbers = [parse_number(value) for value in known]
-
+    numbers = [finite_number(value) for value in known]
     if guess in ("empty", "nested"):
         return guess
     if None not in numbers:

@@ -152,6 +152,5 @@ def _short(value: float) -> str:
 
 def _words(split: list[Record]) -> tuple[str, ...]:
     """Return the median and the 95 % quantile of the number of words per text."""
-
     counts = [len(record.text.split()) for record in split if "text" in record.present]
     return tuple(f"{value:.0f}" for value in np.quantile(counts, (0.5, 0.95))) if counts else ("-", "-")

@@ -24,7 +24,7 @@ from .tabular_io import MISSING_IN_TABLE, MISSING_MARKS, SEPARATORS, cell, cells
 class InputColumns:
     """The columns that a run reads, without the target.
 
-    `table` has the wording of each table column. `missing` are the words of a missing text or image.
+    `table` has the wording of each table column. `missing` has the words that stand for a missing text or image.
     """
 
     image: str | None

@@ -85,7 +85,6 @@ def _tokens(record: Record) -> list[str]:
 
     Column names do not count alone: every row has them, so they would make all rows similar.
     """
-
     words = re.findall(r"\w+", (record.text or "").lower())
     pairs = [f"{first} {second}" for first, second in pairwise(words)]
     return words + pairs + [f"{column}={cell}" for column, cell in (record.table or {}).items() if cell is not None]

@@ -52,6 +52,5 @@ def _is_empty(value: object) -> bool:
 
 def seeded(*parts: object) -> np.random.Generator:
     """Return a random generator seeded by the parts only: the same on every machine and in every process."""
-
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))

@@ -76,7 +76,6 @@ def select_rows(config: DataConfig) -> Rows:
 
 def _collect_classes(records: Iterable[Record], config: DataConfig, classes: set[str | float]) -> Iterator[Record]:
     """Yield the records, and collect the classes of all training rows before any cap."""
-
     for record in records:
         if isinstance(record.target, str) and split_of(record, config.split) == "train":
             classes.add(record.target)

@@ -171,7 +171,6 @@ def _read_jsonl(path: Path) -> pd.DataFrame:
 
 def _encoding_problem(path: Path) -> str:
     """Return where the file is not UTF-8, and which encoding it may have."""
-
     with (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):

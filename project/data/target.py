@@ -13,7 +13,7 @@ from .record import Record
 
 @dataclass(frozen=True)
 class Target:
-    """The kind of target and its statistics on the training rows.
+    """A target and its statistics on the training rows.
 
     `classes` are sorted by value for the kind ordinal, and empty for numbers. `constant` is the best constant
     prediction. For numbers, `low` and `high` bound the training targets in their own unit; `mean` and `scale` are the

@@ -186,7 +186,6 @@ def _reason_and_remedy(name: str, revision: str | None, error: Exception) -> str
 
 def check_experts(config: ExpertsConfig) -> None:
     """Check the captioner or the packaged classifier. Raises UserError if it cannot be loaded."""
-
     if config.captioner:
         check_hub_model(config.captioner, config.revision, f"experts.captioner={config.captioner}")
         return

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from project.config.schema import TableConfig
-from project.data.column_inference import as_targets, column_roles, infer_columns, infer_task, parse_number
+from project.data.column_inference import as_targets, column_roles, finite_number, infer_columns, infer_task
 from project.data.sources.table import read_table
 
 ADS = pd.DataFrame(
@@ -135,7 +135,7 @@ def test_an_example_is_short_and_has_no_control_characters(tmp_path):
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_a_number_is_parsed_from_its_repr(values):
-    assert [parse_number(repr(value)) for value in values] == values == as_targets(values, "number")
+    assert [finite_number(repr(value)) for value in values] == values == as_targets(values, "number")
 
 
 @given(st.lists(st.integers(-99, 99), min_size=1))

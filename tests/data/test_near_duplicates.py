@@ -1,4 +1,4 @@
-"""Near-copies across splits are found by text and table."""
+"""Near-copies of training rows are detected by text and table."""
 
 import random
 

@@ -58,7 +58,6 @@ def test_different_parts_give_different_draws(first, second):
 
 
 def test_draws_do_not_depend_on_the_process_and_its_hash_seed():
-
     code = "from project.data.record import seeded; print(seeded(1, 'noise', 'ä').random(3).tolist())"
     printed = [
         subprocess.run(

@@ -53,6 +53,5 @@ def test_a_constant_target_and_a_logarithm_of_0_are_refused():
 
 
 def test_labels_use_the_logarithm_only_if_log_is_set():
-
     assert Target("number", 0.0, mean=2, scale=4).label(10) == 2
     assert Target("number", 0.0, log=True, mean=0, scale=1).label(np.e) == pytest.approx(1)

@@ -429,14 +429,13 @@ class TestLoading:
 
 
 @pytest.mark.parametrize(
-    "other",
+    "settings",
     [{"captioner": "owner/other"}, {"revision": "abc"}, {"prompt": "w1"}, {"caption_tokens": 9}, {"dtype": "bfloat16"}],
 )
-def test_the_name_contains_the_settings_that_change_captions(other):
-    assert captioner_name(experts_config("owner/model", **other)) != captioner_name(experts_config("owner/model"))
+def test_the_name_contains_the_settings_that_change_captions(settings):
+    assert captioner_name(experts_config("owner/model", **settings)) != captioner_name(experts_config("owner/model"))
 
 
-@pytest.mark.parametrize("same", [{"batch_size": 1}, {"device_map": "auto"}, {"max_words": 7}])
-def test_the_name_omits_the_settings_that_change_no_caption(same):
-
-    assert captioner_name(experts_config("owner/model", **same)) == captioner_name(experts_config("owner/model"))
+@pytest.mark.parametrize("settings", [{"batch_size": 1}, {"device_map": "auto"}, {"max_words": 7}])
+def test_the_name_omits_the_settings_that_change_no_caption(settings):
+    assert captioner_name(experts_config("owner/model", **settings)) == captioner_name(experts_config("owner/model"))

@@ -195,7 +195,6 @@ def _in_words(column: str, value: str | None) -> Cell:
 
 def _amenities(value: str) -> str | None:
     """Return the names separated by commas, from a JSON list or from the braces of older files."""
-
     try:
         names = json.loads(value)
     except ValueError:

@@ -148,5 +148,4 @@ def _probability(text: str | None) -> float | None:
 
 def _in_words(value: str | None) -> str | None:
     """Return a cell unchanged, but 400.0 as 400."""
-
     return value if value is None else value.removesuffix(".0")

@@ -129,7 +129,6 @@ def read_emoji(config: EmojiConfig) -> list[Record]:
         if row.category == "Flags" or name_and_version is None:
             continue
         name, version = name_and_version
-
         words = next((keywords[spelling] for spelling in spellings if spelling in keywords), ())
         drawing = _drawing(row.emoji, config.image_size)
         if drawing is not None:

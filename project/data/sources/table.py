@@ -156,5 +156,4 @@ def resolve_image(folder: Path, cell: str) -> Path:
             image.convert("RGB")
     except Exception as error:  # Pillow's readers raise exceptions of many kinds on damaged files
         raise UserError(f"the image {quoted} is damaged or no image; replace it or empty the cell") from error
-
     return path
