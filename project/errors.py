@@ -1,26 +1,26 @@
-"""A user's mistake: the one exception that stands for it, and what may have been meant."""
+"""The exception for a user's mistake, and the guess at the name that the user meant."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: what is wrong, where, and how to mend it, in one line.
+    """A mistake that the user can mend. The message says in one line what is wrong, where, and how to mend it.
 
-    The command line prints the message alone and leaves with exit code 2; any other exception is a bug and
-    shows its traceback. A notebook shows the message alone too.
+    The command line prints only the message and exits with code 2. A notebook shows only the message too. Any other
+    exception is a bug and shows its traceback.
     """
 
-    def _render_traceback_(self) -> list[str]:  # IPython asks for it
+    def _render_traceback_(self) -> list[str]:  # IPython calls it
         return [f"error: {self}"]
 
 
 def with_context(where: str, error: UserError) -> UserError:
-    """The error with `where` before each of its lines."""
+    """Return a copy of the error that has `where` before each line."""
     return UserError("\n".join(f"{where}: {line}" for line in str(error).splitlines()))
 
 
-def did_you_mean(word: str, there: Iterable[str]) -> str:
-    """`; did you mean X?`, or nothing where no name is near."""
-    near = difflib.get_close_matches(word, list(there), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """Return `; did you mean X?` with the name closest to `word`, or an empty string if no name is close."""
+    close = difflib.get_close_matches(word, list(names), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,4 +1,4 @@
-"""Small real records, a tiny encoder, a scripted language model, and one small real one."""
+"""Shared fixtures: small real records, a tiny encoder, a scripted language model and a small real one."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import torch
 from hypothesis import settings
 from PIL import Image, ImageDraw
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub is first imported: no test waits for a network
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # set before the first import of the hub: no test waits for a network
 
 from project.config.compose import load_config
 from project.data.record import Record
@@ -23,7 +23,7 @@ from project.llm.store.store import Store
 from project.pipeline.alignment import Task
 from project.pipeline.pipeline import Pipeline
 
-# Laws are not about time, and a busy machine is slow; with CI set, the drawn examples are the same on every run.
+# No deadline, because a busy machine is slow. With CI set, every run draws the same examples.
 settings.register_profile("laws", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("laws")
 torch.set_num_threads(1)  # the models are tiny, and threads would wait for each other
@@ -42,12 +42,12 @@ THINGS = [
 
 
 def data_of(request) -> str:
-    """What stands between the data marks of the last message."""
+    """Return the text between the data marks of the last message."""
     return request.messages[-1][1].split("<data>\n")[1].split("\n</data>")[0]
 
 
 def faithful(request) -> str:
-    """A copy for style and summary, valid JSON for reasoning, and the words backwards for a perturbation."""
+    """Return a copy for style and summary, valid JSON for reasoning, and the reversed words for a perturbation."""
     words = data_of(request).split()
     if request.stage == "perturb":
         return " ".join(reversed(words))
@@ -59,9 +59,10 @@ def faithful(request) -> str:
 
 @dataclass
 class Scripted:
-    """An engine that answers as `reply` says and remembers what it was asked; `reply` may raise, or give (text, end).
+    """An engine that answers with `reply(request)` and records the requests.
 
-    It yields the answers from the last request to the first, which the protocol allows.
+    `reply` may raise, or return (text, finish reason). Completions come from the last request to the first, which the
+    protocol allows.
     """
 
     reply: object = faithful
@@ -79,7 +80,7 @@ class Scripted:
 
 @pytest.fixture(autouse=True)
 def drawn_alike():
-    """Each test draws the same weights, batches and dropout, whatever ran before it in the same process."""
+    """Seed the random generators, so that a test's weights, batches and dropout do not depend on earlier tests."""
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -98,7 +99,7 @@ def _record(name, colour, text, material, weight, target) -> Record:
 
 @pytest.fixture
 def records():
-    """Eight rows of three classes with all modalities; no text, cell or name holds the name of a class."""
+    """Return eight rows of three classes with all modalities; no text, cell or name contains the name of a class."""
     targets = dict(apple="Fruit", pear="Fruit", plum="Fruit", bicycle="Vehicle", tram="Vehicle")
     return [_record(*thing, targets.get(thing[0], "Tool")) for thing in THINGS]
 
@@ -110,7 +111,7 @@ def task():
 
 @pytest.fixture
 def config_of(tmp_path):
-    """Composes the project's configuration with a store of the test's own and the smallest language model."""
+    """Return a function that composes the configuration with a temporary store and the smallest language model."""
 
     def compose(*overrides):
         return load_config(["llm=smollm2", "experts.classifier=false", f"store.path={tmp_path / 'store'}", *overrides])
@@ -120,7 +121,7 @@ def config_of(tmp_path):
 
 @pytest.fixture
 def pipeline_of(config_of, scripted, task, records):
-    """Builds a pipeline over the scripted engine, or over another; equal folders share a store."""
+    """Return a function that builds a pipeline on the scripted engine or another; equal folders share a store."""
 
     def build(*overrides, engine=scripted, train=None, folder=None):
         config = config_of(*overrides)
@@ -133,7 +134,7 @@ def pipeline_of(config_of, scripted, task, records):
 
 @pytest.fixture(scope="session")
 def smollm2():
-    """The real SmolLM2 in this process, on one thread."""
+    """Return the real SmolLM2 in this process, on one thread."""
     pytest.importorskip("xllamacpp")
     from project.llm.engines.llamacpp import LlamaCppEngine
 
@@ -145,15 +146,15 @@ def smollm2():
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory):
-    """A folder with a randomly initialised BERT of the real class, two layers wide, and a real word-piece tokenizer."""
+    """Return a folder with a randomly initialized BERT of two layers and a trained word-piece tokenizer."""
     from tokenizers import BertWordPieceTokenizer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("encoder")
     words = "the colour of it is red blue green round a thing small large heavy price city sweet sour shape".split()
-    trained = BertWordPieceTokenizer()
-    trained.train_from_iterator([" ".join(words)] * 5, vocab_size=120, min_frequency=1, show_progress=False)
-    trained.save_model(str(folder))
+    word_pieces = BertWordPieceTokenizer()
+    word_pieces.train_from_iterator([" ".join(words)] * 5, vocab_size=120, min_frequency=1, show_progress=False)
+    word_pieces.save_model(str(folder))
     tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64)
     tokenizer.save_pretrained(folder)
     config = BertConfig(
@@ -172,7 +173,7 @@ def tiny_encoder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def table_file(tmp_path_factory):
-    """A CSV of 48 rows in three classes, with small real images; text and colour tell the class, most of the time."""
+    """Return a CSV of 48 rows in three classes with small real images; text and colour mostly determine the class."""
     folder = tmp_path_factory.mktemp("rows")
     draw = random.Random(0)
     rows = []
@@ -197,7 +198,7 @@ def table_file(tmp_path_factory):
 
 @pytest.fixture
 def tiny_args(tiny_encoder, table_file, tmp_path):
-    """Arguments of a whole run that takes seconds: the table above, the tiny encoder, no language model, no W&B."""
+    """Return the arguments of a run that takes seconds: `table_file`, the tiny encoder, no language model, no W&B."""
     return [
         "data=table",
         f"data.path={table_file}",

@@ -1,4 +1,4 @@
-"""Made rows in the schemas of the three published data sets, quirks included; each function fills a folder."""
+"""Write small synthetic data sets in the schemas of the three published ones, including their irregularities."""
 
 import csv
 import gzip
@@ -32,10 +32,10 @@ AIRBNB_NEW = (
 
 
 def picture(seed: int) -> bytes:
-    """A small JPEG."""
-    out = BytesIO()
-    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8)).save(out, "JPEG")
-    return out.getvalue()
+    """Return a small JPEG."""
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8)).save(file, "JPEG")
+    return file.getvalue()
 
 
 def write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:
@@ -47,7 +47,7 @@ def write_csv(path: Path, columns: list[str], rows: list[dict]) -> None:
 
 
 def pet(index: int, **changes) -> dict:
-    """One row as it is published: codes, 0 for unspecified, a photo count of 3.0."""
+    """Return one row as published: with codes, 0 for unspecified, and a photo count of 3.0."""
     draw = random.Random(index)
     return {
         "Type": str(1 + index % 2),
@@ -78,7 +78,7 @@ def pet(index: int, **changes) -> dict:
 
 
 def made_petfinder(folder: Path, rows: int = 60, **changes) -> Path:
-    """Two photos of every fourth pet, metadata of every second one."""
+    """Write PetFinder's files, with two photos of every fourth pet and metadata of every second pet."""
     write_csv(folder / "train" / "train.csv", PETFINDER, [pet(index, **changes) for index in range(rows)])
     write_csv(
         folder / "breed_labels.csv",
@@ -98,7 +98,7 @@ def made_petfinder(folder: Path, rows: int = 60, **changes) -> Path:
 
 
 def listing(index: int, **changes) -> dict:
-    """One listing of either generation of columns."""
+    """Return one listing with the columns of both generations."""
     draw = random.Random(index)
     return {
         "id": str(1000 + index),
@@ -130,22 +130,22 @@ def listing(index: int, **changes) -> dict:
 
 
 def made_airbnb(folder: Path, rows: int = 60) -> Path:
-    """Two cities, one a generation; every tenth listing has no price."""
+    """Write the listings of two cities, one per generation of columns; every tenth listing has no price."""
 
-    def some(columns, start):
-        chosen = [
+    def listings(columns, start):
+        all_columns = [
             listing(index, **({"price": ""} if index % 10 == 9 else {})) for index in range(start, start + rows // 2)
         ]
-        return [{column: row[column] for column in columns} for row in chosen]
+        return [{column: row[column] for column in columns} for row in all_columns]
 
-    old = [row | {"amenities": '{TV,"Cable TV",Wifi}'} for row in some(AIRBNB_OLD, 0)]
+    old = [row | {"amenities": '{TV,"Cable TV",Wifi}'} for row in listings(AIRBNB_OLD, 0)]
     write_csv(folder / "bergen" / "listings.csv", AIRBNB_OLD, old)
-    write_csv(folder / "albany" / "listings.csv.gz", AIRBNB_NEW, some(AIRBNB_NEW, rows))
+    write_csv(folder / "albany" / "listings.csv.gz", AIRBNB_NEW, listings(AIRBNB_NEW, rows))
     return folder
 
 
 def advert(index: int, **changes) -> dict:
-    """One advert."""
+    """Return one advert."""
     draw = random.Random(index)
     return {
         "item_id": f"i{index}",
@@ -170,7 +170,7 @@ def advert(index: int, **changes) -> dict:
 
 
 def made_avito(folder: Path, rows: int = 60, **changes) -> Path:
-    """Every third advert names a picture, every sixth picture is in the zip."""
+    """Write Avito's files; every third advert names a picture, and the zip has the picture of every sixth advert."""
     write_csv(folder / "train.csv", AVITO, [advert(index, **changes) for index in range(rows)])
     with zipfile.ZipFile(folder / "train_jpg.zip", "w") as images:
         for index in range(0, rows, 6):

@@ -1,4 +1,4 @@
-"""The named corruption set-ups under which a model is evaluated."""
+"""Name the conditions under which a model is evaluated."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from .natural import NATURAL
 
 @dataclass(frozen=True)
 class Condition:
-    """One set-up. `modalities` are those corrupted or missing; `order` is the reading order, where it is changed.
+    """One condition: the corrupted or missing `modalities` and, for the kind `order`, the reading order.
 
-    `corruption` is the name in corruption.natural.NATURAL of a realistic damage, and empty in the other kinds.
+    `corruption` is a name in corruption.natural.NATURAL for the kind `natural`, and empty for the other kinds.
     """
 
     kind: str
@@ -25,7 +25,7 @@ class Condition:
 
     @property
     def modality(self) -> str:
-        """The corrupted modalities in one word: image, text+table, none; all where noise is on several."""
+        """Return the corrupted modalities as one word: image, text+table, none, or all for noise on several."""
         if self.kind == "noisy" and len(self.modalities) > 1:
             return "all"
         return "+".join(self.modalities) or "none"
@@ -45,38 +45,38 @@ class Condition:
 
 CLEAN = Condition("clean")
 ATTACK = Condition("attack")
-"""The clean rows, their texts rewritten against the attacked model (attack.py); no corruption of a record makes it."""
+"""Clean rows whose texts evaluation.attack rewrites against the attacked model; `corrupt` does not produce it."""
 
 
 def noisy(modalities: tuple[str, ...], level: float, seed: int) -> Condition:
-    """Gaussian noise on pixels, dropout of words and of table columns, at one level in [0, 1]."""
+    """Return the condition of Gaussian noise on pixels and dropout of words and cells, at one level in [0, 1]."""
     return Condition("noisy", modalities, level, seed=seed)
 
 
 def natural(corruption: str, level: float, seed: int) -> Condition:
-    """The realistic damage of that name, of the one modality that it damages, at one level in [0, 1]."""
+    """Return the condition of the realistic corruption of that name, at one level in [0, 1]."""
     return Condition("natural", (NATURAL[corruption].modality,), level, seed=seed, corruption=corruption)
 
 
 def middle_level(levels: Iterable[float]) -> float | None:
-    """The level that is nearest to 0.5, the lower of two; None where there is none."""
-    # Rounded, for 0.3 and 0.7 are equally near.
+    """Return the level nearest to 0.5, the lower of two equally near ones; None without levels."""
+    # Rounding makes 0.3 and 0.7 equally near.
     return min(sorted(levels), key=lambda level: round(abs(level - 0.5), 9), default=None)
 
 
 def evaluation_conditions(config: RobustnessConfig, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
-    """All set-ups of the evaluation of data with these modalities: clean first, then noise, missing, order,
-    and the realistic damage that the configuration names, of the modalities that are there.
+    """Return the conditions for data with these modalities: clean, then noise, missing, order and natural.
 
-    With a single modality there is no noise on all besides the noise on it, and no other order.
+    Natural corruptions are those that the configuration names and whose modality the data have. With a single modality,
+    noise on it and noise on all modalities are one condition, and there is no other order.
     """
-    alone = ((name,) for name in modalities) if config.noise == "each" else ()
-    targets = dict.fromkeys([*alone, modalities])
+    single = ((name,) for name in modalities) if config.noise == "each" else ()
+    targets = dict.fromkeys([*single, modalities])
     conditions = [CLEAN]
     conditions += [noisy(target, level, config.seed) for target in targets for level in config.levels]
     sizes = {"none": (), "single": (1,), "pairs": (1, 2)}[config.missing]
     conditions += [Condition("missing", names, 1.0) for size in sizes for names in combinations(modalities, size)]
-    # The reverse first: with few orders asked for, the most different ones are tested.
+    # The reversed order comes first, so that a few orders are the most different ones.
     orders = [order for order in reversed(list(permutations(modalities))) if order != modalities]
     conditions += [Condition("order", order=order) for order in orders[: config.orders]]
     return conditions + [
@@ -88,5 +88,5 @@ def evaluation_conditions(config: RobustnessConfig, modalities: tuple[str, ...] 
 
 
 def validation_conditions(config: RobustnessConfig, modalities: tuple[str, ...] = MODALITIES) -> list[Condition]:
-    """The panel of val/drop_ratio: clean and noise on all modalities, from a seed that the test never uses."""
+    """Return the conditions of val/drop_ratio: clean, and noise on all modalities from a seed that no test uses."""
     return [CLEAN] + [noisy(modalities, level, config.val_seed) for level in config.val_levels]

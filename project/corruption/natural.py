@@ -1,7 +1,7 @@
-"""Realistic damage by name: what a camera, a typist, a scanner or a data base does to one modality.
+"""Realistic corruptions by name: what a camera, a typist, a scanner or a database does to one modality.
 
-Adding one: a function f(value, level, rng) -> value beside the others of its modality, and a line here. At level 0 it
-must be the identity, and what it draws must not depend on the level.
+To add one, write a function f(value, level, rng) -> value in the module of its modality, and add a line to NATURAL. At
+level 0 it must be the identity, and its random draws must not depend on the level.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,10 @@ from .text import ocr_errors, truncation, typing_errors
 
 @dataclass(frozen=True)
 class Damage:
-    """`apply` damages a value of the modality at a level in [0, 1]; `unit` says what the level means. One that takes
-    from other rows has those as its last argument.
+    """A realistic corruption of one modality.
+
+    `apply` corrupts a value at a level in [0, 1], and `unit` explains the level. If `from_others` is set, `apply` takes
+    the training rows as its last argument.
     """
 
     modality: str
@@ -33,7 +35,7 @@ NATURAL = {
     "typing": Damage("text", typing_errors, "probability that a word has a typing error"),
     "ocr": Damage("text", ocr_errors, "probability that a word is misread, split or joined with the next"),
     "truncation": Damage("text", truncation, "share of the characters that is cut off at the end"),
-    "units": Damage("table", unit_changes, "probability that a number or quantity is told in another unit"),
-    "swapped": Damage("table", swapped_cells, "probability that a pair of cells is exchanged"),
-    "stale": Damage("table", stale_cells, "probability that a cell is that of another training row", from_others=True),
+    "units": Damage("table", unit_changes, "probability that a number or quantity is given in another unit"),
+    "swapped": Damage("table", swapped_cells, "probability that a pair of cells is swapped"),
+    "stale": Damage("table", stale_cells, "probability that a cell comes from another training row", from_others=True),
 }

@@ -1,4 +1,4 @@
-"""Damage of tables. A cell that is missing stays missing."""
+"""Corrupt tables. Missing cells stay missing."""
 
 import re
 from collections.abc import Sequence
@@ -44,31 +44,35 @@ UNITS = {
     "см": ("мм", "10"),
     "руб": ("коп", "100"),
 }
-"""The other unit that a quantity is told in, and how many of it make one; a month counts as 30 days."""
+"""The unit that a quantity is converted to, and the factor. A month counts as 30 days."""
 
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 _QUANTITY = re.compile(rf"(?<![\w.,])({_NUMBER.pattern})\s?({'|'.join(sorted(UNITS, key=len, reverse=True))})(?!\w)")
 
 
 def column_dropout(table: dict[str, Cell], level: float, rng: np.random.Generator) -> dict[str, Cell]:
-    """Each cell of the row goes missing with probability `level`; all of them may."""
+    """Remove each cell of the row with probability `level`; all may go."""
     draws = zip(table.items(), rng.random(len(table)), strict=True)
     return {name: value if draw >= level else None for (name, value), draw in draws}
 
 
 def unit_changes(table: dict[str, Cell], level: float, rng: np.random.Generator) -> dict[str, Cell]:
-    """Each cell is told in another unit with probability `level`, as when data come from another supplier.
+    """Change the unit of each cell with probability `level`, as in data from another supplier.
 
-    A quantity that names its unit is converted, and means the same: 2 kg becomes 2000 g. A plain number does not say
-    its unit, so a change of it goes unsaid: it becomes 1000 times greater or smaller, equally often. Other cells stay.
+    A quantity with a unit is converted and keeps its meaning: 2 kg becomes 2000 g. A plain number has no unit that
+    could show the change: it becomes 1000 times greater or smaller, equally often. Other cells stay unchanged.
     """
     draws = zip(table.items(), rng.random((len(table), 2)), strict=True)
-    return {name: _in_other_unit(value, way < 0.5) if hit < level else value for (name, value), (hit, way) in draws}
+    return {
+        name: _in_other_unit(value, direction < 0.5) if hit < level else value
+        for (name, value), (hit, direction) in draws
+    }
 
 
 def swapped_cells(table: dict[str, Cell], level: float, rng: np.random.Generator) -> dict[str, Cell]:
-    """The columns that have a value are paired at random, and each pair exchanges its values with probability `level`;
-    of an odd number of columns one is in no pair.
+    """Pair the columns that have a value at random, and swap the values of each pair with probability `level`.
+
+    If their number is odd, one column is in no pair.
     """
     columns = [name for name, value in table.items() if value is not None]
     order = rng.permutation(len(columns))
@@ -83,13 +87,13 @@ def swapped_cells(table: dict[str, Cell], level: float, rng: np.random.Generator
 def stale_cells(
     table: dict[str, Cell], level: float, rng: np.random.Generator, donors: Sequence[Record]
 ) -> dict[str, Cell]:
-    """Each cell is, with probability `level`, that of another row, drawn anew for each column; it may be the same.
+    """Replace each cell, with probability `level`, by the cell of another row; the new value may equal the old one.
 
-    `donors` are the rows that cells are taken from; those without the cell, and the row itself, are passed over.
+    The row is drawn from `donors` for each column; rows without the cell, and the row itself, are skipped.
     """
     draws = zip(table.items(), rng.random(len(table)), rng.integers(len(donors), size=len(table)), strict=True)
     return {
-        name: _of_another(name, value, table, donors, start) if value is not None and draw < level else value
+        name: _donor_cell(name, value, table, donors, start) if value is not None and draw < level else value
         for (name, value), draw, start in draws
     }
 
@@ -100,20 +104,20 @@ def _in_other_unit(value: Cell, greater: bool) -> Cell:
     if value is None:
         return None
     if _NUMBER.fullmatch(value):
-        return _times(value, "1000" if greater else "0.001")
-    return _QUANTITY.sub(lambda match: f"{_times(match[1], UNITS[match[2]][1])} {UNITS[match[2]][0]}", value)
+        return _multiply(value, "1000" if greater else "0.001")
+    return _QUANTITY.sub(lambda match: f"{_multiply(match[1], UNITS[match[2]][1])} {UNITS[match[2]][0]}", value)
 
 
-def _times(number: str, factor: str) -> str:
-    """The exact product in plain digits, without zeros at the end of a fraction."""
+def _multiply(number: str, factor: str) -> str:
+    """Return the exact product without an exponent and without trailing zeros of a fraction."""
     product = f"{Decimal(number) * Decimal(factor):f}"
     return product.rstrip("0").rstrip(".") if "." in product else product
 
 
-def _of_another(column: str, value: Cell, table: dict[str, Cell], donors: Sequence[Record], start: int) -> Cell:
-    """The cell of the first row from `start` on that is another one and has the cell, else `value`."""
+def _donor_cell(column: str, value: Cell, table: dict[str, Cell], donors: Sequence[Record], start: int) -> Cell:
+    """Return the cell of the first other row from `start` on that has the column; `value` if there is no such row."""
     for step in range(len(donors)):
-        other = donors[(start + step) % len(donors)].table
-        if other is not None and other is not table and other.get(column) is not None:
-            return other[column]
+        donor_table = donors[(start + step) % len(donors)].table
+        if donor_table is not None and donor_table is not table and donor_table.get(column) is not None:
+            return donor_table[column]
     return value

@@ -1,11 +1,11 @@
-"""Damage of text. White space between words stays as it is, unless a word goes or two are joined."""
+"""Corrupt texts. White space between words stays unchanged, unless a word is dropped or two words are joined."""
 
 import re
 
 import numpy as np
 
 KEYBOARDS = (
-    ("1234567890",),  # apart from the letters, so that a number stays one
+    ("1234567890",),  # digits have no letters as neighbours, so that a number stays a number
     ("qwertyuiop", "asdfghjkl", "zxcvbnm"),
     ("йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю"),
 )
@@ -66,95 +66,101 @@ LOOK_ALIKES = {
     "ё": "е",
     "ц": "п",
 }
-"""What a scan reads as something else, of Latin and Cyrillic letters and digits."""
+"""What a scanner confuses: Latin and Cyrillic letters, and digits."""
 
 
 def word_dropout(text: str, level: float, rng: np.random.Generator) -> str:
-    """Each word, by white space, is dropped with probability `level`; the text may end up empty."""
+    """Drop each whitespace-separated word with probability `level`; the text may become empty."""
     words = text.split()
-    kept = [word for word, draw in zip(words, rng.random(len(words)), strict=True) if draw >= level]
-    return text if len(kept) == len(words) else " ".join(kept)
+    remaining = [word for word, draw in zip(words, rng.random(len(words)), strict=True) if draw >= level]
+    return text if len(remaining) == len(words) else " ".join(remaining)
 
 
 def typing_errors(text: str, level: float, rng: np.random.Generator) -> str:
-    """Each word gets one typing error with probability `level`: a neighbouring key, two letters swapped, one left out
-    or one doubled, equally often. These are the four kinds of single errors of Damerau 1964, "A technique for computer
-    detection and correction of spelling errors". A word without a key of KEYBOARDS stays as it is.
+    """Put one typing error into each word with probability `level`.
+
+    The error is a neighbouring key, two letters swapped, one left out or one doubled, equally often. These are the four
+    kinds of single errors of Damerau 1964, "A technique for computer detection and correction of spelling errors". A
+    word without a key of KEYBOARDS stays unchanged.
     """
     draws = iter(rng.random((len(text.split()), 4)))
 
-    def typed(match: re.Match) -> str:
-        hit, *how = next(draws)
-        return _mistyped(match[0], *how) if hit < level else match[0]
+    def corrupt_word(match: re.Match) -> str:
+        hit, *error_draws = next(draws)
+        return _mistype(match[0], *error_draws) if hit < level else match[0]
 
-    return re.sub(r"\S+", typed, text)
+    return re.sub(r"\S+", corrupt_word, text)
 
 
 def ocr_errors(text: str, level: float, rng: np.random.Generator) -> str:
-    """Each word is misread by a scanner with probability `level`: three times in five a look-alike stands for a letter,
-    else the word is split in two or joined with the next.
+    """Misread each word as a scanner does with probability `level`.
+
+    Three times in five a look-alike replaces a letter; otherwise the word is split in two or joined with the next one.
     """
-    pieces = re.split(r"(\s+)", text)  # words, and the white space between them
+    pieces = re.split(r"(\s+)", text)  # words and the white space between them
     for index, (hit, kind, place) in zip(range(0, len(pieces), 2), rng.random((len(pieces) // 2 + 1, 3)), strict=True):
         if hit >= level:
             continue
-        word, last = pieces[index], index == len(pieces) - 1
-        if kind >= 0.8 and not last:
+        word, is_last = pieces[index], index == len(pieces) - 1
+        if kind >= 0.8 and not is_last:
             pieces[index + 1] = ""
         elif kind >= 0.6 and len(word) > 1:
             cut = 1 + int(place * (len(word) - 1))
             pieces[index] = f"{word[:cut]} {word[cut:]}"
         else:
-            pieces[index] = _misread(word, place)
+            pieces[index] = _replace_by_look_alike(word, place)
     return "".join(pieces)
 
 
 def truncation(text: str, level: float, rng: np.random.Generator) -> str:
-    """The last share `level` of the characters is cut off, as by a field that is too short; nothing is drawn."""
+    """Cut off the last share `level` of the characters, as a database field that is too short does; no random draw."""
     return text[: len(text) - round(level * len(text))]
 
 
 def _neighbours() -> dict[str, str]:
-    """The keys beside each key; of the rows above and below, which are set off by half a key, two each."""
-    found = {}
+    """Return the adjacent keys of each key: two in its row, and two in each half-shifted row above and below."""
+    neighbours = {}
     for rows in KEYBOARDS:
         for number, row in enumerate(rows):
             above = rows[number - 1] if number else ""
             below = rows[number + 1] if number + 1 < len(rows) else ""
             for place, key in enumerate(row):
                 start = max(0, place - 1)
-                found[key] = (
+                neighbours[key] = (
                     row[start:place] + row[place + 1 : place + 2] + above[place : place + 2] + below[start : place + 1]
                 )
-    return found
+    return neighbours
 
 
 NEIGHBOURS = _neighbours()
 _LOOK_ALIKE = re.compile("|".join(sorted(LOOK_ALIKES, key=len, reverse=True)))
 
 
-def _mistyped(word: str, kind: float, place: float, key: float) -> str:
-    """The word with one typing error, by three draws in [0, 1); where the kind does not fit, a neighbouring key."""
-    keys = [index for index, letter in enumerate(word) if letter.lower() in NEIGHBOURS]
-    if not keys:
+def _mistype(word: str, kind: float, place: float, key: float) -> str:
+    """Return the word with one typing error, from three draws in [0, 1).
+
+    If the word does not allow the drawn kind of error, the error is a neighbouring key.
+    """
+    indices = [index for index, letter in enumerate(word) if letter.lower() in NEIGHBOURS]
+    if not indices:
         return word
-    spot = keys[int(place * len(keys))]
-    before, letter, after = word[:spot], word[spot], word[spot + 1 :]
+    chosen = indices[int(place * len(indices))]
+    before, letter, after = word[:chosen], word[chosen], word[chosen + 1 :]
     if kind < 0.25 and after and after[0] != letter:
         return before + after[0] + letter + after[1:]
     if 0.25 <= kind < 0.5 and len(word) > 1:
         return before + after
     if 0.5 <= kind < 0.75:
         return before + letter * 2 + after
-    near = NEIGHBOURS[letter.lower()]
-    other = near[int(key * len(near))]
-    return before + (other.upper() if letter.isupper() else other) + after
+    neighbours = NEIGHBOURS[letter.lower()]
+    replacement = neighbours[int(key * len(neighbours))]
+    return before + (replacement.upper() if letter.isupper() else replacement) + after
 
 
-def _misread(word: str, place: float) -> str:
-    """The word with one look-alike, where it has a letter that looks like another."""
-    found = list(_LOOK_ALIKE.finditer(word))
-    if not found:
+def _replace_by_look_alike(word: str, place: float) -> str:
+    """Return the word with one letter replaced by a look-alike; unchanged if no letter has one."""
+    matches = list(_LOOK_ALIKE.finditer(word))
+    if not matches:
         return word
-    match = found[int(place * len(found))]
+    match = matches[int(place * len(matches))]
     return word[: match.start()] + LOOK_ALIKES[match[0]] + word[match.end() :]

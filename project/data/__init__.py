@@ -1,1 +1,1 @@
-"""Records, targets, splits and tables: from files to rows."""
+"""Read files into records, targets and splits."""

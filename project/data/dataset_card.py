@@ -1,4 +1,4 @@
-"""The data card of a selection of rows: plain facts in Markdown, and no content of a row but the names of classes."""
+"""Write the data card: plain facts on the selected rows in Markdown, without contents except the names of classes."""
 
 import hashlib
 import importlib
@@ -15,14 +15,14 @@ from .record import MODALITIES, Record
 from .rows import Rows
 from .splits import SPLITS
 
-SHOWN = 50
-"""How many classes are listed at most."""
-QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+MAX_LISTED_CLASSES = 50
+"""Number of classes that the card lists; further classes are only counted."""
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A small table: what it tells, the names of its columns, and its lines."""
+    """A small table: its title, its column names and its lines."""
 
     title: str
     header: tuple[str, ...]
@@ -30,7 +30,7 @@ class Facts:
 
 
 def facts(rows: Rows) -> list[Facts]:
-    """Rows and groups, missing modalities, the target and the words of the texts, all by split."""
+    """Return tables of rows and groups, missing modalities, the target, and the words of the texts, by split."""
     return [
         Facts(
             "Rows",
@@ -48,22 +48,22 @@ def facts(rows: Rows) -> list[Facts]:
             ),
         ),
         _numbers(rows) if rows.target.kind == "number" else _classes(rows),
-        Facts("Words of the text, where there is one", ("split", "median", "95 %"), _by_split(rows, _words)),
+        Facts("Words per text", ("split", "median", "95 %"), _by_split(rows, _words)),
     ]
 
 
 def dataset_card(rows: Rows, config: DataConfig, copies: Copies) -> str:
-    """The card in Markdown. A file is named without its folder, and told by its digest."""
+    """Return the card in Markdown. It names the file without its folder, and gives its SHA-256 digest."""
     module = importlib.import_module(f"{__package__}.sources.{config.kind}")
     split = config.split
     caps = [f"at most {cap:,} {name} rows" for name in SPLITS if (cap := getattr(split, f"max_{name}")) is not None]
     caps += [] if config.limit is None else [f"about {config.limit:,} rows in all"]
-    kept = f" Kept are {', '.join(caps)}, the first in an order drawn by a hash of the row's id." if caps else ""
-    kind = {"class": "a class", "ordinal": "a class among ordered ones", "number": "a number"}[rows.target.kind]
+    selection = f" Selected: {', '.join(caps)}, the first in the order of a hash of the row's id." if caps else ""
+    kind = {"class": "a class", "ordinal": "an ordinal class", "number": "a number"}[rows.target.kind]
     city = getattr(config, "test_city", None)
     shares = f"val {split.val:g}, test {split.test:g} of the groups, train the rest"
     if city is not None:
-        shares = f"val {split.val:g} of the groups, train the rest; test are the listings of {city}"
+        shares = f"val {split.val:g} of the groups, train the rest; test is the listings of {city}"
     lines = [f"# {getattr(module, 'TITLE', config.name)}", ""]
     lines += [
         f"- {name}: {value}"
@@ -75,9 +75,10 @@ def dataset_card(rows: Rows, config: DataConfig, copies: Copies) -> str:
         if value
     ]
     lines += [
-        f"- Target: {kind}{', learned in its logarithm' if rows.target.log else ''}. {config.question}",
+        f"- Target: {kind}{', learned as its logarithm' if rows.target.log else ''}. {config.question}",
         f"- Modalities: {', '.join(rows.modalities) or 'none'}",
-        f"- Split: by a hash of the row's group and the seed {split.seed}; {shares}; no group is in two splits.{kept}",
+        f"- Split: by a hash of the row's group and the seed {split.seed}; {shares}; "
+        f"no group is in two splits.{selection}",
         f"- Near-copies: {copies}. Images are not compared.",
     ]
     for table in facts(rows):
@@ -87,7 +88,7 @@ def dataset_card(rows: Rows, config: DataConfig, copies: Copies) -> str:
 
 
 def _file(config: DataConfig) -> str | None:
-    """Name and sha256 of the one file that the rows come from, or None where there is no such file."""
+    """Return name and SHA-256 digest of the file that the rows come from; None if it is not a single file."""
     path = Path(getattr(config, "path", None) or ".").expanduser()
     if not path.is_file():
         return None
@@ -96,12 +97,12 @@ def _file(config: DataConfig) -> str | None:
 
 
 def table_line(cells: Sequence[str]) -> str:
-    """A line of a Markdown table; what is in a cell cannot end it, nor is it HTML."""
+    """Return a line of a Markdown table, with pipes, line breaks and HTML in the cells escaped."""
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 
 
-def _by_split(rows: Rows, told: Callable[[list[Record]], tuple[str, ...]]) -> list[tuple[str, ...]]:
-    return [(name, *told(getattr(rows, name))) for name in SPLITS]
+def _by_split(rows: Rows, summarize: Callable[[list[Record]], tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [(name, *summarize(getattr(rows, name))) for name in SPLITS]
 
 
 def _share(count: int, total: int) -> str:
@@ -109,46 +110,47 @@ def _share(count: int, total: int) -> str:
 
 
 def _classes(rows: Rows) -> Facts:
-    """How often each class of the target is in each split."""
+    """Return the count and share of each class in each split."""
     counts = {name: Counter(record.target for record in getattr(rows, name)) for name in SPLITS}
-    others = {target for count in counts.values() for target in count if target is not None} - set(rows.target.classes)
-    listed = [*rows.target.classes, *sorted(others)]
-    if len(listed) > SHOWN:
-        listed.sort(key=lambda target: -counts["train"][target])
+    untrained = {target for count in counts.values() for target in count if target is not None}
+    untrained -= set(rows.target.classes)
+    classes = [*rows.target.classes, *sorted(untrained)]
+    if len(classes) > MAX_LISTED_CLASSES:
+        classes.sort(key=lambda target: -counts["train"][target])
     lines = [
         (
             target,
             *(f"{counts[name][target]:,} ({_share(counts[name][target], counts[name].total())})" for name in SPLITS),
         )
-        for target in listed[:SHOWN]
+        for target in classes[:MAX_LISTED_CLASSES]
     ]
-    if len(listed) > SHOWN:
+    if unlisted := classes[MAX_LISTED_CLASSES:]:
         lines.append(
             (
-                f"and {len(listed) - SHOWN} more classes",
-                *(f"{sum(counts[name][target] for target in listed[SHOWN:]):,}" for name in SPLITS),
+                f"and {len(unlisted)} more classes",
+                *(f"{sum(counts[name][target] for target in unlisted):,}" for name in SPLITS),
             )
         )
     return Facts("Classes", ("class", *SPLITS), lines)
 
 
 def _numbers(rows: Rows) -> Facts:
-    """Quantiles of the target in each split, in its own unit."""
+    """Return the quantiles of the target in each split, in its own unit."""
 
-    def told(split: list[Record]) -> tuple[str, ...]:
+    def quantiles(split: list[Record]) -> tuple[str, ...]:
         values = [record.target for record in split if record.target is not None]
-        return tuple(map(_short, np.quantile(values, QUANTILES))) if values else ("-",) * len(QUANTILES)
+        return tuple(map(_short, np.quantile(values, _QUANTILES))) if values else ("-",) * len(_QUANTILES)
 
-    names = ("least", *(f"{share:.0%}" for share in QUANTILES[1:-1]), "most")
-    return Facts("Quantiles of the target", ("split", *names), _by_split(rows, told))
+    names = ("minimum", *(f"{share:.0%}" for share in _QUANTILES[1:-1]), "maximum")
+    return Facts("Quantiles of the target", ("split", *names), _by_split(rows, quantiles))
 
 
 def _short(value: float) -> str:
-    """A number in four digits, or whole where it has more before its point."""
+    """Return a number with four significant digits, or all digits before the point if there are more."""
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _words(split: list[Record]) -> tuple[str, ...]:
-    """Median and 95 % quantile of the words of a text."""
+    """Return the median and the 95 % quantile of the number of words per text."""
     counts = [len(record.text.split()) for record in split if "text" in record.present]
     return tuple(f"{value:.0f}" for value in np.quantile(counts, (0.5, 0.95))) if counts else ("-", "-")

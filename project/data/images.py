@@ -1,4 +1,4 @@
-"""What the image of a record may be, and its pixels."""
+"""Read the images of records: in memory, in a file, in a zip archive, or as a ready description."""
 
 import hashlib
 import zipfile
@@ -24,20 +24,23 @@ class ZippedImage:
 
 
 Picture = Image.Image | Path | ZippedImage | str
-"""In memory, a file, a member of a zip; or, as text, a ready description where the pixels are not there."""
+"""An image in memory, a file, or a member of a zip archive; a str is a ready description that replaces the pixels."""
 
 Pictures = Picture | tuple[Picture, ...]
-"""The image of a record: one picture, or several."""
+"""The image of a record: one picture or several."""
 
 
 @lru_cache(maxsize=2)
 def archive(path: Path) -> zipfile.ZipFile:
-    """An open archive; its table of contents, which may hold a million names, is read once."""
+    """Return the open archive; the cache saves reading its list of up to a million members again."""
     return zipfile.ZipFile(path)
 
 
 def pixels(picture: Image.Image | Path | ZippedImage) -> np.ndarray:
-    """The picture as uint8 RGB, shape (height, width, 3). Raises OSError, or KeyError for no such member."""
+    """Return the picture as uint8 RGB of shape (height, width, 3).
+
+    Raises OSError if it cannot be read, and KeyError if the archive has no such member.
+    """
     if isinstance(picture, Image.Image):
         return np.asarray(picture.convert("RGB"))
     source = picture if isinstance(picture, Path) else BytesIO(archive(picture.archive).read(picture.member))
@@ -46,32 +49,32 @@ def pixels(picture: Image.Image | Path | ZippedImage) -> np.ndarray:
 
 
 def png(values: np.ndarray) -> bytes:
-    """The image, shape (height, width, 3), as a PNG file, which loses nothing."""
+    """Return the image of shape (height, width, 3) as a PNG file, which is lossless."""
     file = BytesIO()
     Image.fromarray(values).save(file, "PNG")
     return file.getvalue()
 
 
 def digest(values: np.ndarray) -> str:
-    """What names the content of an image, shape (height, width, 3), whatever file it came from."""
+    """Return a name of the pixels of shape (height, width, 3), which does not depend on their file."""
     return f"{values.shape} {hashlib.sha256(values.tobytes()).hexdigest()}"
 
 
 def pictures(value: Pictures) -> tuple[Picture, ...]:
-    """The single pictures."""
+    """Return the pictures as a tuple."""
     return value if isinstance(value, tuple) else (value,)
 
 
 def map_pictures(change: Callable[[np.ndarray], np.ndarray], value: Pictures) -> Pictures:
-    """The pictures with their pixels changed, clipped and rounded to 8 bits; `change` gets float64 in [0, 1] of shape
-    (height, width, 3).
+    """Return the pictures with changed pixels, clipped and rounded to 8 bits.
 
-    A ready description has no pixels and stays as it is.
+    `change` gets and returns float64 in [0, 1] of shape (height, width, 3). A ready description has no pixels and stays
+    unchanged.
     """
 
-    def changed(picture: Picture) -> Picture:
+    def change_picture(picture: Picture) -> Picture:
         if isinstance(picture, str):
             return picture
         return Image.fromarray(np.rint(np.clip(change(pixels(picture) / 255), 0, 1) * 255).astype(np.uint8))
 
-    return tuple(map(changed, value)) if isinstance(value, tuple) else changed(value)
+    return tuple(map(change_picture, value)) if isinstance(value, tuple) else change_picture(value)

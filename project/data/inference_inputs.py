@@ -1,6 +1,6 @@
-"""New rows for a trained run: which columns they have, and each row as the Record that training would have made of it.
+"""Turn new rows for a trained run into the Records that training would have read from them.
 
-A row is read by itself: its text never depends on the rows beside it, and a problem of one is no problem of the others.
+Each row is read independently: neither its text nor its problems depend on the other rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ from .column_inference import Wording, wording_of
 from .images import Picture, pictures, pixels
 from .record import Record
 from .rows import Rows
-from .sources.table import checked_image
-from .tabular_io import MISSING_IN_TABLE, MISSING_MARKS, SEPARATORS, cell, cells, nearest, raise_all, read_frame
+from .sources.table import resolve_image
+from .tabular_io import MISSING_IN_TABLE, MISSING_MARKS, SEPARATORS, cell, cells, raise_all, read_frame, suggest_column
 
 
 @dataclass(frozen=True)
 class InputColumns:
-    """The columns that a run reads. `table` has the wording of each, `missing` are words that mean no text, no image.
+    """The columns that a run reads, without the target.
 
-    The target is none of them: where new rows have it, it is not looked at.
+    `table` has the wording of each table column. `missing` has the words that stand for a missing text or image.
     """
 
     image: str | None
@@ -34,15 +34,15 @@ class InputColumns:
 
     @property
     def names(self) -> list[str]:
-        """All of them, each once."""
+        """Return all column names without repeats."""
         return list(dict.fromkeys([*([self.image] if self.image else []), *self.text, *self.table]))
 
 
 def input_columns(config: DataConfig, rows: Rows) -> InputColumns:
-    """The columns of the run's table, worded as its own file is read.
+    """Return the columns of the run's table, with the wording of its file.
 
-    For another source they are `image`, `text`, and the names in its records' tables, whose cells are taken as they
-    are written. Raises UserError where the run's table cannot be read.
+    For other sources, the columns are `image`, `text`, and the names in the records' tables, whose cells are used as
+    written. Raises UserError if the run's table cannot be read.
     """
     if not isinstance(config, TableConfig):
         names = dict.fromkeys(name for record in rows.train for name in record.table or {})
@@ -53,28 +53,28 @@ def input_columns(config: DataConfig, rows: Rows) -> InputColumns:
             frozenset(MISSING_MARKS),
         )
     path = Path(config.path).expanduser()
-    written = {column for column in (config.image, config.id, config.group, config.target, *config.text) if column}
-    frame = read_frame(path, written, config.table)
-    in_csv = path.name.lower().endswith(tuple(SEPARATORS))
-    blank = MISSING_IN_TABLE if in_csv else ()
+    as_written = {column for column in (config.image, config.id, config.group, config.target, *config.text) if column}
+    frame = read_frame(path, as_written, config.table)
+    is_csv = path.name.lower().endswith(tuple(SEPARATORS))
+    missing_in_table = MISSING_IN_TABLE if is_csv else ()
     return InputColumns(
         config.image,
         tuple(config.text),
-        {column: wording_of(cells(frame, column), blank) for column in config.table},
-        frozenset(MISSING_MARKS if in_csv else ()),
+        {column: wording_of(cells(frame, column), missing_in_table) for column in config.table},
+        frozenset(MISSING_MARKS if is_csv else ()),
     )
 
 
 def check_columns(names: Sequence[str], columns: InputColumns, where: str) -> None:
-    """Raises UserError, a line each, where a column that the run reads is not among the names, or any stands twice."""
+    """Check the column names of new rows. Raises UserError, one line per problem, for missing and repeated columns."""
     problems = [
-        f"{where}: the column {name!r:.60} stands twice; rename one of them"
+        f"{where}: the column {name!r:.60} appears twice; rename one of them"
         for name in dict.fromkeys(names)
         if list(names).count(name) > 1
     ]
     problems += [
         f"{where}: no column {column!r}, which the run reads; "
-        f"{nearest(column, names, 'add it, with empty cells where there is nothing; ')}"
+        f"{suggest_column(column, names, 'add it, with empty cells for missing values; ')}"
         for column in columns.names
         if column not in names
     ]
@@ -82,39 +82,41 @@ def check_columns(names: Sequence[str], columns: InputColumns, where: str) -> No
 
 
 def record_of(row: Mapping[str, Any], columns: InputColumns, number: int, folder: Path) -> Record:
-    """One row as a Record whose id is its number; a column that the row lacks is a missing cell.
+    """Return one row as a Record with its number as id; a missing column is a missing cell.
 
-    An image is a path that stays in `folder`, or a Pillow image. Raises UserError with what is wrong with the row.
+    An image is a path within `folder`, or a Pillow image. Raises UserError if a cell is not a single value, if the
+    image cannot be read, or if all modalities are empty.
     """
-    found = {name: _cell(row, name, columns) for name in columns.names}
-    image = found[columns.image] if columns.image else None
+    values = {name: _cell(row, name, columns) for name in columns.names}
+    image = values[columns.image] if columns.image else None
     if image is not None and not isinstance(image, Image.Image):
         try:
-            image = checked_image(folder, str(image))
+            image = resolve_image(folder, str(image))
         except UserError as error:
             raise UserError(f"column {columns.image!r}: {error}") from error
-    text = "\n".join(str(found[name]) for name in columns.text if found[name] is not None) or None
-    table = {name: wording.word(found[name]) for name, wording in columns.table.items()}
+    text = "\n".join(str(values[name]) for name in columns.text if values[name] is not None) or None
+    table = {name: wording.word(values[name]) for name, wording in columns.table.items()}
     if all(words is None for words in table.values()):
         table = None
-    return checked(Record(str(number), str(number), image, text, table), columns.names)
+    return load_pictures(Record(str(number), str(number), image, text, table), columns.names)
 
 
-def checked(record: Record, names: Sequence[str] = ()) -> Record:
-    """The record with its pictures in memory, so that what is read is what is there now.
+def load_pictures(record: Record, names: Sequence[str] = ()) -> Record:
+    """Return the record with its pictures in memory, so that later changes of files have no effect.
 
-    Raises UserError where one cannot be read, or where there is nothing to read at all, with the names to fill.
+    `names` are the columns that messages advise to fill. Raises UserError if a picture cannot be read, or if all
+    modalities are empty.
     """
     if not record.present:
         mend = f"; fill one of {', '.join(names)}" if names else ""
         raise UserError(f"there is nothing to read in any modality{mend}")
     if record.image is None:
         return record
-    read = tuple(map(_in_memory, pictures(record.image)))
-    return replace(record, image=read if isinstance(record.image, tuple) else read[0])
+    loaded = tuple(map(_load_picture, pictures(record.image)))
+    return replace(record, image=loaded if isinstance(record.image, tuple) else loaded[0])
 
 
-def _in_memory(picture: Picture) -> Picture:
+def _load_picture(picture: Picture) -> Picture:
     if isinstance(picture, str):
         return picture
     try:
@@ -124,13 +126,13 @@ def _in_memory(picture: Picture) -> Picture:
 
 
 def _cell(row: Mapping[str, Any], name: str, columns: InputColumns) -> Any:
-    """A cell, None where nothing is there. Raises UserError where it holds no single value."""
+    """Return a cell, None if it is missing. Raises UserError if it is not a single value."""
     value = row.get(name)
     if name == columns.image and isinstance(value, Image.Image | Path):
         return value
     try:
-        found = cell(value)
+        content = cell(value)
     except ValueError as error:
         raise UserError(f"column {name!r} holds a list, an object or bytes; write one text, number or path") from error
-    blank = isinstance(found, str) and name not in columns.table and found in columns.missing
-    return None if blank else found
+    is_missing = isinstance(content, str) and name not in columns.table and content in columns.missing
+    return None if is_missing else content

@@ -1,4 +1,4 @@
-"""What flows through the pipeline: one Record a row, and the modalities that it may hold."""
+"""Define Record, one row of a data set, and random generators seeded by the parts of a name."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ import numpy as np
 from .images import Pictures
 
 MODALITIES = ("image", "text", "table")
-"""The modalities in their usual reading order; each is a field of Record and a line of modality.REGISTRY."""
+"""The modalities in their usual reading order. Each is a field of Record and a key of pipeline.modalities.REGISTRY."""
 
 Cell = str | float | None
 
 
 @dataclass(frozen=True)
 class Record:
-    """One row of a data set. A modality that is None is absent; an empty text or table counts as absent too.
+    """One row of a data set.
 
-    A missing cell of a table is None. `order` is the order in which the present modalities are read. `target` is the
-    name of a class or a number, and None where it is unknown. `split` is the split that it must be in, where its source
-    says so.
+    A modality is absent if it is None or empty. A missing cell of a table is None. `target` is a class name, a number,
+    or None if it is unknown. `order` is the reading order of the modalities. `split` is set if the source assigns the
+    row to a split. Raises ValueError if `order` is not a permutation of MODALITIES.
     """
 
     id: str
@@ -37,12 +37,12 @@ class Record:
 
     @property
     def present(self) -> tuple[str, ...]:
-        """The modalities that this record has, in reading order."""
-        return tuple(name for name in self.order if not _says_nothing(getattr(self, name)))
+        """Return the modalities that this record has, in reading order."""
+        return tuple(name for name in self.order if not _is_empty(getattr(self, name)))
 
 
-def _says_nothing(value: object) -> bool:
-    """Whether the value of a modality is None, blank, or holds nothing but None."""
+def _is_empty(value: object) -> bool:
+    """Return True if the value of a modality is None, blank, or contains only None."""
     if isinstance(value, str):
         return not value.strip()
     if isinstance(value, dict | tuple):
@@ -51,6 +51,6 @@ def _says_nothing(value: object) -> bool:
 
 
 def seeded(*parts: object) -> np.random.Generator:
-    """A generator that depends on the parts alone, equal on every machine and in every process."""
+    """Return a random generator seeded by the parts only: the same on every machine and in every process."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))

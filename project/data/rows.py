@@ -29,7 +29,7 @@ READERS: dict[str, Callable[..., Iterable[Record]]] = {
 
 @dataclass(frozen=True)
 class Rows:
-    """The records of each split, what is predicted, and the modalities that any record has, in reading order."""
+    """The records of each split, the target, and the modalities that any record has, in reading order."""
 
     train: list[Record]
     val: list[Record]
@@ -39,9 +39,9 @@ class Rows:
 
 
 def read_rows(config: DataConfig) -> Rows:
-    """All rows of a source, split; only those that the caps and the limit keep are held in memory.
+    """Read and split the rows of a source; only rows within the caps and the limit stay in memory.
 
-    Raises UserError where a split is left without a row, or the training rows have a constant target.
+    Raises UserError if a split is empty, or if the training rows have a constant target.
     """
     rows = select_rows(config)
     empty = [name for name in SPLITS if not getattr(rows, name)]
@@ -55,26 +55,27 @@ def read_rows(config: DataConfig) -> Rows:
 
 
 def select_rows(config: DataConfig) -> Rows:
-    """Like read_rows, but a split may be empty; without training rows the target is that of all others.
+    """Like read_rows, but splits may be empty; without training rows, the other rows define the target.
 
-    Raises UserError where there are no rows at all.
+    Raises UserError if there is no row at all, or if the target is constant.
     """
     classes: set[str | float] = set()
-    chosen = split_records(_watched(READERS[config.kind](config), config, classes), config.split, config.limit)
-    train = chosen["train"] or chosen["val"] + chosen["test"]
+    records = _collect_classes(READERS[config.kind](config), config, classes)
+    splits = split_records(records, config.split, config.limit)
+    train = splits["train"] or splits["val"] + splits["test"]
     if not train:
-        raise UserError(f"data={config.name}: there are no rows")
+        raise UserError(f"data={config.name}: the source has no rows")
     if isinstance(train[0].target, float):
         target = number_target(train, getattr(config, "log", False), config.name)
     else:
         kind = "ordinal" if getattr(config, "task", "class") == "ordinal" else "class"
         target = class_target(kind, classes or {record.target for record in train}, train, config.name)
-    present = {name for rows in chosen.values() for record in rows for name in record.present}
-    return Rows(**chosen, target=target, modalities=tuple(name for name in MODALITIES if name in present))
+    present = {name for rows in splits.values() for record in rows for name in record.present}
+    return Rows(**splits, target=target, modalities=tuple(name for name in MODALITIES if name in present))
 
 
-def _watched(records: Iterable[Record], config: DataConfig, classes: set[str | float]) -> Iterator[Record]:
-    """The records as they pass; the classes of those that train, before any cap, are noted."""
+def _collect_classes(records: Iterable[Record], config: DataConfig, classes: set[str | float]) -> Iterator[Record]:
+    """Yield the records, and collect the classes of all training rows before any cap."""
     for record in records:
         if isinstance(record.target, str) and split_of(record, config.split) == "train":
             classes.add(record.target)

@@ -1,4 +1,4 @@
-"""Deterministic, grouped splits: a row's place follows from a hash of its group, whatever other rows there are."""
+"""Split rows by a hash of their group: deterministic, and independent of the other rows."""
 
 import hashlib
 import math
@@ -12,13 +12,13 @@ SPLITS = ("train", "val", "test")
 
 
 def _fraction(*parts: object) -> float:
-    """A number in [0, 1) that depends on the parts alone."""
+    """Return a number in [0, 1) that depends on the parts only."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def split_of(record: Record, split: SplitConfig) -> str:
-    """The split that a record's group belongs to, train, val or test, unless its source says which."""
+    """Return train, val or test: the split that the source assigns, else the split of the record's group."""
     if record.split is not None:
         return record.split
     share = (_fraction(split.seed, record.group) - split.fold * split.test) % 1
@@ -26,36 +26,35 @@ def split_of(record: Record, split: SplitConfig) -> str:
 
 
 def split_records(records: Iterable[Record], split: SplitConfig, limit: int | None = None) -> dict[str, list[Record]]:
-    """Records by split name; all records of a group land in one split, unless their source says in which they must be,
-    and a split may be left without any.
+    """Return the records by split name. All records of a group are in one split, unless the source assigns splits.
 
-    Within a split the records stand in an order drawn by hash, and the caps and `limit` keep the first ones, so that
-    a smaller selection is always a part of a larger one. `limit` keeps about so many over all splits, in proportion.
-    The records pass by once, and never more than twice what is kept are held. Raises UserError where val and test leave
-    nothing to train on.
+    Each split is sorted by a hash, and the caps of `split` keep its first records, so that a smaller selection is a
+    prefix of a larger one. `limit` keeps about that many records over all splits, in proportion. A split may be empty.
+    The records are read once; memory holds at most twice the selected records, plus 1000 per split. Raises UserError if
+    val and test leave no share for training.
     """
     if split.val + split.test >= 1 or min(split.val, split.test) < 0:
-        raise UserError(f"data.split: val={split.val} and test={split.test} leave nothing to train on; lower them")
+        raise UserError(f"data.split: val={split.val} and test={split.test} leave no rows for training; lower them")
     caps = {name: getattr(split, f"max_{name}") for name in SPLITS}
-    most = {name: min((cap for cap in (caps[name], limit) if cap is not None), default=None) for name in SPLITS}
-    kept: dict[str, list[tuple[float, str, Record]]] = {name: [] for name in SPLITS}
+    maxima = {name: min((cap for cap in (caps[name], limit) if cap is not None), default=None) for name in SPLITS}
+    selected: dict[str, list[tuple[float, str, Record]]] = {name: [] for name in SPLITS}
     counts = dict.fromkeys(SPLITS, 0)
 
-    def first(name: str) -> None:
-        kept[name].sort(key=lambda row: row[:2])
-        del kept[name][most[name] :]
+    def sort_and_cap(name: str) -> None:
+        selected[name].sort(key=lambda row: row[:2])
+        del selected[name][maxima[name] :]
 
     for record in records:
         name = split_of(record, split)
         counts[name] += 1
-        kept[name].append((_fraction(split.seed, "order", record.id), record.id, record))
-        if most[name] is not None and len(kept[name]) >= 2 * most[name] + 1000:
-            first(name)
+        selected[name].append((_fraction(split.seed, "order", record.id), record.id, record))
+        if maxima[name] is not None and len(selected[name]) >= 2 * maxima[name] + 1000:
+            sort_and_cap(name)
     for name in SPLITS:
-        most[name] = counts[name] if most[name] is None else most[name]
-        first(name)
+        maxima[name] = counts[name] if maxima[name] is None else maxima[name]
+        sort_and_cap(name)
     sizes = {name: count if caps[name] is None else min(count, caps[name]) for name, count in counts.items()}
     total = sum(sizes.values())
     if limit is not None and limit < total:
         sizes = {name: math.ceil(limit * size / total) for name, size in sizes.items()}
-    return {name: [record for _, _, record in kept[name][: sizes[name]]] for name in SPLITS}
+    return {name: [record for _, _, record in selected[name][: sizes[name]]] for name in SPLITS}

@@ -1,18 +1,19 @@
-"""Table -> text: one sentence a cell, which is the serialisation that the paper names, or Markdown, or JSON."""
+"""Serialize a table as text: one sentence per cell, which is the serialization of the paper, or Markdown, or JSON."""
 
 import json
 import re
 
 from ..config.schema import ExpertsConfig
 
-_BREAK = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-"""All that ends a line."""
+_LINE_BREAK = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+"""Everything that str.splitlines splits at."""
 
 
 def describe_table(table: dict[str, object], config: ExpertsConfig) -> str:
-    """The cells in the row's own order; one that is None is left out or said to be unknown.
+    """Return the cells of a row as text, in the row's order.
 
-    Markdown and JSON hold one cell a line. Without a cell to tell, the text is empty.
+    A cell that is None is skipped, or described as unknown if `config.missing_cells` is `say`. Markdown and JSON have
+    one cell per line. The text is empty if no cell remains.
     """
     cells = {name: value for name, value in table.items() if value is not None or config.missing_cells == "say"}
     if not cells:
@@ -25,7 +26,7 @@ def describe_table(table: dict[str, object], config: ExpertsConfig) -> str:
             ("---", "---"),
             *((name, "unknown" if value is None else value) for name, value in cells.items()),
         ]
-        return "\n".join(f"| {_escaped(name)} | {_escaped(value)} |" for name, value in rows)
+        return "\n".join(f"| {_escape(name)} | {_escape(value)} |" for name, value in rows)
     lines = [
         f"  {json.dumps(name, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}"
         for name, value in cells.items()
@@ -33,11 +34,11 @@ def describe_table(table: dict[str, object], config: ExpertsConfig) -> str:
     return "{\n" + ",\n".join(lines) + "\n}"
 
 
-def _escaped(value: object) -> str:
-    """The value in a cell of a Markdown table: on one line, its pipes and backslashes escaped."""
-    return _BREAK.sub("<br>", re.sub(r"([\\|])", r"\\\1", str(value)))
+def _escape(value: object) -> str:
+    """Return the value as a cell of a Markdown table: backslashes and pipes escaped, line breaks as `<br>`."""
+    return _LINE_BREAK.sub("<br>", re.sub(r"([\\|])", r"\\\1", str(value)))
 
 
 def describe_text(text: str, config: ExpertsConfig) -> str:
-    """The words of the text, one blank between them."""
+    """Return the words of the text, separated by single spaces."""
     return " ".join(text.split())

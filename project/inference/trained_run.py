@@ -9,7 +9,7 @@ import pandas as pd
 from ..config.compose import run_config
 from ..config.schema import Config
 from ..corruption.conditions import CLEAN
-from ..data.inference_inputs import check_columns, checked, input_columns, record_of
+from ..data.inference_inputs import check_columns, input_columns, load_pictures, record_of
 from ..data.record import Record
 from ..data.rows import read_rows
 from ..errors import UserError
@@ -118,7 +118,9 @@ class TrainedRun:
         for index, row in enumerate(rows):
             try:
                 records[index] = (
-                    checked(row) if isinstance(row, Record) else record_of(row, self.columns, first + index, folder)
+                    load_pictures(row)
+                    if isinstance(row, Record)
+                    else record_of(row, self.columns, first + index, folder)
                 )
             except UserError as error:
                 problems[index] = str(error)

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Write files and folders completely or not at all."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from ..errors import UserError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside it to write to, which takes its place at the end; where the writing fails, nothing is left."""
+    """Yield a temporary path in the same folder, which replaces `path` on success and is deleted on failure."""
     part = path.with_name(f"{path.name}.part")
     try:
         yield part
@@ -23,25 +23,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write a table."""
+    """Write a data frame, without its index, as Parquet."""
     with atomic_path(path) as part:
         table.to_parquet(part, index=False)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text."""
+    """Write a text file in UTF-8."""
     with atomic_path(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def atomic_directory(output: Path) -> Iterator[Path]:
-    """A folder beside it to write to, which takes its place at the end.
+    """Yield a temporary folder next to `output`, which becomes `output` on success and is deleted on failure.
 
-    Raises UserError where there is a folder with something in it, or where it cannot be written.
+    Raises UserError if `output` exists and is not an empty folder, or if it cannot be written.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"output={output} is there and not empty; give another folder")
+        raise UserError(f"output={output} exists and is not empty; give another folder")
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:

@@ -1,10 +1,10 @@
-"""The progress bar of every step that takes longer than a few seconds."""
+"""The progress bar for steps that take longer than a few seconds."""
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 def progress_bar() -> Progress:
-    """Done of all, elapsed time, and the time that is left."""
+    """Return a progress bar that shows the completed and total steps, the elapsed time and the remaining time."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""Being asked to stop: by SIGUSR1 or SIGTERM, as a scheduler sends them before it takes the machine away."""
+"""Handle SIGUSR1 and SIGTERM, which a scheduler sends before it ends a job."""
 
 import signal
 import threading
@@ -7,28 +7,30 @@ from contextlib import contextmanager
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 EXIT_CODE = 75
-"""What the command line leaves with where the same command goes on: "temporary failure" in sysexits.h. Batch scripts
-requeue the job then."""
+"""Exit code of a command that can resume: "temporary failure" in sysexits.h. Batch scripts requeue the job on it."""
 
 
 class Interrupted(BaseException):
-    """The process was asked to stop, and nothing that it had done is lost. As Ctrl-C it is no Exception."""
+    """The process stopped on request; finished work is saved. Like KeyboardInterrupt, it is not an Exception."""
 
 
 @contextmanager
-def handle_stop_signals(act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` where one of the SIGNALS comes, in the main thread alone, as Python allows."""
+def handle_stop_signals(handler: Callable[[], None]) -> Iterator[None]:
+    """Install `handler` for SIGUSR1 and SIGTERM, and restore the previous handlers at the end.
+
+    Python allows signal handlers in the main thread only; in other threads this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, lambda *_: act()) for number in SIGNALS}
+    previous = {number: signal.signal(number, lambda *_: handler()) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous_handler in previous.items():
+            signal.signal(number, previous_handler)
 
 
 def raise_interrupted() -> None:
-    """Give up wherever the process is: for what keeps every finished piece of work by itself."""
+    """Raise Interrupted: the stop handler of commands that save each finished item themselves."""
     raise Interrupted

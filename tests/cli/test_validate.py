@@ -150,7 +150,7 @@ def test_an_encoder_without_its_files_is_a_problem(validated, tiny_encoder, tmp_
 
 def test_a_missing_captioner_is_a_problem(validated):
     code, _, (line,) = validated("method=rules", "experts.captioner=./nowhere")
-    assert code == 2 and "experts.captioner=./nowhere: there is no such folder" in line
+    assert code == 2 and "experts.captioner=./nowhere: the folder does not exist" in line
 
 
 def test_a_head_that_does_not_fit_the_target_is_a_problem(validated):

@@ -1,4 +1,4 @@
-"""The laws of controlled damage: nothing at level 0, the same for the same seed, more and more of it with the level."""
+"""Laws of noise: no change at level 0, the same change for the same seed, and more change at a higher level."""
 
 from dataclasses import replace
 from itertools import permutations
@@ -30,32 +30,32 @@ def record_of(text=WORDS, table=TABLE, id="a", colour=(128, 128, 128), side=4):
     return Record(id, id, Image.new("RGB", (side, side), colour), text, table, "label")
 
 
-def shown(record):
-    """Pixels in [0, 1]."""
+def scaled_pixels(record):
+    """Return the pixels in [0, 1]."""
     return pixels(record.image) / 255
 
 
-def cells(record):
-    """The cells that are not missing."""
+def present_cells(record):
+    """Return the cells that are not missing."""
     return {name: value for name, value in record.table.items() if value is not None}
 
 
-def is_part(smaller, larger):
-    """Whether the words are some of the others, in the same order."""
-    rest = iter(larger)
-    return all(word in rest for word in smaller)
+def is_subsequence(smaller, larger):
+    """Return True if `larger` holds the words of `smaller` in the same order."""
+    remaining = iter(larger)
+    return all(word in remaining for word in smaller)
 
 
 @given(targets, seeds, texts, tables)
 def test_level_0_is_the_identity(target, seed, text, table):
     record = record_of(text, table)
-    damaged = corrupt(record, noisy(target, 0.0, seed))
-    assert replace(damaged, image=None) == replace(record, image=None)
-    assert damaged.image.tobytes() == record.image.tobytes()
+    corrupted = corrupt(record, noisy(target, 0.0, seed))
+    assert replace(corrupted, image=None) == replace(record, image=None)
+    assert corrupted.image.tobytes() == record.image.tobytes()
 
 
 @given(texts, tables)
-def test_clean_no_missing_modality_and_the_usual_order_are_the_identity(text, table):
+def test_clean_missing_nothing_and_the_usual_order_are_the_identity(text, table):
     record = record_of(text, table)
     assert corrupt(record, CLEAN) == corrupt(record, Condition("missing")) == corrupt(record, Condition("order"))
     assert corrupt(record, CLEAN) is record
@@ -68,78 +68,78 @@ def test_the_same_seed_gives_the_same_damage(level, seed, text, table):
 
 
 @given(levels, levels, seeds, texts, tables)
-def test_what_is_lost_at_a_lower_level_is_lost_at_a_higher_one_too(one, other, seed, text, table):
-    low, high = sorted([one, other])
+def test_losses_at_a_lower_level_are_losses_at_a_higher_level(first, second, seed, text, table):
+    low, high = sorted([first, second])
     less, more = (corrupt(record_of(text, table), noisy(("text", "table"), level, seed)) for level in (low, high))
-    assert is_part(more.text.split(), less.text.split()) and is_part(less.text.split(), text.split())
-    assert cells(more).items() <= cells(less).items() <= table.items()
+    assert is_subsequence(more.text.split(), less.text.split()) and is_subsequence(less.text.split(), text.split())
+    assert present_cells(more).items() <= present_cells(less).items() <= table.items()
 
 
 @given(levels, seeds)
-def test_what_remains_of_a_table_keeps_its_order(level, seed):
-    damaged = corrupt(record_of(), noisy(("table",), level, seed))
-    assert list(damaged.table) == list(TABLE) and is_part(cells(damaged), list(TABLE))
+def test_the_remaining_cells_keep_their_order(level, seed):
+    corrupted = corrupt(record_of(), noisy(("table",), level, seed))
+    assert list(corrupted.table) == list(TABLE) and is_subsequence(present_cells(corrupted), list(TABLE))
 
 
 @given(seeds, texts, tables)
-def test_level_1_leaves_no_word_and_no_cell_and_they_count_as_absent(seed, text, table):
-    damaged = corrupt(record_of(f"a {text}", table), noisy(MODALITIES, 1.0, seed))
-    assert (damaged.text, cells(damaged)) == ("", {})
-    assert damaged.present == ("image",)
+def test_level_1_makes_text_and_table_absent(seed, text, table):
+    corrupted = corrupt(record_of(f"a {text}", table), noisy(MODALITIES, 1.0, seed))
+    assert (corrupted.text, present_cells(corrupted)) == ("", {})
+    assert corrupted.present == ("image",)
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_about_a_share_of_level_is_lost(level):
-    damaged = [corrupt(record_of(id=str(row)), noisy(("text", "table"), level, 1)) for row in range(10)]
+def test_the_lost_share_is_about_the_level(level):
+    corrupted = [corrupt(record_of(id=str(row)), noisy(("text", "table"), level, 1)) for row in range(10)]
     # 4000 draws: five standard deviations are at most 0.04.
-    assert np.mean([1 - len(record.text.split()) / 400 for record in damaged]) == pytest.approx(level, abs=0.04)
-    assert np.mean([1 - len(cells(record)) / 400 for record in damaged]) == pytest.approx(level, abs=0.04)
+    assert np.mean([1 - len(record.text.split()) / 400 for record in corrupted]) == pytest.approx(level, abs=0.04)
+    assert np.mean([1 - len(present_cells(record)) / 400 for record in corrupted]) == pytest.approx(level, abs=0.04)
 
 
 def test_the_loss_grows_with_the_level_in_every_modality():
     clean = record_of(side=32)
-    damaged = [corrupt(clean, noisy(MODALITIES, level, 1)) for level in LEVELS]
+    corrupted = [corrupt(clean, noisy(MODALITIES, level, 1)) for level in LEVELS]
     for loss in (
-        [np.abs(shown(record) - shown(clean)).mean() for record in damaged],
-        [-len(record.text.split()) for record in damaged],
-        [-len(cells(record)) for record in damaged],
+        [np.abs(scaled_pixels(record) - scaled_pixels(clean)).mean() for record in corrupted],
+        [-len(record.text.split()) for record in corrupted],
+        [-len(present_cells(record)) for record in corrupted],
     ):
         assert loss == sorted(set(loss))
 
 
 @pytest.mark.parametrize("level", [0.02, 0.05, 0.1])
 def test_the_noise_on_mid_grey_has_the_level_as_standard_deviation(level):
-    noise = shown(corrupt(record_of(side=96), noisy(("image",), level, 1))) - 128 / 255
+    noise = scaled_pixels(corrupt(record_of(side=96), noisy(("image",), level, 1))) - 128 / 255
     assert noise.std() == pytest.approx(level, rel=0.03)
     assert abs(noise.mean()) < 0.03 * level
-    # The three channels are drawn apart.
+    # The three channels are drawn independently.
     assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.05
 
 
 @pytest.mark.parametrize("name", MODALITIES)
-def test_noise_on_one_modality_leaves_the_others_alone(name):
+def test_noise_on_one_modality_keeps_the_others(name):
     clean = record_of()
-    damaged = corrupt(clean, noisy((name,), 0.5, 1))
-    assert getattr(damaged, name) != getattr(clean, name)
-    assert replace(damaged, **{name: getattr(clean, name)}) == clean
+    corrupted = corrupt(clean, noisy((name,), 0.5, 1))
+    assert getattr(corrupted, name) != getattr(clean, name)
+    assert replace(corrupted, **{name: getattr(clean, name)}) == clean
 
 
 def test_noise_on_all_modalities_is_the_noise_on_each():
-    together = corrupt(record_of(), noisy(MODALITIES, 0.5, 1))
+    all_noisy = corrupt(record_of(), noisy(MODALITIES, 0.5, 1))
     for name in MODALITIES:
-        assert getattr(together, name) == getattr(corrupt(record_of(), noisy((name,), 0.5, 1)), name)
+        assert getattr(all_noisy, name) == getattr(corrupt(record_of(), noisy((name,), 0.5, 1)), name)
 
 
-def test_records_and_seeds_draw_apart():
-    first, other, reseeded = (
+def test_records_and_seeds_have_different_draws():
+    first, second, reseeded = (
         corrupt(record_of(id=id), noisy(MODALITIES, 0.5, seed)) for id, seed in [("a", 1), ("b", 1), ("a", 2)]
     )
     for name in MODALITIES:
-        assert getattr(first, name) != getattr(other, name)
+        assert getattr(first, name) != getattr(second, name)
         assert getattr(first, name) != getattr(reseeded, name)
 
 
-def test_the_validation_draws_are_not_the_test_draws():
+def test_validation_and_test_have_different_draws():
     config = RobustnessConfig()
     panel = conditions.validation_conditions(config)
     test = next(
@@ -153,31 +153,31 @@ def test_the_validation_draws_are_not_the_test_draws():
 
 
 @given(seeds, levels, targets)
-def test_damage_neither_reads_nor_writes_the_label(seed, level, target):
+def test_noise_neither_reads_nor_writes_the_label(seed, level, target):
     condition = noisy(target, level, seed)
-    damaged = corrupt(record_of(), condition)
-    assert damaged.target == "label"
-    assert replace(corrupt(replace(record_of(), target="other"), condition), target="label") == damaged
+    corrupted = corrupt(record_of(), condition)
+    assert corrupted.target == "label"
+    assert replace(corrupt(replace(record_of(), target="other"), condition), target="label") == corrupted
 
 
 @given(targets, levels, seeds)
-def test_what_is_absent_stays_absent(target, level, seed):
+def test_absent_modalities_stay_absent(target, level, seed):
     record = Record("a", "a")
     assert corrupt(record, noisy(target, level, seed)) == record
 
 
 @pytest.mark.parametrize("names", [("image",), ("text",), ("table",), ("image", "table"), MODALITIES])
-def test_missing_takes_away_the_named_modalities_alone(names):
-    damaged = corrupt(record_of(), Condition("missing", names, 1.0))
-    assert damaged.present == tuple(name for name in MODALITIES if name not in names)
-    assert replace(damaged, **{name: getattr(record_of(), name) for name in names}) == record_of()
+def test_missing_removes_only_the_named_modalities(names):
+    corrupted = corrupt(record_of(), Condition("missing", names, 1.0))
+    assert corrupted.present == tuple(name for name in MODALITIES if name not in names)
+    assert replace(corrupted, **{name: getattr(record_of(), name) for name in names}) == record_of()
 
 
 @pytest.mark.parametrize("order", list(permutations(MODALITIES)))
-def test_order_changes_the_reading_order_alone(order):
-    damaged = corrupt(record_of(), Condition("order", order=order))
-    assert damaged.present == order
-    assert replace(damaged, order=MODALITIES) == record_of()
+def test_order_changes_only_the_reading_order(order):
+    corrupted = corrupt(record_of(), Condition("order", order=order))
+    assert corrupted.present == order
+    assert replace(corrupted, order=MODALITIES) == record_of()
 
 
 def test_an_unknown_kind_is_an_error():

@@ -1,4 +1,4 @@
-"""The role of each column is inferred where none is given, and told."""
+"""Roles of columns are inferred if the configuration names none, and are listed."""
 
 import pandas as pd
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from project.config.schema import TableConfig
-from project.data.column_inference import as_targets, column_roles, infer_columns, number, task_of
+from project.data.column_inference import as_targets, column_roles, finite_number, infer_columns, infer_task
 from project.data.sources.table import read_table
 
 ADS = pd.DataFrame(
@@ -36,26 +36,26 @@ def ads(tmp_path):
     return TableConfig(path=str(tmp_path / "ads.csv"), target="sold", group="seller")
 
 
-def test_each_column_gets_the_role_that_it_looks_like(ads):
-    found = infer_columns(ads)
-    assert (found.image, found.text, found.table) == ("photo", ["text"], ["city", "price", "year", "paid"])
-    assert (found.target, found.group, found.id) == ("sold", "seller", None)
+def test_each_column_gets_a_role_by_its_cells(ads):
+    config = infer_columns(ads)
+    assert (config.image, config.text, config.table) == ("photo", ["text"], ["city", "price", "year", "paid"])
+    assert (config.target, config.group, config.id) == ("sold", "seller", None)
 
 
-def test_the_rows_are_those_of_the_inferred_columns(ads, tmp_path):
+def test_read_table_uses_the_inferred_columns(ads, tmp_path):
     ADS.drop(index=3).to_csv(tmp_path / "ads.csv", index=False)  # without the row whose image is missing
     assert read_table(ads) == read_table(infer_columns(ads))
 
 
-def test_a_configuration_that_names_a_column_stays_as_it_is(ads):
+def test_a_configuration_that_names_a_column_stays_unchanged(ads):
     ads.table = ["price"]
     assert infer_columns(ads) is ads
 
 
-def test_a_parquet_is_inferred_as_the_csv_is(ads, tmp_path):
+def test_a_parquet_gets_the_same_roles_as_the_csv(ads, tmp_path):
     ADS.assign(price=[5, 12.5, None, 7]).to_parquet(tmp_path / "ads.parquet")
-    other = infer_columns(TableConfig(path=str(tmp_path / "ads.parquet"), target="sold", group="seller"))
-    assert (other.image, other.text, other.table) == ("photo", ["text"], ["city", "price", "year", "paid"])
+    config = infer_columns(TableConfig(path=str(tmp_path / "ads.parquet"), target="sold", group="seller"))
+    assert (config.image, config.text, config.table) == ("photo", ["text"], ["city", "price", "year", "paid"])
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_a_parquet_is_inferred_as_the_csv_is(ads, tmp_path):
         ("idle", False),
     ],
 )
-def test_whole_numbers_name_a_row_only_by_their_columns_name(tmp_path, name, left_out):
+def test_whole_numbers_are_ids_only_in_a_column_named_like_an_id(tmp_path, name, left_out):
     pd.DataFrame({name: [3, 1, 2], "n": [1, 1, 2], "y": list("aba")}).to_csv(tmp_path / "t.csv", index=False)
     table = infer_columns(TableConfig(path=str(tmp_path / "t.csv"), target="y")).table
     assert table == (["n"] if left_out else [name, "n"])
 
 
-def test_web_addresses_and_what_never_changes_are_left_out(tmp_path):
+def test_web_addresses_and_constants_are_left_out(tmp_path):
     pd.DataFrame(
         {
             "url": ["https://a.b/c", "https://a.b/c", "http://d.e/f"],
@@ -92,7 +92,7 @@ def test_web_addresses_and_what_never_changes_are_left_out(tmp_path):
     assert "web addresses" in column_roles(config) and "always the same" in column_roles(config)
 
 
-def test_images_outside_the_folder_are_no_images(tmp_path):
+def test_images_outside_the_folder_do_not_count(tmp_path):
     inside = tmp_path / "rows"
     inside.mkdir()
     for index in range(2):
@@ -110,10 +110,10 @@ def test_nested_values_get_no_role(tmp_path):
     assert "holds lists or objects" in column_roles(config)
 
 
-def test_roles_tell_each_column_in_a_line(ads):
+def test_column_roles_has_one_line_per_column(ads):
     lines = {line.split("  ")[0]: line for line in column_roles(ads).splitlines()}
     assert list(lines) == ["column", *ADS.columns]
-    assert "not used: names the row" in lines["ad_id"] and "whole number" in lines["ad_id"]
+    assert "not used: row id" in lines["ad_id"] and "whole number" in lines["ad_id"]
     assert "image file" in lines["photo"] and "25%" in lines["photo"] and "0.png" in lines["photo"]
     assert "not used: a second image" in lines["thumb"]
     assert "always missing" in lines["none"] and "100%" in lines["none"]
@@ -121,25 +121,25 @@ def test_roles_tell_each_column_in_a_line(ads):
     assert " number " in lines["price"]
 
 
-def test_roles_of_named_columns_are_those_that_were_named(ads):
+def test_named_columns_keep_their_roles(ads):
     ads.text = ["city"]
     lines = {line.split("  ")[0]: line for line in column_roles(ads).splitlines()}
     assert " text " in lines["city"] and "not used " in lines["text"]
 
 
-def test_an_example_is_short_and_cannot_steer_a_terminal(tmp_path):
+def test_an_example_is_short_and_has_no_control_characters(tmp_path):
     pd.DataFrame({"t": ["\x1b[2J" + "a long text " * 20, "b c d"], "y": list("ab")}).to_csv(tmp_path / "t.csv")
-    told = column_roles(TableConfig(path=str(tmp_path / "t.csv"), target="y"))
-    assert "\x1b" not in told and max(map(len, told.splitlines())) < 120
+    roles = column_roles(TableConfig(path=str(tmp_path / "t.csv"), target="y"))
+    assert "\x1b" not in roles and max(map(len, roles.splitlines())) < 120
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
-def test_a_number_is_read_back_from_its_words(values):
-    assert [number(repr(value)) for value in values] == values == as_targets(values, "number")
+def test_a_number_is_parsed_from_its_repr(values):
+    assert [finite_number(repr(value)) for value in values] == values == as_targets(values, "number")
 
 
 @given(st.lists(st.integers(-99, 99), min_size=1))
-def test_whole_numbers_are_one_class_however_they_are_written(values):
-    written = [f"{value}.0" if value % 2 else str(value) for value in values]
-    assert as_targets(written, "class") == [str(value) for value in values] == as_targets(written, "ordinal")
-    assert task_of(written, "auto") == ("number" if len(set(values)) > 20 else "class")
+def test_whole_numbers_with_and_without_a_point_are_one_class(values):
+    cells = [f"{value}.0" if value % 2 else str(value) for value in values]
+    assert as_targets(cells, "class") == [str(value) for value in values] == as_targets(cells, "ordinal")
+    assert infer_task(cells, "auto") == ("number" if len(set(values)) > 20 else "class")

@@ -1,4 +1,4 @@
-"""The data card tells plain facts of the rows, and nothing that stands in them."""
+"""The data card has plain facts on the rows, and none of their contents."""
 
 import hashlib
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from project.config.schema import EmojiConfig, SplitConfig, TableConfig
-from project.data.dataset_card import SHOWN, dataset_card, facts
+from project.data.dataset_card import MAX_LISTED_CLASSES, dataset_card, facts
 from project.data.near_duplicates import near_copies
 from project.data.record import Record
 from project.data.rows import Rows, select_rows
@@ -14,7 +14,7 @@ from project.data.target import Target
 
 
 def rows(targets, target=None, **splits):
-    """One training row a target, with texts of 1, 2, 3, ... words, and no table."""
+    """Return rows with one training row per target, with texts of 1, 2, 3, ... words, and no table."""
     train = [
         Record(str(index), f"g{index // 2}", None, " ".join(["word"] * (index + 1)), None, value)
         for index, value in enumerate(targets)
@@ -52,31 +52,31 @@ def table(tmp_path):
     )
 
 
-def written(config):
+def card_of(config):
     split = select_rows(config)
     return dataset_card(split, config, near_copies(split))
 
 
 def test_the_card_names_the_file_by_its_digest_and_never_its_folder(table):
-    text = written(table)
+    text = card_of(table)
     digest = hashlib.sha256(open(table.path, "rb").read()).hexdigest()
     assert f"- File: ads.csv, sha256 {digest}" in text
     assert table.path not in text and table.path.rsplit("/", 2)[1] not in text
 
 
-def test_no_content_of_a_row_but_its_class_is_told(table):
-    text = written(table)
+def test_the_card_has_no_content_of_a_row_except_its_class(table):
+    text = card_of(table)
     assert text.startswith("# ads\n")
     assert not any(word in text for word in ("SECRET", "PERSON", "FEE"))
     assert "| big \\| &lt;b>bad |" in text
 
 
-def test_the_rule_of_the_split_its_seed_and_its_caps_are_told(table):
-    text = written(table)
-    assert "the seed 3; val 0.15, test 0.25" in text and "Kept are at most 2 test rows" in text
+def test_the_card_has_the_rule_the_seed_and_the_caps_of_the_split(table):
+    text = card_of(table)
+    assert "the seed 3; val 0.15, test 0.25" in text and "Selected: at most 2 test rows" in text
 
 
-def test_the_source_of_a_known_data_set_and_its_terms_are_told(monkeypatch):
+def test_the_card_has_source_and_terms_of_a_known_data_set(monkeypatch):
     from project.data.sources import emoji
 
     for name, value in (("TITLE", "Emoji, drawn"), ("SOURCE", "packages"), ("TERMS", "CC BY-SA")):
@@ -96,7 +96,7 @@ def test_rows_groups_and_missing_modalities_are_counted_by_split():
     ]
 
 
-def test_classes_are_counted_by_split_those_that_training_lacks_too():
+def test_classes_are_counted_by_split_including_those_without_training_rows():
     split = rows(["x", "x", "x", "y"], test=[Record("t", "t", None, "a", None, "z")])
     assert lines(split, "Classes") == [
         ("x", "3 (75.0%)", "0 (-)", "0 (0.0%)"),
@@ -105,13 +105,13 @@ def test_classes_are_counted_by_split_those_that_training_lacks_too():
     ]
 
 
-def test_of_many_classes_the_commonest_are_listed_and_the_others_counted():
-    found = lines(rows([f"c{index}" for index in range(SHOWN + 5)] + ["c54"]), "Classes")
-    assert found[0][0] == "c54" and len(found) == SHOWN + 1
-    assert found[-1] == ("and 5 more classes", "5", "0", "0")
+def test_only_the_most_frequent_of_many_classes_are_listed():
+    classes = lines(rows([f"c{index}" for index in range(MAX_LISTED_CLASSES + 5)] + ["c54"]), "Classes")
+    assert classes[0][0] == "c54" and len(classes) == MAX_LISTED_CLASSES + 1
+    assert classes[-1] == ("and 5 more classes", "5", "0", "0")
 
 
-def test_a_number_is_told_by_its_quantiles():
+def test_a_numeric_target_is_described_by_its_quantiles():
     target = Target("number", 1.0, log=True)
     split = rows([float(value) for value in range(101)], target)
     assert lines(split, "Quantiles")[0] == ("train", "0", "5", "25", "50", "75", "95", "100")
@@ -119,8 +119,8 @@ def test_a_number_is_told_by_its_quantiles():
     prices = rows([0.00123456, 12.345678, 1234567.8], target)
     assert lines(prices, "Quantiles")[0][::4] == ("train", "12.35") and lines(prices, "Quantiles")[0][-1] == "1,234,568"
     text = dataset_card(split, TableConfig(name="n", question="How much?"), near_copies(split))
-    assert "a number, learned in its logarithm. How much?" in text
+    assert "a number, learned as its logarithm. How much?" in text
 
 
 def test_the_words_of_the_texts_are_counted():
-    assert lines(rows(["x", "y"] * 10 + ["x"]), "Words")[0] == ("train", "11", "20")
+    assert lines(rows(["x", "y"] * 10 + ["x"]), "Words per text")[0] == ("train", "11", "20")

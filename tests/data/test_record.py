@@ -1,4 +1,4 @@
-"""Rows and their modalities, and draws that depend on nothing but their parts."""
+"""Records and their modalities, and random draws that depend only on the parts of their seed."""
 
 import os
 import subprocess
@@ -29,11 +29,11 @@ parts = st.lists(st.one_of(st.integers(), st.text(alphabet="aé1 \n", max_size=6
         {"image": None, "text": "", "table": {}},
     ],
 )
-def test_what_is_none_or_empty_is_not_present(absent):
+def test_a_modality_that_is_none_or_empty_is_absent(absent):
     assert replace(RECORD, **absent).present == tuple(name for name in MODALITIES if name not in absent)
 
 
-def test_present_follows_the_reading_order():
+def test_present_modalities_are_in_reading_order():
     assert replace(RECORD, order=("table", "image", "text")).present == ("table", "image", "text")
     assert replace(RECORD, order=("table", "image", "text"), image=None).present == ("table", "text")
 
@@ -41,23 +41,23 @@ def test_present_follows_the_reading_order():
 @pytest.mark.parametrize(
     "order", [(), ("image", "text"), ("image", "text", "text"), (*MODALITIES, "text"), ("image", "text", "sound")]
 )
-def test_an_order_that_is_no_permutation_is_refused(order):
+def test_an_order_must_be_a_permutation_of_the_modalities(order):
     with pytest.raises(ValueError, match="record a: order"):
         replace(RECORD, order=order)
 
 
 @given(parts)
-def test_equal_parts_draw_equally(parts):
+def test_equal_parts_give_equal_draws(parts):
     assert seeded(*parts).random(4).tolist() == seeded(*parts).random(4).tolist()
 
 
 @given(parts, parts)
-def test_other_parts_draw_otherwise(one, other):
-    same = list(map(str, one)) == list(map(str, other))
-    assert (seeded(*one).random(4).tolist() == seeded(*other).random(4).tolist()) == same
+def test_different_parts_give_different_draws(first, second):
+    are_equal = list(map(str, first)) == list(map(str, second))
+    assert (seeded(*first).random(4).tolist() == seeded(*second).random(4).tolist()) == are_equal
 
 
-def test_draws_are_equal_in_another_process_whatever_its_hash_seed():
+def test_draws_do_not_depend_on_the_process_and_its_hash_seed():
     code = "from project.data.record import seeded; print(seeded(1, 'noise', 'ä').random(3).tolist())"
     printed = [
         subprocess.run(

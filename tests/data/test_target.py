@@ -1,4 +1,4 @@
-"""What is predicted: classes in their order, numbers standardised, and constants refused."""
+"""Targets: classes are sorted, numbers are standardized, and constant targets are refused."""
 
 import numpy as np
 import pytest
@@ -16,13 +16,13 @@ def rows(targets):
     return [Record(str(index), str(index), text="t", target=target) for index, target in enumerate(targets)]
 
 
-def test_classes_are_sorted_and_the_constant_answer_is_the_commonest():
+def test_classes_are_sorted_and_the_constant_prediction_is_the_majority():
     target = class_target("class", {"b", "a", "c"}, rows(["b", "b", "a"]), "d")
     assert (target.classes, target.constant, target.metric) == (("a", "b", "c"), "b", "accuracy")
     assert [target.label(name) for name in ("a", "c", "unknown")] == [0, 2, -1]
 
 
-def test_ordinal_classes_are_in_the_order_of_their_numbers():
+def test_ordinal_classes_are_sorted_as_numbers():
     assert class_target("ordinal", {"10", "9", "-1"}, rows(["9"]), "d").classes == ("-1", "9", "10")
     with pytest.raises(UserError, match="'many'"):
         class_target("ordinal", {"1", "many"}, rows(["1"]), "d")
@@ -30,7 +30,7 @@ def test_ordinal_classes_are_in_the_order_of_their_numbers():
 
 @pytest.mark.parametrize("log", [False, True])
 @given(values=NUMBERS)
-def test_the_labels_of_numbers_have_mean_0_and_deviation_1(log, values):
+def test_labels_of_numbers_have_mean_0_and_standard_deviation_1(log, values):
     target = number_target(rows(values), log, "d")
     labels = [target.label(value) for value in values]
     assert np.mean(labels) == pytest.approx(0, abs=1e-6) and np.std(labels) == pytest.approx(1, abs=1e-6)
@@ -38,7 +38,7 @@ def test_the_labels_of_numbers_have_mean_0_and_deviation_1(log, values):
     assert target.metric == ("rmse_log" if log else "rmse")
 
 
-def test_the_constant_answer_to_a_number_is_the_mean_of_what_is_learned():
+def test_the_constant_prediction_of_a_number_is_the_mean_or_geometric_mean():
     assert number_target(rows([1.0, 3.0]), False, "d").constant == 2
     assert number_target(rows([1.0, 100.0]), True, "d").constant == pytest.approx(10)
 
@@ -52,6 +52,6 @@ def test_a_constant_target_and_a_logarithm_of_0_are_refused():
         number_target(rows([3.0, 0.0]), True, "d")
 
 
-def test_a_label_is_the_same_number_in_both_units_only_without_a_logarithm():
+def test_labels_use_the_logarithm_only_if_log_is_set():
     assert Target("number", 0.0, mean=2, scale=4).label(10) == 2
     assert Target("number", 0.0, log=True, mean=0, scale=1).label(np.e) == pytest.approx(1)

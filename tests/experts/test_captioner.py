@@ -1,4 +1,4 @@
-"""Captions of tiny randomly initialised models of the true classes, read from a folder with real processors."""
+"""Captions by tiny randomly initialised models of the real classes, loaded from a folder with real processors."""
 
 import dataclasses
 import json
@@ -44,8 +44,8 @@ from project.experts import captioner
 from project.experts.captioner import caption_images, captioner_name
 
 PROMPT = "what is shown here"
-PLACE = "<loc_1><loc_2><loc_3><loc_4>"  # one token here, as this tokenizer puts blanks between tokens
-MARKS = [
+BOX = "<loc_1><loc_2><loc_3><loc_4>"  # a single token, because this tokenizer separates tokens by spaces
+SPECIAL_TOKENS = [
     "<pad>",
     "<s>",
     "</s>",
@@ -57,7 +57,7 @@ MARKS = [
     "<|vision_end|>",
     "<|image_pad|>",
     "<|video_pad|>",
-    PLACE,
+    BOX,
 ]
 WORDS = [
     "user",
@@ -66,7 +66,7 @@ WORDS = [
     *"Describe with a paragraph in the image .".split(),
     *(f"w{number}" for number in range(60)),
 ]
-VOCABULARY = {name: index for index, name in enumerate([*MARKS, *WORDS])}
+VOCABULARY = {name: index for index, name in enumerate([*SPECIAL_TOKENS, *WORDS])}
 TEMPLATE = (
     "{% for message in messages %}<|im_start|> {{ message.role }} {% for part in message.content %}"
     "{% if part.type == 'image' %}<|vision_start|> <|image_pad|> <|vision_end|> "
@@ -83,7 +83,7 @@ TEXT = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-EYES = {
+VISION = {
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
@@ -95,14 +95,14 @@ SIZE = {"height": 32, "width": 32}
 
 
 def tokenizer_of(ends=("<s>", "</s>"), **tokens):
-    """A word-level tokenizer that puts `ends` around a text."""
-    inner = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    inner.post_processor = processors.TemplateProcessing(
+    """Return a word-level tokenizer that puts `ends` around each text."""
+    word_level = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
+    word_level.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    word_level.post_processor = processors.TemplateProcessing(
         single=" ".join([ends[0], "$A", *ends[1:]]), special_tokens=[(name, VOCABULARY[name]) for name in ends]
     )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner,
+        tokenizer_object=word_level,
         pad_token="<pad>",
         bos_token="<s>",
         eos_token="</s>",
@@ -111,14 +111,14 @@ def tokenizer_of(ends=("<s>", "</s>"), **tokens):
         sep_token="</s>",
         **tokens,
     )
-    tokenizer.add_special_tokens({"additional_special_tokens": [*MARKS[4:]]})
+    tokenizer.add_special_tokens({"additional_special_tokens": [*SPECIAL_TOKENS[4:]]})
     return tokenizer
 
 
 def blip():
     text = {**TEXT, "encoder_hidden_size": 32, "sep_token_id": 2, "bos_token_id": 5}  # not the tokenizer's first
     return (
-        BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=EYES, projection_dim=32)),
+        BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=VISION, projection_dim=32)),
         [BlipProcessor(BlipImageProcessor(size=SIZE), tokenizer_of())],
     )
 
@@ -127,7 +127,7 @@ def blip2():
     text = {**TEXT, "model_type": "opt", "ffn_dim": 48, "word_embed_proj_dim": 32}
     config = Blip2Config(
         text_config=text,
-        vision_config=EYES,
+        vision_config=VISION,
         num_query_tokens=3,
         image_token_index=4,
         qformer_config={**TEXT, "encoder_hidden_size": 32},
@@ -153,7 +153,7 @@ def florence2():
         "forced_eos_token_id": 2,
         "is_encoder_decoder": True,
     }
-    eyes = {
+    vision = {
         "depths": [1, 1],
         "patch_size": [7, 3],
         "patch_stride": [4, 2],
@@ -167,9 +167,9 @@ def florence2():
         "drop_path_rate": 0.0,
     }
     images = CLIPImageProcessor(size=SIZE, crop_size=SIZE)
-    images.image_seq_length = 17  # 4 x 4 places, and one for all of them
+    images.image_seq_length = 17  # 4 x 4 patches, and one token for the image
     return (
-        Florence2ForConditionalGeneration(Florence2Config(text_config=text, vision_config=eyes, image_token_id=4)),
+        Florence2ForConditionalGeneration(Florence2Config(text_config=text, vision_config=vision, image_token_id=4)),
         [
             Florence2Processor(
                 images,
@@ -181,13 +181,13 @@ def florence2():
 
 
 def git():
-    config = GitConfig(**TEXT, vision_config=EYES)
+    config = GitConfig(**TEXT, vision_config=VISION)
     return GitForCausalLM(config), [GitProcessor(CLIPImageProcessor(size=SIZE, crop_size=SIZE), tokenizer_of())]
 
 
 def qwen():
     text = {**TEXT, "num_key_value_heads": 2, "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1]}}
-    eyes = {
+    vision = {
         "depth": 2,
         "hidden_size": 32,
         "intermediate_size": 48,
@@ -199,10 +199,10 @@ def qwen():
     }
     config = Qwen2_5_VLConfig(
         text_config=text,
-        vision_config=eyes,
+        vision_config=vision,
         **{
-            f"{name}_id": VOCABULARY[f"<|{mark}|>"]
-            for name, mark in [
+            f"{name}_id": VOCABULARY[f"<|{token}|>"]
+            for name, token in [
                 ("image_token", "image_pad"),
                 ("video_token", "video_pad"),
                 ("vision_start_token", "vision_start"),
@@ -223,7 +223,7 @@ def qwen():
 
 def vit_gpt2():
     text = GPT2Config(vocab_size=len(VOCABULARY), n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2)
-    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(ViTConfig(**EYES), text)
+    config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(ViTConfig(**VISION), text)
     config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 1, 0, 2
     return VisionEncoderDecoderModel(config), [ViTImageProcessor(size=SIZE), tokenizer_of()]
 
@@ -234,7 +234,7 @@ every_model = pytest.mark.parametrize("build", list(PROMPTS))
 
 @pytest.fixture(scope="module")
 def folder_of(tmp_path_factory):
-    """Where a model of the given class lies; its weights are large enough that captions depend on the image."""
+    """Return a function that saves a model; its weights are large enough that captions depend on the image."""
     folders = {}
 
     def folder(build):
@@ -253,12 +253,12 @@ def folder_of(tmp_path_factory):
     return folder
 
 
-def experts(folder, **values):
+def experts_config(folder, **values):
     return ExpertsConfig(**{"captioner": folder, "dtype": "float32", "device_map": "cpu", "caption_tokens": 8} | values)
 
 
 def pictures():
-    """Five noisy images of four sizes."""
+    """Return five noisy images of four sizes."""
     draw = np.random.default_rng(0)
     return [
         draw.integers(low, high, (*size, 3), dtype=np.uint8)
@@ -273,70 +273,70 @@ def pictures():
 
 
 @every_model
-def test_each_image_has_its_caption_whatever_the_batch(build, folder_of):
+def test_captions_do_not_depend_on_the_batch(build, folder_of):
     images = pictures()
-    config = experts(folder_of(build), prompt=PROMPTS[build], batch_size=2)
-    together = caption_images(images, config)
-    assert len(set(together)) > 1
-    assert together == [caption_images([image], config)[0] for image in images]
-    assert together[::-1] == caption_images(images[::-1], experts(config.captioner, prompt=config.prompt))
+    config = experts_config(folder_of(build), prompt=PROMPTS[build], batch_size=2)
+    captions = caption_images(images, config)
+    assert len(set(captions)) > 1
+    assert captions == [caption_images([image], config)[0] for image in images]
+    assert captions[::-1] == caption_images(images[::-1], experts_config(config.captioner, prompt=config.prompt))
 
 
 @every_model
 def test_a_caption_is_one_line_without_special_tokens_and_within_its_budget(build, folder_of):
-    for caption in caption_images(pictures(), experts(folder_of(build), prompt=PROMPTS[build])):
+    for caption in caption_images(pictures(), experts_config(folder_of(build), prompt=PROMPTS[build])):
         assert caption == " ".join(caption.split()) and not set(caption.split()) - set(WORDS)
         assert len(caption.split()) <= 8
 
 
 @pytest.mark.parametrize("build", [build for build in PROMPTS if PROMPTS[build]])
-def test_the_prompt_shapes_the_caption_and_is_not_in_it(build, folder_of):
-    asked = caption_images(pictures(), experts(folder_of(build), prompt=PROMPTS[build]))
-    assert not any(said in caption for caption in asked for said in (PROMPT, "Describe with", "assistant"))
-    assert asked != caption_images(pictures(), experts(folder_of(build), prompt="w1 w2 w3 w4 w5"))
+def test_the_prompt_changes_the_caption_and_is_not_part_of_it(build, folder_of):
+    captions = caption_images(pictures(), experts_config(folder_of(build), prompt=PROMPTS[build]))
+    assert not any(text in caption for caption in captions for text in (PROMPT, "Describe with", "assistant"))
+    assert captions != caption_images(pictures(), experts_config(folder_of(build), prompt="w1 w2 w3 w4 w5"))
 
 
 @every_model
-def test_without_a_prompt_the_image_alone_is_captioned(build, folder_of):
-    captions = caption_images(pictures(), experts(folder_of(build)))
+def test_a_model_captions_images_without_a_prompt(build, folder_of):
+    captions = caption_images(pictures(), experts_config(folder_of(build)))
     assert len(captions) == 5 and any(captions)
-    assert not any(said in caption for caption in captions for said in ("user <", "assistant"))
+    assert not any(text in caption for caption in captions for text in ("user <", "assistant"))
 
 
-def test_a_model_that_takes_no_prompt_says_so(folder_of):
+def test_a_prompt_for_a_model_that_takes_none_is_an_error(folder_of):
     with pytest.raises(UserError, match="takes no prompt; give experts.prompt=null"):
-        caption_images(pictures(), experts(folder_of(vit_gpt2), prompt=PROMPT))
+        caption_images(pictures(), experts_config(folder_of(vit_gpt2), prompt=PROMPT))
 
 
 @every_model
-def test_half_precision_works_as_it_is_the_default(build, folder_of):
-    config = experts(folder_of(build), prompt=PROMPTS[build], dtype=ExpertsConfig().dtype)
+def test_the_default_half_precision_works(build, folder_of):
+    config = experts_config(folder_of(build), prompt=PROMPTS[build], dtype=ExpertsConfig().dtype)
     assert len(set(caption_images(pictures(), config))) > 1
 
 
-def test_the_checkpoints_beams_and_sampling_are_overruled(folder_of, tmp_path):
-    config = experts(folder_of(qwen), prompt=PROMPT)
+def test_beams_and_sampling_of_the_checkpoint_are_switched_off(folder_of, tmp_path):
+    config = experts_config(folder_of(qwen), prompt=PROMPT)
     folder = shutil.copytree(config.captioner, tmp_path / "model")
-    kept = json.loads((folder / "generation_config.json").read_text())
+    generation = json.loads((folder / "generation_config.json").read_text())
     (folder / "generation_config.json").write_text(
-        json.dumps(kept | {"do_sample": True, "temperature": 9.0, "top_k": 50, "num_beams": 4})
+        json.dumps(generation | {"do_sample": True, "temperature": 9.0, "top_k": 50, "num_beams": 4})
     )
-    assert caption_images(pictures(), experts(str(folder), prompt=PROMPT)) == caption_images(pictures(), config)
+    assert caption_images(pictures(), experts_config(str(folder), prompt=PROMPT)) == caption_images(pictures(), config)
 
 
-def test_git_goes_on_after_its_prompt_and_not_after_an_end(folder_of, monkeypatch):
-    seen, generate = [], GitForCausalLM.generate
+def test_git_gets_the_prompt_without_the_end_token(folder_of, monkeypatch):
+    input_ids, generate = [], GitForCausalLM.generate
     monkeypatch.setattr(
         GitForCausalLM,
         "generate",
-        lambda self, **inputs: (seen.extend(inputs["input_ids"].tolist()), generate(self, **inputs))[1],
+        lambda self, **inputs: (input_ids.extend(inputs["input_ids"].tolist()), generate(self, **inputs))[1],
     )
-    caption_images(pictures()[:2], experts(folder_of(git), prompt=PROMPT))
-    assert seen == [[VOCABULARY[word] for word in ["<s>", *PROMPT.split()]]] * 2
+    caption_images(pictures()[:2], experts_config(folder_of(git), prompt=PROMPT))
+    assert input_ids == [[VOCABULARY[word] for word in ["<s>", *PROMPT.split()]]] * 2
 
 
-def test_a_caption_that_ends_at_once_is_empty(folder_of, monkeypatch):
-    config = experts(folder_of(blip2), prompt=PROMPT)
+def test_an_immediate_end_token_gives_an_empty_caption(folder_of, monkeypatch):
+    config = experts_config(folder_of(blip2), prompt=PROMPT)
     monkeypatch.setattr(
         Blip2ForConditionalGeneration,
         "generate",
@@ -345,97 +345,97 @@ def test_a_caption_that_ends_at_once_is_empty(folder_of, monkeypatch):
     assert caption_images(pictures(), config) == [""] * 5
 
 
-def test_a_florence_task_that_finds_places_tells_what_is_there(folder_of, monkeypatch):
-    said = torch.tensor([[VOCABULARY[word] for word in ["<s>", "w1", PLACE, "w2", "w3", PLACE, "</s>"]]])
-    monkeypatch.setattr(Florence2ForConditionalGeneration, "generate", lambda self, **inputs: said)
-    assert caption_images(pictures()[:1], experts(folder_of(florence2), prompt="<OD>")) == ["w1, w2 w3"]
+def test_a_florence_task_that_locates_objects_gives_their_labels(folder_of, monkeypatch):
+    answer = torch.tensor([[VOCABULARY[word] for word in ["<s>", "w1", BOX, "w2", "w3", BOX, "</s>"]]])
+    monkeypatch.setattr(Florence2ForConditionalGeneration, "generate", lambda self, **inputs: answer)
+    assert caption_images(pictures()[:1], experts_config(folder_of(florence2), prompt="<OD>")) == ["w1, w2 w3"]
 
 
 class TestMemory:
-    """A batch that does not fit is halved."""
+    """A batch that does not fit into memory is halved."""
 
     @pytest.fixture
-    def batches(self, folder_of, monkeypatch):
-        """The sizes of the batches asked for; those of more than `fits` images exceed the memory."""
+    def record_batches(self, folder_of, monkeypatch):
+        """Return a function that starts to record batch sizes; more than `max_size` images exceed the memory."""
         captioner._captioner.cache_clear()
         sizes, generate = [], BlipForConditionalGeneration.generate
 
-        def watch(fits):
+        def record(max_size):
             def limited(self, pixel_values, **options):
                 sizes.append(len(pixel_values))
-                if len(pixel_values) > fits:
+                if len(pixel_values) > max_size:
                     raise torch.OutOfMemoryError("CUDA out of memory")
                 return generate(self, pixel_values, **options)
 
             monkeypatch.setattr(BlipForConditionalGeneration, "generate", limited)
             return sizes
 
-        yield watch
+        yield record
         captioner._captioner.cache_clear()
 
-    def test_the_captions_stay_the_same_and_the_smaller_batch_is_kept(self, batches, folder_of):
-        config = experts(folder_of(blip))
-        whole = caption_images(pictures(), config)
-        sizes = batches(fits=2)
-        assert caption_images(pictures(), config) == whole and sizes == [5, 2, 2, 1]
-        assert caption_images(pictures()[:3], config) == whole[:3] and sizes[4:] == [2, 1]
+    def test_smaller_batches_give_the_same_captions_and_stay_small(self, record_batches, folder_of):
+        config = experts_config(folder_of(blip))
+        captions = caption_images(pictures(), config)
+        sizes = record_batches(max_size=2)
+        assert caption_images(pictures(), config) == captions and sizes == [5, 2, 2, 1]
+        assert caption_images(pictures()[:3], config) == captions[:3] and sizes[4:] == [2, 1]
 
-    def test_one_image_that_does_not_fit_is_the_end(self, batches, folder_of):
-        batches(fits=0)
+    def test_a_single_image_that_does_not_fit_is_an_error(self, record_batches, folder_of):
+        record_batches(max_size=0)
         with pytest.raises(UserError, match="one image alone exceeds the memory"):
-            caption_images(pictures(), experts(folder_of(blip)))
+            caption_images(pictures(), experts_config(folder_of(blip)))
 
 
 class TestLoading:
-    """What cannot be loaded is told in one line."""
+    """A model that cannot be loaded is an error in one line."""
 
-    def refused(self, name, **values):
+    def error_message(self, name, **values):
         with pytest.raises(UserError) as caught:
-            caption_images(pictures(), experts(name, **values))
+            caption_images(pictures(), experts_config(name, **values))
         assert "\n" not in str(caught.value) and f"experts.captioner={name} " in str(caught.value)
         return str(caught.value)
 
     def test_the_model_is_loaded_once(self, folder_of, monkeypatch):
-        config = experts(folder_of(blip))
+        config = experts_config(folder_of(blip))
         first = caption_images(pictures(), config)
         monkeypatch.setattr(BlipForConditionalGeneration, "from_pretrained", None)
         assert caption_images(pictures(), dataclasses.replace(config, batch_size=3)) == first
 
-    def test_no_images_load_no_model(self):
-        assert caption_images([], experts("owner/no-such-model")) == []
+    def test_without_images_no_model_is_loaded(self):
+        assert caption_images([], experts_config("owner/no-such-model")) == []
 
-    def test_offline_names_the_command_that_fetches_the_model(self):
-        said = self.refused("owner/no-such-model", revision="abc")
-        assert "`hf download owner/no-such-model --revision abc`" in said
-        assert "offline" in said and "experts.captioner=null" in said
+    def test_the_offline_error_names_the_download_command(self):
+        message = self.error_message("owner/no-such-model", revision="abc")
+        assert "`hf download owner/no-such-model --revision abc`" in message
+        assert "offline" in message and "experts.captioner=null" in message
 
-    def test_a_folder_that_is_not_there(self, tmp_path):
-        said = self.refused(str(tmp_path / "model"))
-        assert "there is no such folder" in said and "hf download" not in said
+    def test_a_missing_folder_is_an_error(self, tmp_path):
+        message = self.error_message(str(tmp_path / "model"))
+        assert "the folder does not exist" in message and "hf download" not in message
 
-    def test_an_empty_folder(self, tmp_path):
-        self.refused(str(tmp_path))
+    def test_an_empty_folder_is_an_error(self, tmp_path):
+        self.error_message(str(tmp_path))
 
-    def test_weights_that_are_not_safetensors_are_refused(self, folder_of, tmp_path):
+    def test_weights_other_than_safetensors_are_refused(self, folder_of, tmp_path):
         folder = shutil.copytree(folder_of(blip), tmp_path / "model")
         torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
-        assert "it has no safetensors" in self.refused(str(folder))
+        assert "it has no safetensors" in self.error_message(str(folder))
 
-    def test_a_text_model_is_no_captioner(self, tmp_path):
+    def test_a_text_model_is_refused(self, tmp_path):
         GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=80)).save_pretrained(tmp_path)
         tokenizer_of().save_pretrained(tmp_path)
-        self.refused(str(tmp_path))
+        self.error_message(str(tmp_path))
 
 
 @pytest.mark.parametrize(
-    "other",
+    "settings",
     [{"captioner": "owner/other"}, {"revision": "abc"}, {"prompt": "w1"}, {"caption_tokens": 9}, {"dtype": "bfloat16"}],
 )
-def test_the_name_tells_whatever_changes_a_caption(other):
-    assert captioner_name(experts("owner/model", **other)) != captioner_name(experts("owner/model"))
+def test_the_name_contains_the_settings_that_change_captions(settings):
+    assert captioner_name(experts_config("owner/model", **settings)) != captioner_name(experts_config("owner/model"))
 
 
-@pytest.mark.parametrize("same", [{"batch_size": 1}, {"device_map": "auto"}, {"max_words": 7}])
-def test_the_name_leaves_out_what_does_not(same):
-    assert captioner_name(experts("owner/model", **same)) == captioner_name(experts("owner/model"))
+@pytest.mark.parametrize("settings", [{"batch_size": 1}, {"device_map": "auto"}, {"max_words": 7}])
+def test_the_name_omits_the_settings_that_change_no_caption(settings):
+    assert captioner_name(experts_config("owner/model", **settings)) == captioner_name(experts_config("owner/model"))

@@ -149,7 +149,7 @@ def test_mistakes_are_one_line_and_write_nothing(trained, tiny_args, tmp_path, c
     train.run(boosting, {})
     assert main(["export", f"run={run_folder(boosting)}", f"output={tmp_path / 'new'}"]) == 2
     err = capsys.readouterr().err
-    for said in ("output is not given", "is there and not empty", "has no results", "no transformer of texts"):
+    for said in ("output is not given", "exists and is not empty", "has no results", "no transformer of texts"):
         assert said in err
     assert not (tmp_path / "new").exists() and [path.name for path in output.iterdir()] == ["mine"]
 

@@ -246,7 +246,7 @@ HEAD = "photo,title,price,city\n"
     [
         ("photo,titel,price,city\n0.png,a,1,A\n", "no column 'title', which the run reads; did you mean 'titel'?"),
         ("photo,price,city\n0.png,1,A\n", "no column 'title', which the run reads; add it"),
-        ("photo,title,title,price,city\n0.png,a,b,1,A\n", "the column 'title' stands twice"),
+        ("photo,title,title,price,city\n0.png,a,b,1,A\n", "the column 'title' appears twice"),
         (f"prediction,input_prediction,{HEAD}1,2,0.png,a,1,A\n", "'input_prediction' is there too"),
         ("", "is empty (0 bytes)"),
         (HEAD, "has no rows"),

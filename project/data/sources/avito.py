@@ -1,6 +1,6 @@
-"""Avito's adverts: a picture in a zip, Russian text, a table; the target is the probability of a deal.
+"""Read Avito's adverts: a picture in a zip, Russian text, a table; the target is the probability of a deal.
 
-The 1.5 million rows pass by a chunk at a time, and pictures are read out of the zip without unpacking it.
+The 1.5 million rows are read in chunks, and pictures are read from the zip without unpacking it.
 """
 
 import logging
@@ -17,7 +17,7 @@ from ..images import ZippedImage, archive
 from ..record import Cell, Record
 from ..tabular_io import MAX_SHOWN, MISSING_MARKS, raise_all
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 TITLE = "Avito demand prediction"
 SOURCE = "https://www.kaggle.com/c/avito-demand-prediction"
@@ -27,11 +27,11 @@ COMMAND = (
     "the pictures (50 GB)"
 )
 
-FILES = ("train.csv", "train.csv.zip", "train.csv.gz")
-IMAGES = "train_jpg.zip"
-INNER = "data/competition_files/train_jpg/"
-"""Where the published zip keeps its pictures."""
-TABLE = (
+_CSV_FILES = ("train.csv", "train.csv.zip", "train.csv.gz")
+_IMAGE_ARCHIVE = "train_jpg.zip"
+_IMAGE_FOLDER = "data/competition_files/train_jpg/"
+"""Folder of the pictures in the published zip."""
+_TABLE_COLUMNS = (
     "region",
     "city",
     "parent_category_name",
@@ -42,56 +42,71 @@ TABLE = (
     "price",
     "user_type",
 )
-"""image_top_1 is a code of another model, the activation date a day of March 2017, and the item number a count: out."""
+"""Columns of the table. Left out: image_top_1, a code of another model; the activation date, a day of March 2017; and
+the item number, a count."""
 CHUNK = 5_000
-"""Rows in memory at a time."""
+"""Number of rows in memory at a time."""
 
 
 def read_avito(config: AvitoConfig) -> Iterator[Record]:
-    """The adverts in the order of the file; the target is a float in [0, 1].
+    """Yield the adverts in the order of the file; the target is a float in [0, 1].
 
-    Raises UserError for a missing file or column, and for the problems of the rows of a chunk.
+    Raises UserError for a missing file or column, and one UserError for the problems of all rows of a chunk.
     """
     folder = Path(config.path).expanduser()
-    path = next((folder / name for name in FILES if (folder / name).is_file()), None)
+    path = next((folder / name for name in _CSV_FILES if (folder / name).is_file()), None)
     if path is None:
         raise UserError(
             f"{folder}: no train.csv; data.path is the folder of {TITLE} ({SOURCE}), under {TERMS}: {COMMAND}"
         )
-    members = _members(folder / IMAGES) if config.images else frozenset()
+    members = _members(folder / _IMAGE_ARCHIVE) if config.images else frozenset()
     if config.images and not members:
-        log.info("%s: no pictures; the rows go without", folder / IMAGES)
-    first = 1
+        _log.info("%s has no pictures; the rows are read without images", folder / _IMAGE_ARCHIVE)
+    first_row = 1
     try:
         with pd.read_csv(
             path, dtype=str, keep_default_na=False, na_values=MISSING_MARKS, encoding="utf-8-sig", chunksize=CHUNK
         ) as chunks:
             for chunk in chunks:
-                if first == 1:
-                    needed = ("item_id", "user_id", "title", "description", "image", "deal_probability", *TABLE)
+                if first_row == 1:
+                    required = (
+                        "item_id",
+                        "user_id",
+                        "title",
+                        "description",
+                        "image",
+                        "deal_probability",
+                        *_TABLE_COLUMNS,
+                    )
                     raise_all(
                         [
-                            f"{path}: no column {column!r}; take the file as it is published: {SOURCE}"
-                            for column in needed
+                            f"{path}: no column {column!r}; use the published file: {SOURCE}"
+                            for column in required
                             if column not in chunk.columns
                         ]
                     )
-                yield from _adverts(chunk, path, first, folder / IMAGES, members)
-                first += len(chunk)
+                yield from _adverts(chunk, path, first_row, folder / _IMAGE_ARCHIVE, members)
+                first_row += len(chunk)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8; download it again") from error
     except (ValueError, OSError, zipfile.BadZipFile) as error:  # pandas' parser errors are ValueErrors
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not readable from about row {first} on ({reason:.200}); download it again") from error
+        message = f"{path}: not readable from about row {first_row} on ({reason:.200}); download it again"
+        raise UserError(message) from error
 
 
-def _adverts(chunk: pd.DataFrame, path: Path, first: int, images: Path, members: frozenset[str]) -> Iterator[Record]:
-    """The records of one chunk, whose first row is `first`."""
+def _adverts(
+    chunk: pd.DataFrame, path: Path, first_row: int, images: Path, members: frozenset[str]
+) -> Iterator[Record]:
+    """Yield the records of a chunk that starts with the row `first_row`."""
     problems = []
-    for index, row in enumerate(chunk.astype(object).where(chunk.notna(), None).to_dict("records"), start=first):
+    for index, row in enumerate(chunk.astype(object).where(chunk.notna(), None).to_dict("records"), start=first_row):
         probability = _probability(row["deal_probability"])
-        bad = [column for column in ("item_id", "user_id") if row[column] is None]
-        problems += [f"{path}: row {index}, column {column!r}: missing" for column in bad]
+        problems += [
+            f"{path}: row {index}, column {column!r}: missing"
+            for column in ("item_id", "user_id")
+            if row[column] is None
+        ]
         if probability is None:
             problems.append(
                 f"{path}: row {index}, column 'deal_probability': {row['deal_probability']!r:.40} is no "
@@ -102,9 +117,9 @@ def _adverts(chunk: pd.DataFrame, path: Path, first: int, images: Path, members:
         if problems:
             continue
         text = "\n".join(part for part in (row["title"], row["description"]) if part) or None
-        table: dict[str, Cell] = {column.replace("_", " "): _in_words(row[column]) for column in TABLE}
+        table: dict[str, Cell] = {column.replace("_", " "): _in_words(row[column]) for column in _TABLE_COLUMNS}
         member = row["image"] and next(
-            (name for name in (f"{INNER}{row['image']}.jpg", f"{row['image']}.jpg") if name in members), None
+            (name for name in (f"{_IMAGE_FOLDER}{row['image']}.jpg", f"{row['image']}.jpg") if name in members), None
         )
         yield Record(
             row["item_id"], row["user_id"], ZippedImage(images, member) if member else None, text, table, probability
@@ -113,23 +128,24 @@ def _adverts(chunk: pd.DataFrame, path: Path, first: int, images: Path, members:
 
 
 def _members(path: Path) -> frozenset[str]:
-    """The pictures in the zip; none where there is no zip. Raises UserError where it is torn."""
+    """Return the names of the pictures in the zip; none if there is no zip. Raises UserError if it is damaged."""
     if not path.is_file():
         return frozenset()
     try:
         return frozenset(name for name in archive(path).namelist() if name.endswith(".jpg"))
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: no whole zip ({error}); download it again, or set data.images=false") from error
+        message = f"{path}: incomplete or damaged zip ({error}); download it again, or set data.images=false"
+        raise UserError(message) from error
 
 
-def _probability(words: str | None) -> float | None:
+def _probability(text: str | None) -> float | None:
     try:
-        value = float(words)
+        value = float(text)
     except (TypeError, ValueError):
         return None
     return value if math.isfinite(value) and 0 <= value <= 1 else None
 
 
 def _in_words(value: str | None) -> str | None:
-    """A cell as it is; 400.0 is 400."""
+    """Return a cell unchanged, but 400.0 as 400."""
     return value if value is None else value.removesuffix(".0")

@@ -1,7 +1,7 @@
-"""PetFinder's adoption speed: photos, a description and coded columns, which are turned into words.
+"""Read PetFinder's adoption speed: photos, a description, and coded columns, which are decoded to words.
 
-The folder is the competition's, as it is published: train/train.csv (or train.csv), train_images/, train_metadata/,
-and the three label files, beside the folders or in one of them.
+The folder is the published one of the competition: train/train.csv (or train.csv), train_images/, train_metadata/, and
+the three label files, next to these folders or in one of them.
 """
 
 import json
@@ -21,7 +21,7 @@ TERMS = "the competition's rules, which must be accepted on its page; no redistr
 COMMAND = "kaggle competitions download -c petfinder-adoption-prediction -p FOLDER && unzip FOLDER/*.zip -d FOLDER"
 
 _YES = {"1": "yes", "2": "no", "3": "not sure"}
-CODES = {
+_CODES = {
     "Type": {"1": "dog", "2": "cat"},
     "Gender": {"1": "male", "2": "female", "3": "mixed group"},
     "MaturitySize": {"1": "small", "2": "medium", "3": "large", "4": "extra large"},
@@ -31,8 +31,8 @@ CODES = {
     "Sterilized": _YES,
     "Health": {"1": "healthy", "2": "minor injury", "3": "serious injury"},
 }
-"""The codes of the competition's data page; 0 is not specified."""
-NAMES = {
+"""The codes of the competition's data page; 0 means not specified."""
+_COLUMN_WORDS = {
     "Type": "type",
     "Age": "age",
     "Breed1": "breed",
@@ -53,74 +53,76 @@ NAMES = {
     "VideoAmt": "number of videos",
     "PhotoAmt": "number of photos",
 }
-"""The columns of the table, in order, and what they are called in words."""
-LABELS = {
+"""The columns of the table, in order, and their names in words."""
+_LABEL_FILES = {
     "Breed": ("breed_labels.csv", "BreedID", "BreedName"),
     "Color": ("color_labels.csv", "ColorID", "ColorName"),
     "State": ("state_labels.csv", "StateID", "StateName"),
 }
-OTHERS = ("RescuerID", "Description", "Name", "PetID", "AdoptionSpeed")
+_OTHER_COLUMNS = ("RescuerID", "Description", "Name", "PetID", "AdoptionSpeed")
 
 
 def read_petfinder(config: PetfinderConfig) -> Iterator[Record]:
-    """The labelled rows; the target is the speed, "0" to "4".
+    """Yield the labelled rows; the target is the adoption speed, "0" to "4".
 
-    Missing and unspecified cells are None. Where photos are wanted and absent, what the metadata of the first photo
-    say is its ready description. Raises UserError for a missing file or column, for a copy whose target has another
-    meaning, and one UserError for the problems of all rows.
+    Missing and unspecified cells are None. If a pet has no photo, a ready description from the metadata of its first
+    photo replaces it. Raises UserError for a missing file or column, for a copy whose target has another meaning, and
+    one UserError for the problems of all rows.
     """
     folder = Path(config.path).expanduser()
-    path = _found(folder, "train.csv")
+    path = _find_file(folder, "train.csv")
     frame = read_frame(path)
-    missing = [column for column in (*NAMES, *OTHERS) if column not in frame.columns]
+    missing = [column for column in (*_COLUMN_WORDS, *_OTHER_COLUMNS) if column not in frame.columns]
     speeds = set(frame["AdoptionSpeed"].dropna()) if "AdoptionSpeed" in frame.columns else set()
     if speeds and speeds <= {"0", "1"}:
         raise UserError(
-            f"{path}: AdoptionSpeed is only 0 or 1: this is AutoGluon's tutorial copy, whose target was "
-            f"made binary and cannot be compared with any other result; take the original: {COMMAND}"
+            f"{path}: AdoptionSpeed is only 0 or 1: this is AutoGluon's tutorial copy, whose binary target "
+            f"cannot be compared with any other result; download the original: {COMMAND}"
         )
-    raise_all([f"{path}: no column {column!r}; take the file as it is published: {COMMAND}" for column in missing])
-    labels = {name: _labels(folder, *where) for name, where in LABELS.items()}
+    raise_all([f"{path}: no column {column!r}; use the published file: {COMMAND}" for column in missing])
+    labels = {name: _read_labels(folder, *source) for name, source in _LABEL_FILES.items()}
     photos = _photos(folder, config.photos)
-    columns = {column: cells(frame, column) for column in (*NAMES, *OTHERS)}
-    copied = cells(frame, "Images") if "Images" in frame.columns else [None] * len(frame)
-    problems, records, seen = [], [], {}
+    columns = {column: cells(frame, column) for column in (*_COLUMN_WORDS, *_OTHER_COLUMNS)}
+    image_cells = cells(frame, "Images") if "Images" in frame.columns else [None] * len(frame)
+    problems, records, first_rows = [], [], {}
     for index in range(len(frame)):
         row = {column: values[index] for column, values in columns.items()}
         where, name, speed = f"{path}: row {index + 1}", row["PetID"], row["AdoptionSpeed"]
-        if name is None or seen.setdefault(name, index + 1) != index + 1:
-            problems.append(f"{where}, column 'PetID': {'missing' if name is None else f'{name!r} stands there twice'}")
+        if name is None or first_rows.setdefault(name, index + 1) != index + 1:
+            problems.append(f"{where}, column 'PetID': {'missing' if name is None else f'{name!r} appears twice'}")
             continue
         if row["RescuerID"] is None:
             problems.append(f"{where}, column 'RescuerID': missing; rows are split by it")
         if _whole(speed) not in ("0", "1", "2", "3", "4"):
-            problems.append(f"{where}, column 'AdoptionSpeed': {speed!r:.40} is none of 0 to 4")
-        table = {words: _in_words(column, row[column], labels, problems, where) for column, words in NAMES.items()}
+            problems.append(f"{where}, column 'AdoptionSpeed': {speed!r:.40} is not one of 0 to 4")
+        table = {
+            words: _in_words(column, row[column], labels, problems, where) for column, words in _COLUMN_WORDS.items()
+        }
         text = "\n".join(part for part in (row["Name"], row["Description"]) if part) or None
-        images = photos.get(name) or _copied(path.parent, copied[index], config.photos)
+        images = photos.get(name) or _photos_of_cell(path.parent, image_cells[index], config.photos)
         if not images and config.photos != "none" and config.metadata:
-            images = _described(folder, name)
+            images = _metadata_description(folder, name)
         records.append(Record(name, row["RescuerID"] or "", _one_or_all(images), text, table, _whole(speed)))
     raise_all(problems)
     yield from records
 
 
-def _found(folder: Path, name: str) -> Path:
-    """A file in the folder, in train/, or in any folder below it. Raises UserError where there is none."""
-    places = [folder / name, folder / "train" / name, *sorted(folder.glob(f"*/{name}"))]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
+def _find_file(folder: Path, name: str) -> Path:
+    """Return a file in the folder, in train/, or in another folder below. Raises UserError if it is missing."""
+    candidates = [folder / name, folder / "train" / name, *sorted(folder.glob(f"*/{name}"))]
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
         raise UserError(f"{folder}: no {name}; data.path is the folder of {TITLE} ({SOURCE}), under {TERMS}: {COMMAND}")
-    return found
+    return path
 
 
-def _labels(folder: Path, file: str, key: str, value: str) -> dict[str, str]:
-    """Names by code."""
-    path = _found(folder, file)
+def _read_labels(folder: Path, file: str, key: str, value: str) -> dict[str, str]:
+    """Return names by code."""
+    path = _find_file(folder, file)
     frame = read_frame(path)
     raise_all(
         [
-            f"{path}: no column {column!r}; take the file as it is published"
+            f"{path}: no column {column!r}; use the published file"
             for column in (key, value)
             if column not in frame.columns
         ]
@@ -128,27 +130,30 @@ def _labels(folder: Path, file: str, key: str, value: str) -> dict[str, str]:
     return dict(zip(map(str, cells(frame, key)), cells(frame, value), strict=True))
 
 
-def _photos(folder: Path, wanted: str) -> dict[str, tuple[Picture, ...]]:
-    """The photos of each pet, by number; the folder is listed once, and no photo is opened."""
-    found: dict[str, list[tuple[int, Path]]] = {}
-    for path in (folder / "train_images").glob("*.jpg") if wanted != "none" else ():
+def _photos(folder: Path, selection: str) -> dict[str, tuple[Picture, ...]]:
+    """Return the photos of each pet, sorted by number; the folder is listed once, and no photo is opened."""
+    numbered: dict[str, list[tuple[int, Path]]] = {}
+    for path in (folder / "train_images").glob("*.jpg") if selection != "none" else ():
         if match := re.fullmatch(r"(.+)-(\d+)", path.stem):
-            found.setdefault(match[1], []).append((int(match[2]), path))
+            numbered.setdefault(match[1], []).append((int(match[2]), path))
     return {
-        name: tuple(path for _, path in sorted(photos)[: 1 if wanted == "first" else None])
-        for name, photos in found.items()
+        name: tuple(path for _, path in sorted(photos)[: 1 if selection == "first" else None])
+        for name, photos in numbered.items()
     }
 
 
-def _copied(folder: Path, images: str | None, wanted: str) -> tuple[Picture, ...]:
-    """The photos that AutoGluon's copy names in a column: paths in its folder, with semicolons between them."""
-    paths = [(folder / part).resolve() for part in (images or "").split(";") if part and wanted != "none"]
+def _photos_of_cell(folder: Path, cell: str | None, selection: str) -> tuple[Picture, ...]:
+    """Return the photos in a cell of AutoGluon's copy: paths within its folder, separated by semicolons."""
+    paths = [(folder / part).resolve() for part in (cell or "").split(";") if part and selection != "none"]
     inside = [path for path in paths if path.is_relative_to(folder.resolve()) and path.is_file()]
-    return tuple(inside[: 1 if wanted == "first" else None])
+    return tuple(inside[: 1 if selection == "first" else None])
 
 
-def _described(folder: Path, name: str) -> tuple[Picture, ...]:
-    """What the published metadata of the first photo say, as a ready description; nothing where there are none."""
+def _metadata_description(folder: Path, name: str) -> tuple[Picture, ...]:
+    """Return the published metadata of the first photo as a ready description; an empty tuple without metadata.
+
+    Raises UserError if the file is damaged.
+    """
     path = (folder / "train_metadata" / f"{name}-1.json").resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         return ()
@@ -157,7 +162,7 @@ def _described(folder: Path, name: str) -> tuple[Picture, ...]:
         words = [label["description"] for label in labels if label["score"] >= 0.5]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: not the metadata of a photo ({error!r:.80}); take it out, or set data.metadata=false"
+            f"{path}: not the metadata of a photo ({error!r:.80}); remove it, or set data.metadata=false"
         ) from error
     return (f"It shows {', '.join(words)}.",) if words else ()
 
@@ -167,23 +172,23 @@ def _one_or_all(images: tuple[Picture, ...]) -> Picture | tuple[Picture, ...] | 
 
 
 def _whole(value: str | None) -> str | None:
-    """3.0 as 3, as programs write it that once saw an empty cell in the column."""
+    """Return 3.0 as 3: programs write whole numbers as 3.0 if their column has an empty cell."""
     return value if value is None else re.sub(r"\.0+$", "", str(value))
 
 
 def _in_words(column: str, value: str | None, labels: dict, problems: list[str], where: str) -> str | None:
-    """A cell as a reader would write it; None where it is missing or not specified."""
+    """Return a cell as a person would write it; None if it is missing or not specified."""
     value = _whole(value)
     if value is None:
         return None
-    if column in CODES:
-        if value != "0" and value not in CODES[column]:
-            known = ", ".join(["0", *CODES[column]])
-            problems.append(f"{where}, column {column!r}: {value!r:.40} is no code of it, which are {known}")
-        return CODES[column].get(value)
+    if column in _CODES:
+        if value != "0" and value not in _CODES[column]:
+            codes = ", ".join(["0", *_CODES[column]])
+            problems.append(f"{where}, column {column!r}: {value!r:.40} is not one of the codes {codes}")
+        return _CODES[column].get(value)
     kind = column.rstrip("123")
     if kind in labels:
-        return labels[kind].get(value)  # 0 is none, and a few published breeds and states have no name
+        return labels[kind].get(value)  # 0 means none, and a few published breeds and states have no name
     if not value.isdecimal():
         problems.append(f"{where}, column {column!r}: {value!r:.40} is no whole number")
         return None
@@ -193,7 +198,7 @@ def _in_words(column: str, value: str | None, labels: dict, problems: list[str],
 
 
 def _age(months: int) -> str:
-    """An age in words."""
+    """Return an age in words."""
     years, rest = divmod(months, 12)
-    told = [f"{count} {unit}{'s' * (count > 1)}" for count, unit in ((years, "year"), (rest, "month")) if count]
-    return " and ".join(told) or "under a month"
+    parts = [f"{count} {unit}{'s' * (count > 1)}" for count, unit in ((years, "year"), (rest, "month")) if count]
+    return " and ".join(parts) or "under a month"

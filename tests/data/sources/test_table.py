@@ -1,4 +1,4 @@
-"""Any CSV, TSV, JSONL or Parquet becomes Records, or one error that lists every problem."""
+"""A CSV, TSV, JSONL or Parquet file becomes Records, or one error that lists every problem."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ CSV = """id,photo,title,body,price,rooms,new,target
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with two small images, and one image beside it that no table in it may reach."""
+    """Return a folder with two small images; its parent has an image that no table in the folder may read."""
     inside = tmp_path / "rows"
     inside.mkdir()
     for path, colour in [(inside / "a.png", "red"), (inside / "b.png", "blue"), (tmp_path / "secret.png", "black")]:
@@ -42,7 +42,7 @@ def read(folder, content, name="rows.csv", **values):
 
 
 def problems(folder, content, name="rows.csv", **values):
-    """The lines of the error; each names the file, but for the last where there are too many."""
+    """Return the lines of the error; each names the file, except the line that counts further problems."""
     with pytest.raises(UserError) as error:
         read(folder, content, name, **values)
     lines = str(error.value).split("\n")
@@ -51,7 +51,7 @@ def problems(folder, content, name="rows.csv", **values):
 
 
 def words(folder, cells):
-    """How the cells of one Parquet table column are written; the target and a text keep each row valid."""
+    """Return the cells of a Parquet column as table words; a target and a text keep each row valid."""
     target = ["x", "y"] * len(cells)
     frame = pd.DataFrame({"cell": cells, "text": "t", "target": target[: len(cells)]})
     frame.to_parquet(folder / "rows.parquet")
@@ -71,12 +71,12 @@ def test_a_csv_becomes_records_with_missing_cells_kept(folder):
 
 
 @pytest.mark.parametrize("name", ["rows.tsv", "rows.csv.gz", "rows.tsv.gz", "ROWS.CSV"])
-def test_every_ending_reads_as_the_csv_does(folder, name):
+def test_every_file_ending_gives_the_same_records_as_the_csv(folder, name):
     content = CSV.replace(",", "\t") if "tsv" in name else CSV
     assert read(folder, content, name) == read(folder, CSV)
 
 
-def test_a_parquet_reads_as_the_csv_does(folder):
+def test_a_parquet_gives_the_same_records_as_the_csv(folder):
     expected = read(folder, CSV)
     frame = pd.read_csv(folder / "rows.csv", dtype={"id": str})
     frame.to_parquet(folder / "rows.parquet")
@@ -85,7 +85,7 @@ def test_a_parquet_reads_as_the_csv_does(folder):
     assert read_table(config(folder, "index.parquet")) == expected
 
 
-def test_without_an_id_rows_are_numbered_from_1_and_are_their_own_groups(folder):
+def test_without_an_id_rows_are_numbered_and_each_is_a_group(folder):
     records = read(folder, CSV, id=None)
     assert [(record.id, record.group) for record in records] == [("1", "1"), ("2", "2"), ("3", "3")]
 
@@ -107,7 +107,7 @@ def test_quotes_commas_and_newlines_inside_a_cell_are_kept(folder):
     assert len(records) == 3
 
 
-def test_none_and_na_are_texts_and_classes_but_missing_in_a_table(folder):
+def test_none_and_na_are_missing_only_in_table_columns(folder):
     records = read(folder, "title,n,target\nNone,1,NA\nx,NA,None\n", image=None, text=["title"], table=["n"], id=None)
     assert [(record.text, record.table, record.target) for record in records] == [
         ("None", {"n": "1"}, "NA"),
@@ -129,7 +129,7 @@ def test_none_and_na_are_texts_and_classes_but_missing_in_a_table(folder):
         (["007", " ", None], ["007", None, None]),
     ],
 )
-def test_table_cells_are_written_as_a_reader_would(folder, cells, expected):
+def test_table_cells_become_words(folder, cells, expected):
     assert words(folder, cells) == expected
 
 
@@ -139,7 +139,7 @@ def test_dates_in_a_csv_stay_as_written(folder):
 
 
 @pytest.mark.parametrize(
-    ("written", "expected"),
+    ("values", "expected"),
     [
         (["3.0", "4.0"], ["3", "4"]),
         (["007", "7"], ["007", "7"]),
@@ -147,10 +147,10 @@ def test_dates_in_a_csv_stay_as_written(folder):
         (["True", "no"], None),
     ],
 )
-def test_targets_are_strings_as_written_but_whole_numbers_lose_their_point(folder, written, expected):
-    rows = "".join(f"t,{value}\n" for value in written)
+def test_targets_are_strings_as_written_except_whole_numbers_with_a_point(folder, values, expected):
+    rows = "".join(f"t,{value}\n" for value in values)
     records = read(folder, "text,target\n" + rows, image=None, text=["text"], table=[], id=None, task="class")
-    assert [record.target for record in records] == (expected or written)
+    assert [record.target for record in records] == (expected or values)
 
 
 def test_a_float_target_of_a_parquet_is_a_whole_number(folder):
@@ -185,19 +185,19 @@ def test_a_missing_file_names_its_path(folder):
         ("rows.csv", CSV.encode("utf-16"), "UTF-16"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_clear_line(folder, name, content, message):
+def test_an_unreadable_file_is_an_error_in_one_line(folder, name, content, message):
     (line,) = problems(folder, content, name)
     assert message in line
 
 
-def test_a_damaged_gzip_is_one_clear_line(folder):
+def test_a_damaged_gzip_is_a_user_error(folder):
     for data in (CSV.encode(), gzip.compress(CSV.encode())[:-20]):
         (folder / "rows.csv.gz").write_bytes(data)
         with pytest.raises(UserError, match="not readable as csv.gz"):
             read_table(config(folder, "rows.csv.gz"))
 
 
-def test_unknown_columns_are_all_named_with_the_nearest_or_the_whole_list(folder):
+def test_each_unknown_column_is_named_with_a_similar_column_or_all_columns(folder):
     lines = problems(folder, CSV, text=["Title", "zzzzzz"], table=["pirce"], id="ID")
     assert len(lines) == 4
     assert "no column 'ID', which data.id names; did you mean 'id'?" in lines[0]
@@ -206,28 +206,28 @@ def test_unknown_columns_are_all_named_with_the_nearest_or_the_whole_list(folder
     assert "did you mean 'price'?" in lines[3]
 
 
-def test_no_input_column_is_a_problem(folder):
+def test_a_table_without_input_columns_is_refused(folder):
     (line,) = problems(folder, "id,target\n1,x\n2,y\n", image=None, text=[], table=[])
-    assert "nothing to predict from" in line
+    assert "no input columns" in line
 
 
 @pytest.mark.parametrize("key", ["text", "table"])
-def test_the_target_among_the_inputs_is_a_leak(folder, key):
+def test_the_target_among_the_inputs_is_refused(folder, key):
     (line,) = problems(folder, CSV, **{key: ["target"]})
-    assert f"column 'target' is the target and an input; take it out of data.{key}" in line
+    assert f"column 'target' is the target and an input; remove it from data.{key}" in line
 
 
-def test_the_problems_of_all_rows_come_at_once_with_row_and_column(folder):
-    (folder / "torn.png").write_bytes((folder / "a.png").read_bytes()[:-20])
+def test_the_problems_of_all_rows_are_listed_with_row_and_column(folder):
+    (folder / "truncated.png").write_bytes((folder / "a.png").read_bytes()[:-20])
     (folder / "text.png").write_text("not an image")
-    rows = ["id,photo,title,target", "1,gone.png,t,x", "1,torn.png,t,x", "2,text.png,t,", "3,,,x", ",a.png,t,x"]
+    rows = ["id,photo,title,target", "1,gone.png,t,x", "1,truncated.png,t,x", "2,text.png,t,", "3,,,x", ",a.png,t,x"]
     lines = problems(folder, "\n".join(rows), text=["title"], table=["titel"])
     expected = [
         ("no column 'titel'", "did you mean 'title'?"),
         ("column 'target'", "always 'x'"),
         ("row 1, column 'photo'", "no image 'gone.png'"),
         ("row 2, column 'id'", "'1' is already the id of row 1"),
-        ("row 2, column 'photo'", "'torn.png' is damaged"),
+        ("row 2, column 'photo'", "'truncated.png' is damaged"),
         ("row 3, column 'target'", "no target"),
         ("row 3, column 'photo'", "'text.png' is damaged"),
         ("row 5, column 'id'", "no id"),
@@ -236,17 +236,17 @@ def test_the_problems_of_all_rows_come_at_once_with_row_and_column(folder):
     assert all(where in line and what in line for line, (where, what) in zip(lines, expected, strict=True))
 
 
-def test_a_row_without_any_modality_is_a_problem(folder):
+def test_a_row_without_any_modality_is_refused(folder):
     (line,) = problems(folder, CSV + "010,, ,,,,,pet\n")
-    assert "row 4: nothing in any input column; fill one of photo, title, body, price, rooms, new" in line
+    assert "row 4: all input columns are empty; fill one of photo, title, body, price, rooms, new" in line
 
 
-def test_a_row_without_a_group_is_a_problem(folder):
+def test_a_row_without_a_group_is_refused(folder):
     (line,) = problems(folder, "g,t,target\na,t,x\n,t,y\n", image=None, text=["t"], table=[], id=None, group="g")
     assert "row 2, column 'g': no group" in line
 
 
-def test_lists_or_bytes_in_a_column_are_a_problem(folder):
+def test_lists_or_bytes_in_a_column_are_refused(folder):
     frame = pd.DataFrame({"list": [[1], [2]], "bytes": [b"a", b"b"], "target": ["x", "y"]})
     frame.to_parquet(folder / "rows.parquet")
     with pytest.raises(UserError) as error:
@@ -259,7 +259,7 @@ def jsonl(*rows):
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.ndjson"])
-def test_a_jsonl_reads_as_the_csv_does(folder, name):
+def test_a_jsonl_gives_the_same_records_as_the_csv(folder, name):
     expected = read(folder, CSV)
     rows = [
         {
@@ -278,7 +278,7 @@ def test_a_jsonl_reads_as_the_csv_does(folder, name):
     assert read(folder, "\ufeff" + jsonl(*rows) + "\n\n", name) == expected
 
 
-def test_a_jsonl_keeps_large_whole_numbers_beside_missing_ones(folder):
+def test_a_jsonl_keeps_large_whole_numbers_next_to_missing_cells(folder):
     records = read(
         folder,
         jsonl({"id": 2**53 + 1, "n": 5, "target": "x"}, {"id": 2, "target": "y", "title": "t"}),
@@ -290,9 +290,9 @@ def test_a_jsonl_keeps_large_whole_numbers_beside_missing_ones(folder):
     assert [(record.id, record.table) for record in records] == [(str(2**53 + 1), {"n": "5"}), ("2", None)]
 
 
-def test_the_broken_lines_of_a_jsonl_are_named_at_once(folder):
-    good = jsonl({"t": "a", "target": "x"})
-    lines = problems(folder, good + '{"t": "a",\n\n[1]\n{"t": "\\ud800"}\n' + "[" * 100_000 + "\n", "rows.jsonl")
+def test_all_invalid_lines_of_a_jsonl_are_named(folder):
+    valid_line = jsonl({"t": "a", "target": "x"})
+    lines = problems(folder, valid_line + '{"t": "a",\n\n[1]\n{"t": "\\ud800"}\n' + "[" * 100_000 + "\n", "rows.jsonl")
     assert [line.split("rows.jsonl: ")[1].split(" is no ")[0] for line in lines] == [
         "line 2",
         "line 4",
@@ -302,22 +302,22 @@ def test_the_broken_lines_of_a_jsonl_are_named_at_once(folder):
     assert "character" in lines[0] and "JSON object" in lines[1]
 
 
-def test_nested_values_of_a_jsonl_are_refused_by_name(folder):
+def test_nested_values_of_a_jsonl_are_refused_with_their_column(folder):
     rows = jsonl({"t": "a", "n": 1, "target": "x"}, {"t": "a", "n": {"b": 1}, "target": "y"})
     (line,) = problems(folder, rows, "rows.jsonl", image=None, text=["t"], table=["n"], id=None)
     assert "column 'n' holds lists, objects or bytes, first in row 2" in line
 
 
-def targets(folder, written, **values):
-    rows = "".join(f"t,{value}\n" for value in written)
+def targets(folder, values, **settings):
+    rows = "".join(f"t,{value}\n" for value in values)
     return [
         record.target
-        for record in read(folder, "text,target\n" + rows, image=None, text=["text"], table=[], id=None, **values)
+        for record in read(folder, "text,target\n" + rows, image=None, text=["text"], table=[], id=None, **settings)
     ]
 
 
 @pytest.mark.parametrize(
-    ("written", "expected"),
+    ("values", "expected"),
     [
         (["3.5", "4.0"], [3.5, 4.0]),
         (["3.0", "4"], ["3", "4"]),
@@ -328,19 +328,19 @@ def targets(folder, written, **values):
         (["-1e3", ".5"], [-1000.0, 0.5]),
     ],
 )
-def test_a_target_is_a_number_if_it_has_a_fraction_or_many_values(folder, written, expected):
-    found = targets(folder, written)
-    assert found == expected and [type(target) for target in found] == [type(target) for target in expected]
+def test_a_target_is_a_number_if_it_has_a_fraction_or_many_values(folder, values, expected):
+    parsed = targets(folder, values)
+    assert parsed == expected and [type(target) for target in parsed] == [type(target) for target in expected]
 
 
-def test_a_task_that_is_named_is_not_guessed(folder):
+def test_a_configured_task_is_not_inferred(folder):
     assert targets(folder, ["1", "2"], task="number") == [1.0, 2.0]
     assert targets(folder, ["1.5", "2"], task="class") == ["1.5", "2"]
     assert targets(folder, ["02", "-1.0"], task="ordinal") == ["2", "-1"]
 
 
 @pytest.mark.parametrize(("task", "message"), [("number", "no finite number"), ("ordinal", "no whole number")])
-def test_cells_that_do_not_fit_the_task_are_named_with_their_rows(folder, task, message):
+def test_targets_that_do_not_fit_the_task_are_named_with_their_rows(folder, task, message):
     lines = problems(
         folder, "text,target\nt,1\nt,two\nt,inf\nt,\nt,4\n", image=None, text=["text"], table=[], id=None, task=task
     )
@@ -348,21 +348,21 @@ def test_cells_that_do_not_fit_the_task_are_named_with_their_rows(folder, task, 
     assert message in lines[0] and "'two'" in lines[0] and "no target" in lines[2]
 
 
-def test_a_logarithm_wants_numbers_above_0(folder):
-    given = dict(image=None, text=["text"], table=[], id=None, log=True)
-    lines = problems(folder, "text,target\nt,1.5\nt,0\nt,-2\n", **given)
+def test_a_logarithm_needs_numbers_above_0(folder):
+    settings = dict(image=None, text=["text"], table=[], id=None, log=True)
+    lines = problems(folder, "text,target\nt,1.5\nt,0\nt,-2\n", **settings)
     assert ["row 2" in lines[0], "row 3" in lines[1], len(lines)] == [True, True, 2]
-    (line,) = problems(folder, "text,target\nt,a\nt,b\n", **given)
-    assert "data.log=true wants a number" in line
+    (line,) = problems(folder, "text,target\nt,a\nt,b\n", **settings)
+    assert "data.log=true needs a number" in line
 
 
-def test_without_named_columns_their_roles_are_inferred(folder):
+def test_roles_are_inferred_if_no_columns_are_named(folder):
     rows = CSV.replace("soft and small", "soft and small and grey").replace("loud", "a loud one of four")
-    named = read(folder, rows, text=["body"], table=["price", "rooms", "new"])
-    assert read(folder, rows, image=None, text=[], table=[]) == named
+    expected = read(folder, rows, text=["body"], table=["price", "rooms", "new"])
+    assert read(folder, rows, image=None, text=[], table=[]) == expected
 
 
-def test_at_most_20_problems_are_shown_and_the_others_counted(folder):
+def test_at_most_20_problems_are_listed_and_the_others_counted(folder):
     rows = "".join(f"{row},gone.png,t,{row % 2}\n" for row in range(25))
     lines = problems(folder, "id,photo,title,target\n" + rows, text=["title"], table=[])
     assert len(lines) == 21
@@ -384,7 +384,7 @@ def test_at_most_20_problems_are_shown_and_the_others_counted(folder):
         ("https://example.org/a.png", "no image"),
     ],
 )
-def test_an_image_path_never_leaves_the_folder_of_the_table(folder, cell, message):
+def test_an_image_path_must_stay_in_the_folder_of_the_table(folder, cell, message):
     (folder / "link.png").symlink_to(folder.parent / "secret.png")
     (folder / "up").symlink_to(folder.parent)
     (folder / "loop.png").symlink_to(folder / "loop.png")
@@ -393,12 +393,12 @@ def test_an_image_path_never_leaves_the_folder_of_the_table(folder, cell, messag
     assert len(line) < 600
 
 
-def test_an_absolute_path_is_refused_even_inside_the_folder(folder):
+def test_an_absolute_image_path_is_refused_even_inside_the_folder(folder):
     (line,) = problems(folder, CSV.replace("a.png", str(folder / "a.png")))
     assert "is absolute; write it relative to" in line
 
 
-def test_a_link_and_dots_that_stay_in_the_folder_are_resolved(folder):
+def test_links_and_dots_within_the_folder_are_resolved(folder):
     (folder / "link.png").symlink_to(folder / "a.png")
     first, second, _ = read(folder, CSV.replace("a.png", "link.png").replace("b.png", "x/../b.png"))
     assert first.image == (folder / "a.png").resolve()
