@@ -9,7 +9,7 @@ BIN := .venv/bin
 DEMO := $(BIN)/python -m project
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo demo-live demo-record notebooks study test test-all test-slurm cluster-check lint
+.PHONY: demo demo-live demo-record notebooks study test test-all test-slurm test-lowest cluster-check lint docs-config
 
 .venv/installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -64,3 +64,7 @@ test-slurm: lint
 
 cluster-check:
 	@slurm/check.sh
+
+# The page of all configuration keys, from the fields of project/config/schema/.
+docs-config: .venv/installed
+	$(BIN)/python -m project.config.reference docs/configuration.md

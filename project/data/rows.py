@@ -1,35 +1,22 @@
-"""Where rows come from. Adding a source: one module here, named after its kind, one dataclass in schema.KINDS, one line
-in READERS, and one conf/data/<name>.yaml.
+"""Rows of the sources, split.
 
-The module's TITLE, SOURCE and TERMS, where it has them, stand in the data card.
+To add a source, write a reader in sources/, a registered dataclass in config/schema/data.py and conf/data/<name>.yaml.
+The data card shows the module's TITLE, SOURCE and TERMS, if defined.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..config.schema import DataConfig
+from ..config.schema import PARTS, DataConfig
 from ..errors import UserError
 from .record import MODALITIES, Record
-from .sources.airbnb import read_airbnb
-from .sources.avito import read_avito
-from .sources.emoji import read_emoji
-from .sources.petfinder import read_petfinder
-from .sources.table import read_table
 from .splits import SPLITS, split_of, split_records
 from .target import Target, class_target, number_target
-
-READERS: dict[str, Callable[..., Iterable[Record]]] = {
-    "emoji": read_emoji,
-    "table": read_table,
-    "petfinder": read_petfinder,
-    "airbnb": read_airbnb,
-    "avito": read_avito,
-}
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The records of each split, what is predicted, and the modalities that any record has, in reading order."""
+    """The records of each split, the target, and the modalities of any record, in reading order."""
 
     train: list[Record]
     val: list[Record]
@@ -39,9 +26,9 @@ class Rows:
 
 
 def read_rows(config: DataConfig) -> Rows:
-    """All rows of a source, split; only those that the caps and the limit keep are held in memory.
+    """Return the rows of a source, split; rows beyond the caps and the limit are not held in memory.
 
-    Raises UserError where a split is left without a row, or the training rows have a constant target.
+    Raises UserError if a split has no row, or if the training rows have a constant target.
     """
     rows = select_rows(config)
     empty = [name for name in SPLITS if not getattr(rows, name)]
@@ -55,15 +42,15 @@ def read_rows(config: DataConfig) -> Rows:
 
 
 def select_rows(config: DataConfig) -> Rows:
-    """Like read_rows, but a split may be empty; without training rows the target is that of all others.
+    """Like read_rows, but a split may be empty; without training rows the other rows define the target.
 
-    Raises UserError where there are no rows at all.
+    Raises UserError if the source has no rows.
     """
     classes: set[str | float] = set()
-    chosen = split_records(_watched(READERS[config.kind](config), config, classes), config.split, config.limit)
+    chosen = split_records(_collect_classes(read_records(config), config, classes), config.split, config.limit)
     train = chosen["train"] or chosen["val"] + chosen["test"]
     if not train:
-        raise UserError(f"data={config.name}: there are no rows")
+        raise UserError(f"data={config.name} has no rows")
     if isinstance(train[0].target, float):
         target = number_target(train, getattr(config, "log", False), config.name)
     else:
@@ -73,8 +60,13 @@ def select_rows(config: DataConfig) -> Rows:
     return Rows(**chosen, target=target, modalities=tuple(name for name in MODALITIES if name in present))
 
 
-def _watched(records: Iterable[Record], config: DataConfig, classes: set[str | float]) -> Iterator[Record]:
-    """The records as they pass; the classes of those that train, before any cap, are noted."""
+def read_records(config: DataConfig) -> Iterable[Record]:
+    """Yield the records of the configured source, in any order."""
+    return PARTS["data"][config.kind].load()(config)
+
+
+def _collect_classes(records: Iterable[Record], config: DataConfig, classes: set[str | float]) -> Iterator[Record]:
+    """Yield records, adding the classes of all training rows, before caps, to `classes`."""
     for record in records:
         if isinstance(record.target, str) and split_of(record, config.split) == "train":
             classes.add(record.target)

@@ -1,48 +1,37 @@
-"""What every method offers: it is fitted to the training rows, and then answers for records under a condition.
+"""The interface of methods: fit to the training rows, then predict records under a condition.
 
-Adding a method: one module with `fit` and `load`, one dataclass in schema.KINDS, one line in MODULES, one
-conf/model/<name>.yaml, and one conf/method/<name>.yaml that chooses it.
+To add a method, write a module, a registered dataclass in config/schema/model.py and conf/method/<name>.yaml.
+The module has two functions:
+
+    fit(config, folder, pipeline, rows, logger) -> dict
+        Train and save to the run folder. Return entries of run.json: seconds, the validation scores `val`, `steps` and
+        `forward_samples` if counted, and `perturbation` if training read other texts than those of the pipeline.
+    load(config, folder, pipeline, rows) -> Predictor
+        Return the trained predictor. Raise UserError if the folder has none.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 
-from ..config.schema import Config
+from ..config.schema import PARTS, Config
 from ..corruption.conditions import Condition
 from ..data.record import Record
 from ..pipeline.pipeline import Trace
 
-MODULES = {
-    "transformer": "project.methods.text_transformer",
-    "fusion": "project.methods.late_fusion",
-    "boosting": "project.methods.gradient_boosting",
-    "llm": "project.methods.llm_zero_shot",
-    "mllm": "project.methods.multimodal_llm",
-}
-"""The module of each kind of model. It has
-
-    fit(config, folder, pipeline, rows, logger) -> dict    learn, and keep what was learned in the run folder; what
-                                                           run.json says of it: seconds, the validation scores `val`,
-                                                           steps and forward_samples where there are any, and
-                                                           `perturbation`, what training saw, if its own
-    load(config, folder, pipeline, rows) -> Predictor      what was learned; UserError where the folder has none
-"""
-
-UNTRAINED = ("llm", "mllm")
-"""Kinds that learn nothing: they load without a run folder, and all that they do is ask a language model."""
+UNTRAINED = tuple(kind for kind, part in PARTS["model"].items() if not part.trained)
+"""Kinds of model without training: they load without a run folder and only ask a language model."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Answers for some records, in their order.
+    """Predictions for some records, in their order.
 
-    `probabilities` has shape (records, classes), in the order of the target's classes, and is None where the method
-    gives none. `traces` are the texts that a text method read, at every arrow. `unparsed` tells of each answer whether
-    it only stands in for one that a language model did not give, and is None for other methods.
+    `probabilities` has shape (records, classes), in the order of the target's classes, and is None if the method has
+    none. `traces` are the texts that a text method read, after every step. `unparsed` is True for each answer that
+    replaces a missing answer of a language model, and None for other methods.
     """
 
     answers: list[str] | list[float]
@@ -52,9 +41,9 @@ class Prediction:
 
 
 Predictor = Callable[[Sequence[Record], Condition], Prediction]
-"""Answers for records as they are seen under a condition."""
+"""A function from records and a condition to their predictions."""
 
 
 def method_of(config: Config) -> ModuleType:
-    """The module that fits and loads the configured kind of model."""
-    return importlib.import_module(MODULES[config.model.kind])
+    """Return the module that fits and loads the configured kind of model."""
+    return PARTS["model"][config.model.kind].load()

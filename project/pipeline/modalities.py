@@ -1,4 +1,4 @@
-"""What the project knows of each modality. A fourth one is a field of Record, a line here, and its own files."""
+"""The registry of modalities. To add one, add a field of Record, a line here, and its corruption and expert."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ..llm.store.store import Store
 def _one_by_one(
     expert: Callable[[Any, ExpertsConfig], str],
 ) -> Callable[[Sequence[Any], ExpertsConfig, Store], list[str]]:
-    """An expert on one value as an expert on many."""
+    """Turn an expert on one value into an expert on many."""
     return lambda values, config, store: [expert(value, config) for value in values]
 
 
@@ -26,8 +26,10 @@ def _cells(table: dict) -> str:
 
 @dataclass(frozen=True)
 class Modality:
-    """`noise` damages a value at a level in [0, 1], `unit` says what the level means, `describe` is the expert, from
-    values to a text each, and `shown` is a value in words for a terminal.
+    """The functions of a modality.
+
+    `noise` corrupts a value at a level in [0, 1]; `unit` is the meaning of the level; `describe` is the expert, which
+    returns one text per value; `shown` formats a value for a terminal.
     """
 
     noise: Callable[[Any, float, Any], Any]

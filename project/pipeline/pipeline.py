@@ -67,11 +67,11 @@ class Pipeline:
             return self._aligned(records, records, self.exemplar)
 
     def perturbed(self, traces: Sequence[Trace], round: int) -> list[Trace]:
-        """The training rows `traces` in one round of the perturbation, at the place that the config names."""
+        """The training rows `traces` in one round of the perturbation, at the stage that the config names."""
         with self._lock:
             config, classes = self.config.perturbation, self.task.classes
             ids = [trace.record.id for trace in traces]
-            if config.place == "aligned" or config.kind in ("none", "freelb"):
+            if config.stage == "aligned" or config.kind in ("none", "freelb"):
                 texts = perturb(ids, [trace.aligned.parts for trace in traces], round, config, self.llm, classes)
             else:
                 described = perturb(ids, [trace.described for trace in traces], round, config, self.llm, classes)

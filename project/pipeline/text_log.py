@@ -106,7 +106,7 @@ def _rewritten(pipeline: Pipeline, traces: Sequence[Trace], round: int) -> list[
     """Of each record, the set of instructions that each piece got, and whether the rules stood in for the model."""
     config, ids = pipeline.config.perturbation, [trace.record.id for trace in traces]
     before, after = [trace.aligned.parts for trace in traces], [trace.perturbed for trace in traces]
-    if config.place == "described":  # the trace holds what alignment made of the rewritten descriptions
+    if config.stage == "described":  # the trace holds what alignment made of the rewritten descriptions
         before = [trace.described for trace in traces]
         after = perturb(ids, before, round, config, pipeline.llm, pipeline.task.classes)
     return [_pieces(*row, round, config) for row in zip(ids, before, after, strict=True)]

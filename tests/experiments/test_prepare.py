@@ -51,8 +51,8 @@ def test_a_second_preparation_finds_all_work_done(prepared, tmp_path, capsys):
 
 def test_one_shard_after_the_other_does_all_the_work_of_one_run(prepared, tmp_path):
     prepared(tmp_path / "whole")
-    first = prepared(tmp_path / "parts", "store.patience=0.01", shard="0/2")
-    second = prepared(tmp_path / "parts", "store.patience=0.01", shard="1/2")
+    first = prepared(tmp_path / "parts", "store.takeover_seconds=0.01", shard="0/2")
+    second = prepared(tmp_path / "parts", "store.takeover_seconds=0.01", shard="1/2")
     assert first and not second  # the first found no other at work, and took over
     assert completions(tmp_path / "parts") == completions(tmp_path / "whole")
 
@@ -62,7 +62,7 @@ def test_two_shards_side_by_side_equal_one_run_and_do_not_overlap(prepared, args
     halves = [Scripted(), Scripted()]
     # An engine for each thread: both run in this process.
     monkeypatch.setattr(engines, "_engine", lambda config: halves[int(threading.current_thread().name)])
-    config = load_config([*args, f"store.path={tmp_path / 'parts'}", "store.patience=30"])
+    config = load_config([*args, f"store.path={tmp_path / 'parts'}", "store.takeover_seconds=30"])
     threads = [
         threading.Thread(target=prepare.run, args=(config, {"shard": f"{index}/2"}), name=str(index))
         for index in range(2)

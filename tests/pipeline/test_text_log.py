@@ -57,7 +57,7 @@ def test_a_row_holds_every_arrow_and_survives_the_file(pipeline_of, records, tmp
 @pytest.mark.parametrize("place, pieces", [("aligned", 1), ("described", 3)])
 def test_training_rows_are_kept_in_the_rounds_that_were_trained_on(pipeline_of, records, scripted, place, pieces):
     pipeline = pipeline_of(
-        "alignment.style=false", "perturbation=instructions", f"perturbation.place={place}", "perturbation.rounds=3"
+        "alignment.style=false", "perturbation=instructions", f"perturbation.stage={place}", "perturbation.rounds=3"
     )
     clean = pipeline.clean(records)
     seen = [pipeline.perturbed(clean, round) for round in range(2)]
@@ -76,7 +76,7 @@ def test_training_rows_are_kept_in_the_rounds_that_were_trained_on(pipeline_of, 
 @pytest.mark.parametrize("place", ["aligned", "described"])
 def test_what_the_rules_stood_in_for_is_marked(pipeline_of, records, scripted, place):
     scripted.reply = garbled
-    pipeline = pipeline_of("alignment.style=false", "perturbation=instructions", f"perturbation.place={place}")
+    pipeline = pipeline_of("alignment.style=false", "perturbation=instructions", f"perturbation.stage={place}")
     table = text_table(training_rows(pipeline, records, epochs=1))
     assert table["fallback"][table["round"].notna()].explode().all()
 

@@ -86,7 +86,7 @@ def test_validation_reads_the_panel_clean_first(data):
 class TestWorst:
     """Where the worst of several rounds is chosen, each of them is a view."""
 
-    ARGS = ("method=rules", "perturbation.rounds=3", "perturbation.worst=2")
+    ARGS = ("method=rules", "perturbation.rounds=3", "perturbation.num_candidates=2")
 
     def test_an_epoch_has_its_round_and_the_next_ones_as_candidates(self, data):
         module, single = data(*self.ARGS), data("method=rules", "perturbation.rounds=3")
@@ -155,7 +155,7 @@ class TestGeneratingAhead:
         assert whose == {0: {threading.current_thread().name}, 1: {"round 1"}, 2: {"round 2"}}
 
     def test_the_candidates_of_the_next_epoch_come_from_threads_of_their_own(self, fitted):
-        _, whose = fitted((*self.REMOTE, "perturbation.worst=2"))
+        _, whose = fitted((*self.REMOTE, "perturbation.num_candidates=2"))
         here = {threading.current_thread().name}
         assert whose == {0: here, 1: here, 2: {"round 2"}}
 
@@ -206,7 +206,7 @@ class TestGeneratingAhead:
 class TestSeveralRanks:
     """Two ranks, as threads that share nothing but the store."""
 
-    OURS = ("method=ours", "alignment.style=false", "llm=smollm2", "store.patience=60", "trainer.batch_size=8")
+    OURS = ("method=ours", "alignment.style=false", "llm=smollm2", "store.takeover_seconds=60", "trainer.batch_size=8")
 
     @pytest.fixture
     def ranks(self, data, monkeypatch):

@@ -238,7 +238,7 @@ class TestTwoProcesses:
     def run(self, command):
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
-    @pytest.mark.parametrize("more", [(), ("perturbation.worst=2",), ("method=freelb",)], ids=" ".join)
+    @pytest.mark.parametrize("more", [(), ("perturbation.num_candidates=2",), ("method=freelb",)], ids=" ".join)
     def test_they_end_as_one_process_with_two_passes_does(self, trained, command, args, tmp_path, more):
         one = trained("one", DOUBLE, "trainer.device_batch_size=4", *more)
         done = self.run(command("two", DOUBLE, *more))

@@ -75,7 +75,7 @@ class TestWorst:
         module.forward = lambda view: (
             torch.stack([-view["input_ids"][:, 0].float(), *2 * [torch.zeros(len(view["input_ids"]))]], -1) / 10
         )
-        module.config.perturbation.worst = 3
+        module.config.perturbation.num_candidates = 3
         return module
 
     def candidates(self):
@@ -142,7 +142,9 @@ def test_freelb_reads_the_clean_text_as_often_as_others_read_two_views(tiny_args
     assert all(weight.grad is None for weight in module.parameters() if not weight.requires_grad)
 
 
-@pytest.mark.parametrize("method", [("method=freelb",), ("method=rules", "perturbation.worst=2")], ids=" ".join)
+@pytest.mark.parametrize(
+    "method", [("method=freelb",), ("method=rules", "perturbation.num_candidates=2")], ids=" ".join
+)
 def test_mixed_precision_leaves_every_weight_its_gradient(tiny_args, method):
     """Autocast keeps the weights it has cast, also from a pass without gradients or with a graph that is gone."""
     target = Target("class", "a", ("a", "b", "c"))

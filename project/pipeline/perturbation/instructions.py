@@ -30,7 +30,7 @@ def instruction_sets(config: PerturbationConfig) -> dict[str, list[str]]:
     """
     sets = {}
     for name in INSTRUCTION_KINDS.get(config.kind, ()):
-        path = name if config.wording == "full" else f"{config.wording}/{name}"
+        path = name if config.instruction_set == "full" else f"{config.instruction_set}/{name}"
         there = instructions(path)
         if len(there) < config.prompts:
             raise UserError(
@@ -74,7 +74,7 @@ def rewrite(
 
 def units(parts: Parts, config: PerturbationConfig) -> Parts:
     """What of a text is rewritten, each piece by a request of its own."""
-    return parts if config.place == "described" else ((("perturbed", join_parts(parts)),) if parts else ())
+    return parts if config.stage == "described" else ((("perturbed", join_parts(parts)),) if parts else ())
 
 
 def fallback(id: str, part: str, text: str, round: int, config: PerturbationConfig) -> str:

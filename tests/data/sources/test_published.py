@@ -9,7 +9,7 @@ from project.config.schema import AirbnbConfig, AvitoConfig, PetfinderConfig, Sp
 from project.data.dataset_card import dataset_card
 from project.data.images import ZippedImage, pixels
 from project.data.near_duplicates import near_copies
-from project.data.rows import READERS, select_rows
+from project.data.rows import read_records, select_rows
 from project.errors import UserError
 from tests import made
 
@@ -22,7 +22,7 @@ SOURCES = {
 
 def read(kind, folder, **values):
     config = SOURCES[kind][0](name=kind, path=str(folder), **values)
-    return {record.id: record for record in READERS[kind](config)}
+    return {record.id: record for record in read_records(config)}
 
 
 @pytest.mark.parametrize("kind", SOURCES)
@@ -146,7 +146,7 @@ def test_a_test_city_is_the_test_rows_and_no_host_is_on_both_sides(tmp_path, cit
         == {record.id.split("/")[0] for record in rows.val}
         == {"albany" if city == "bergen" else "bergen"}
     )
-    whole = READERS["airbnb"](AirbnbConfig(name="airbnb", path=str(tmp_path)))
+    whole = read_records(AirbnbConfig(name="airbnb", path=str(tmp_path)))
     tested = {record.group for record in rows.test}
     others = {record.id for record in whole if record.id.split("/")[0] != city and record.group not in tested}
     assert {record.id for record in rows.train + rows.val} == others and "cadiz/listings.csv:1900" not in others
