@@ -71,8 +71,7 @@ def run(config: Config, args: dict[str, str]) -> None:
         if not evaluating:
             about = {"method": config.method, "name": config.name, "data": config.data.name, "seed": config.seed}
             write_text(folder / RUN_JSON, json.dumps(fitted | about | {"metric": rows.target.metric}, indent=2) + "\n")
-            if logger is not None:
-                logger.experiment.finish()
+            tracking.close(logger)
             console.print(f"trained {folder}; evaluate it: python -m project evaluate run={folder}", highlight=False)
             return
         console.print(f"evaluating {len(rows.test)} test rows", highlight=False)

@@ -30,6 +30,7 @@ from ..runtime.atomic_io import write_text
 from ..runtime.signals import Interrupted
 from ..training.fit import watched
 from . import run_training as train
+from .optuna_private import resume_trial
 from .sweep_file import Parameter, Sweep, read_sweep
 
 BEAT = 30
@@ -166,7 +167,7 @@ def next_trial(study: optuna.Study, folder: Path, count: int) -> Trial | None:
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         times = frozen.user_attrs.get("taken_up", 0)
         if _left(frozen, folder) and _claimed(folder, f"{frozen.number}-again-{times}"):
-            trial = Trial(study, frozen._trial_id)
+            trial = resume_trial(study, frozen)
             trial.set_user_attr("taken_up", times + 1)
             return _taken(trial, folder)
     # Which slot it is does not matter: as many are claimed as there are trials.

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from ..runtime.signals import Interrupted
+from .lightning_private import batch_progress
 
 LAST, BEFORE = "last.ckpt", "before.ckpt"
 
@@ -109,7 +110,7 @@ class PreemptionCheckpoint(Checkpoint):
     def on_load_checkpoint(self, trainer, module, checkpoint: dict) -> None:
         """Count the epoch's batches in passes of this run: with other devices a step has another number of them."""
         before, now = checkpoint["passes"], trainer.accumulate_grad_batches
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        progress = batch_progress(checkpoint)
         for counts in (progress["total"], progress["current"]):
             pending = counts["ready"] - counts["completed"]  # 1 where it was saved before the batch was counted
             counts |= {name: counts["ready"] // before * now for name in counts}
