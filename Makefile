@@ -3,6 +3,8 @@
 # make notebooks  JupyterLab with the notebooks, on what make demo left
 # make study    the methods compared, for hours; break it off and start it again as you like
 # make test-slurm     the batch scripts on a SLURM of two nodes on this machine; wants root and Debian's slurm packages
+# make test-lowest    tests with the lowest versions that setup.cfg admits
+# make docs-config    write docs/configuration.md from the fields of project/config/schema/
 # make cluster-check  on a login node: what is missing to submit jobs
 PYTHON ?= python3
 BIN := .venv/bin
@@ -58,6 +60,15 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest -m "slow and not slurm and not gpu"
+
+# The tests of the code that calls other libraries, with the lowest versions that setup.cfg admits, in a second environment.
+LOWEST ?= .venv-lowest
+test-lowest: .venv/installed
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(BIN)/python .ci/lowest_requirements.py > $(LOWEST)/requirements.txt
+	$(LOWEST)/bin/pip install -q -r $(LOWEST)/requirements.txt
+	PYTHONPATH=. $(LOWEST)/bin/python -m pytest -n 2 -m "not slow and not slurm and not gpu" tests/config tests/data \
+		tests/training tests/methods tests/llm tests/report tests/experiments/test_sweep.py tests/inference
 
 test-slurm: lint
 	$(BIN)/python -m pytest -m "slurm and not gpu" -rs

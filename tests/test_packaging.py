@@ -1,10 +1,14 @@
 """The wheel contains the configuration, and works in any folder."""
 
+import ast
+import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -67,3 +71,35 @@ def test_a_checkout_reads_conf_at_its_top_level():
     env = {key: value for key, value in os.environ.items() if key != "TCR_CONF"} | {"PYTHONPATH": str(ROOT)}
     path = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
     assert Path(path.strip()) == ROOT / "conf"
+
+
+def imported_modules(folder):
+    """The top-level names of absolute imports in a folder."""
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield node.module.split(".")[0]
+
+
+def test_every_package_that_the_project_imports_is_a_declared_requirement():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = setup["options.extras_require"]
+    lines = "\n".join([setup["options"]["install_requires"], *(extras[name] for name in extras if name != "test")])
+    declared = {re.split("[<>=]", line.strip())[0].lower().replace("_", "-") for line in lines.splitlines()}
+    packages = packages_distributions()
+    missing = {
+        name
+        for name in set(imported_modules("project")) - set(sys.stdlib_module_names) - {"project"}
+        if not {other.lower().replace("_", "-") for other in packages.get(name, [name])} & declared
+    }
+    assert not missing
+
+
+def test_the_lowest_versions_are_the_lower_bounds_of_setup_cfg():
+    done = subprocess.run([sys.executable, ROOT / ".ci/lowest_requirements.py"], capture_output=True, text=True)
+    lines = done.stdout.split()
+    assert done.returncode == 0 and {"transformers==5.6", "rich==14.1", "pytest==8"} <= set(lines)
+    assert f"torch=={version('torch')}" in lines

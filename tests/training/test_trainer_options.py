@@ -60,7 +60,7 @@ def test_logger_none_writes_no_curves(train):
 
 
 def test_the_overfit_preset_drives_the_training_loss_down(train):
-    folder = train("debug=overfit", "trainer.lr=0.1", "logger=csv", evaluate="false")
+    folder = train("debug=overfit", "trainer.epochs=60", "trainer.lr=0.1", "logger=csv", evaluate="false")
     loss = pd.read_csv(folder / "csv/version_0/metrics.csv")["train/loss"].dropna()
     assert steps(folder) == 60 and loss.iloc[-1] < 0.5 * loss.iloc[0]
 
