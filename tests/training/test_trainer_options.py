@@ -59,11 +59,9 @@ def test_logger_none_writes_no_curves(train):
     assert not (folder / "wandb").exists() and not (folder / "csv").exists()
 
 
-def test_the_overfit_preset_fits_eight_clean_rows_again_and_again(train):
-    folder = train("debug=overfit", "trainer.epochs=30", "trainer.lr=0.02", "logger=csv", evaluate="false")
-    loss = pd.read_csv(folder / "csv/version_0/metrics.csv")["train/loss"].dropna()
-    assert loss.iloc[-1] < 0.9 * loss.iloc[0]
-    assert json.loads((folder / "run.json").read_text())["forward_samples"] == 30 * 8
+def test_the_overfit_preset_reads_only_eight_clean_rows(train):
+    info = json.loads((train("debug=overfit", "trainer.epochs=3", evaluate="false") / "run.json").read_text())
+    assert (info["steps"], info["forward_samples"]) == (3, 3 * 8)
 
 
 @pytest.mark.parametrize("method", ["ours", "ours_worst", "ours_consistency", "freelb", "plain", "fusion", "boosting"])
