@@ -1,4 +1,4 @@
-"""The worked examples of CONTRIBUTING.md, applied to a copy of the project, are complete and work."""
+"""The worked examples of CONTRIBUTING.md are complete and work, applied to a copy of the project."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PLACE = re.compile(r"^(New, |In )`([^`]+)`:$", re.MULTILINE)
+HEADING = re.compile(r"^(New, |In )`([^`]+)`:$", re.MULTILINE)
 LISTS = ["tests/corruption/test_conditions.py"]
 LAWS = [
     "tests/config/test_compose.py",
@@ -25,7 +25,7 @@ LAWS = [
     "tests/corruption",
     "tests/experts/test_serialization.py",
 ]
-"""The project's own tests that bear on what the examples add: fast ones, and those that draw many examples."""
+"""The project's own tests of what the examples add: fast ones, and property tests."""
 VERBS = """
 import json, sys
 from project.cli.main import main
@@ -37,17 +37,17 @@ for words in json.loads(sys.argv[1]):
 
 
 def steps():
-    """What the page says to do: (path, new, text), of a diff its lines."""
+    """Yield (path, is new, text) for each block of the page; the text of a change is a diff."""
     for block in BLOCK.finditer(PAGE):
         if block[1] == "bash":
             continue
-        how, path = PLACE.findall(PAGE[: block.start()])[-1]
-        assert (how == "In ") == (block[1] == "diff"), f"{path}: a change is told as a diff, a new file as it is"
-        yield path, how == "New, ", block[2]
+        verb, path = HEADING.findall(PAGE[: block.start()])[-1]
+        assert (verb == "In ") == (block[1] == "diff"), f"{path}: write a change as a diff, a new file in full"
+        yield path, verb == "New, ", block[2]
 
 
 def patched(text, diff, path):
-    """The text after a diff without line numbers, whose old lines must be there once."""
+    """Apply a diff without line numbers; its old lines must occur exactly once."""
     lines = diff.splitlines(keepends=True)
     old, new = ("".join(line[1:] or "\n" for line in lines if line[:1] != sign) for sign in "+-")
     assert text.count(old) == 1, f"CONTRIBUTING.md: {path} has these lines {text.count(old)} times:\n{old}"
@@ -62,21 +62,23 @@ def extended(tmp_path_factory):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     for path, new, text in steps():
-        assert (folder / path).exists() != new, f"CONTRIBUTING.md: {path} is {'there already' if new else 'not there'}"
+        assert (folder / path).exists() != new, (
+            f"CONTRIBUTING.md: {path} {'exists already' if new else 'does not exist'}"
+        )
         (folder / path).write_text(text if new else patched((folder / path).read_text(), text, path))
     return folder
 
 
-def ran(*words, folder, **kept):
-    """A Python process that imports the copy."""
+def run_python(*words, folder, **options):
+    """Return the stdout of a Python process that imports the copy."""
     env = {**os.environ, "PYTHONPATH": str(folder), "TCR_CONF": str(folder / "conf"), "WANDB_MODE": "offline"}
-    done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, timeout=300, **kept)
+    done = subprocess.run([sys.executable, *words], env=env, capture_output=True, text=True, timeout=300, **options)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
 
-def mails(folder):
-    """Mails of two classes by thirty senders, some without a priority."""
+def write_mails(folder):
+    """Write mails of two classes by thirty senders, some without a priority."""
     draw = random.Random(0)
     things = {"invoices": "amount tax total payment account", "holidays": "beach mountain hotel flight sun"}
     for name, words in things.items():
@@ -90,12 +92,12 @@ def mails(folder):
             (folder / name / f"{index}.eml").write_bytes(bytes(mail))
 
 
-def test_every_part_has_an_example():
+def test_every_kind_of_part_has_an_example():
     assert re.findall(r"^### An? (\w+)$", PAGE, re.MULTILINE) == ["source", "expert", "engine", "corruption", "method"]
 
 
-def test_the_examples_work_together_through_the_ordinary_verbs(extended, tmp_path):
-    mails(tmp_path / "mails")
+def test_all_examples_work_together_in_one_run(extended, tmp_path):
+    write_mails(tmp_path / "mails")
     pd.DataFrame(
         {
             "text": ["About the tax and the total and the payment", "About the hotel and the sun"],
@@ -106,16 +108,16 @@ def test_the_examples_work_together_through_the_ordinary_verbs(extended, tmp_pat
     block = [text for kind, text in BLOCK.findall(PAGE) if kind == "bash"][-1]
     commands = [shlex.split(line, comments=True) for line in block.replace("\\\n", " ").splitlines()]
     assert all(words[:3] == ["python", "-m", "project"] for words in commands)
-    told = ran("-c", VERBS, json.dumps([words[3:] for words in commands]), folder=extended, cwd=tmp_path)
-    # The source: its rows are divided by sender, and nobody expects pictures of it.
-    assert "problems: 0" in told and "images are asked for" not in told
+    output = run_python("-c", VERBS, json.dumps([words[3:] for words in commands]), folder=extended, cwd=tmp_path)
+    # The source: rows are split by sender, and have no pictures.
+    assert "problems: 0" in output and "images are asked for" not in output
     run = tmp_path / "outputs/default/neighbours/seed-0"
     assert "# Mails, by folder" in (run / "data.md").read_text()
-    # The expert and the engine: what is read is the wording of the one as the other repeats it.
+    # The expert and the engine: the model reads the expert's format, repeated by the engine.
     texts = pd.read_parquet(run / "texts.parquet")
     assert texts.astype(str).apply(lambda column: column.str.contains("priority: ")).any(axis=None)
     assert json.loads((run / "run.json").read_text())["llm"]["calls"] > 0
-    # The corruption and the method: a condition like any other, answered better than by chance.
+    # The corruption and the method: the corruption is a condition, and the accuracy is above chance.
     results = pd.read_parquet(run / "results.parquet").query("metric == 'accuracy'")
     assert results.query("condition == 'clean'")["value"].item() > 0.8 and "capitals" in set(results["corruption"])
     assert "neighbours" in (tmp_path / "outputs/default/report/index.html").read_text()
@@ -124,15 +126,15 @@ def test_the_examples_work_together_through_the_ordinary_verbs(extended, tmp_pat
 
 
 @pytest.mark.parametrize("tests", [LISTS, pytest.param(LAWS, marks=pytest.mark.slow)], ids=["lists", "laws"])
-def test_no_step_is_missing_for_the_projects_own_tests(tests, extended):
-    ran("-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", *tests, folder=extended, cwd=extended)
+def test_the_projects_own_tests_pass_with_the_examples(tests, extended):
+    run_python("-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow", *tests, folder=extended, cwd=extended)
 
 
-def test_what_the_examples_add_keeps_the_style(extended):
-    ran("-m", "ruff", "check", "--no-cache", "project", folder=extended, cwd=extended)
+def test_the_examples_pass_ruff(extended):
+    run_python("-m", "ruff", "check", "--no-cache", "project", folder=extended, cwd=extended)
 
 
-def test_a_diff_that_no_longer_fits_says_where():
+def test_a_diff_that_does_not_apply_names_the_file():
     with pytest.raises(AssertionError, match=r"some.py has these lines 0 times:\s+a = 1"):
         patched("a = 2\n", " a = 1\n+b = 3\n", "some.py")
     assert patched("a = 1\nb = 2\n", " a = 1\n-b = 2\n+b = 3\n", "some.py") == "a = 1\nb = 3\n"

@@ -147,8 +147,8 @@ EVERYTHING = [item for path in MODULES for item in public(path)]
 
 
 def test_everything_public_has_a_docstring():
-    schema = "project/config/schema.py: "  # its fields have docstrings instead
-    sections = [name for name, _ in EVERYTHING if name.startswith(schema)]
+    schema = "project/config/schema/"  # whose fields have theirs
+    sections = [name for name, _ in EVERYTHING if name.startswith(schema) and ": " in name]
     empty = [str(path.relative_to(ROOT)) for path in MODULES if not path.read_text()]
     bare = [name for name, node in EVERYTHING if not ast.get_docstring(node) and name not in sections + empty]
     assert len(EVERYTHING) > 500 and not bare
@@ -171,7 +171,7 @@ def test_a_docstring_says_that_an_error_is_raised(error):
 
 def test_modules_stay_small():
     long = {path.name: count for path in MODULES if (count := len(path.read_text().splitlines())) > 345}
-    assert long == {"schema.py": long.get("schema.py")}  # one list of fields
+    assert not long
 
 
 [LOCAL] = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]

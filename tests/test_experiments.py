@@ -1,4 +1,4 @@
-"""Each shipped experiment goes from the published files to results.parquet, on made rows and small models."""
+"""Each experiment of conf/ runs from raw files to results.parquet, on generated rows and small models."""
 
 import json
 
@@ -32,18 +32,18 @@ SMALL = (
 
 @pytest.mark.parametrize("paper", ["", "paper/"])
 @pytest.mark.parametrize("name", FILL)
-def test_from_raw_files_to_results(name, paper, tmp_path, tiny_encoder, scripted, monkeypatch):
+def test_an_experiment_runs_from_raw_files_to_results(name, paper, tmp_path, tiny_encoder, scripted, monkeypatch):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
     (tmp_path / "rows").mkdir()
     FILL[name](tmp_path / "rows")
-    places = (f"data.path={tmp_path / 'rows'}", f"output={tmp_path / 'out'}", f"store.path={tmp_path / 'store'}")
-    config = load_config([f"experiment={paper}{name}", *SMALL, *places, f"model.encoder={tiny_encoder}"])
+    paths = (f"data.path={tmp_path / 'rows'}", f"output={tmp_path / 'out'}", f"store.path={tmp_path / 'store'}")
+    config = load_config([f"experiment={paper}{name}", *SMALL, *paths, f"model.encoder={tiny_encoder}"])
     train.run(config, {})
     folder = run_folder(config)
     assert folder.parent.parent == tmp_path / "out" / f"{paper}{name}"
     info, results = json.loads((folder / "run.json").read_text()), pd.read_parquet(folder / "results.parquet")
-    wanted = {"petfinder": "accuracy", "airbnb": "rmse_log", "avito": "rmse"}[name]
-    assert info["metric"] == wanted and results[results["metric"] == wanted]["value"].notna().all()
+    metric = {"petfinder": "accuracy", "airbnb": "rmse_log", "avito": "rmse"}[name]
+    assert info["metric"] == metric and results[results["metric"] == metric]["value"].notna().all()
     assert ("kappa" in set(results["metric"])) == (name == "petfinder")
     assert "image" in info["modalities"] or name == "airbnb"
     assert info["llm"]["calls"] > 0 and (folder / "data.md").read_text().startswith("# ")

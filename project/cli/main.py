@@ -1,15 +1,11 @@
 """The command line: python -m project <verb> key=value ...; the console script `tcr` is the same."""
 
-import ast
 import importlib
-import inspect
 import sys
-from collections.abc import Iterable
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 
-from project.config.compose import load_config, run_config, to_yaml, type_name
-from project.config.run_identity import format_value
-from project.config.schema import KINDS, Config
+from project.config.compose import load_config, run_config, to_yaml
+from project.config.reference import help_text
 from project.errors import UserError, did_you_mean
 from project.runtime.signals import EXIT_CODE, Interrupted, handle_stop_signals, raise_interrupted
 
@@ -152,38 +148,6 @@ def usage() -> str:
             "  <verb> --print-config  the resolved configuration",
         ]
     )
-
-
-def help_text() -> str:
-    """Every key of the configuration with its type, default in schema.py and meaning, a section at a time."""
-    alone = [item for item in fields(Config) if not is_dataclass(item.type) and item.name not in KINDS]
-    sections = [("run", "\n".join(_help_lines(Config, "", alone)))]
-    for item in fields(Config):
-        kinds = KINDS.get(item.name, {"": item.type} if is_dataclass(item.type) else {})
-        for kind, cls in kinds.items():
-            title = f"{item.name}, kind {kind}" if kind else item.name
-            sections.append((title, "\n".join(_help_lines(cls, f"{item.name}.", fields(cls)))))
-    return "\n\n".join(f"{title}\n{lines}" for title, lines in sections)
-
-
-def _help_lines(cls: type, prefix: str, items: Iterable) -> list[str]:
-    # Python does not keep the string below a field, so it is read from the source, base classes first.
-    bodies = [ast.parse(inspect.getsource(base)).body[0].body for base in reversed(cls.__mro__[:-1])]
-    meanings = {
-        above.target.id: ast.literal_eval(below.value)
-        for body in bodies
-        for above, below in zip(body, body[1:], strict=False)
-        if isinstance(above, ast.AnnAssign) and isinstance(below, ast.Expr)
-    }
-    lines = []
-    for item in items:
-        if is_dataclass(item.type):
-            lines += _help_lines(item.type, f"{prefix}{item.name}.", fields(item.type))
-            continue
-        default = item.default if item.default_factory is MISSING else item.default_factory()
-        given = "must be given" if default == "???" else f"default {format_value(default)}"
-        lines += [f"  {prefix}{item.name}  ({type_name(item.type)}; {given})", f"      {meanings[item.name]}"]
-    return lines
 
 
 def _dispatch(argv: list[str]) -> int:

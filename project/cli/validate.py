@@ -182,7 +182,7 @@ def max_calls(config: Config, rows: Rows) -> int:
     alignment, perturbation = config.alignment, config.perturbation
     aligned = alignment.style * len(rows.modalities) + alignment.summary + alignment.reasoning
     rounds = perturbation.rounds if perturbation.weight and perturbation.kind != "none" else 0
-    described = perturbation.place == "described"
+    described = perturbation.stage == "described"
     rewritten = (perturbation.kind != "rules") * (len(rows.modalities) if described else 1)
     inferring = len(rows.val) * len(validation_conditions(config.robustness, rows.modalities)) + len(rows.test) * len(
         evaluation_conditions(config.robustness, rows.modalities)

@@ -1,4 +1,4 @@
-"""Prompts are files under conf/prompts: a constant instruction, so that prefix caches serve it, then data as data."""
+"""Prompts: files of conf/prompts. The constant instruction comes first, for prefix caches; the data follow, marked."""
 
 import re
 from string import Template
@@ -8,22 +8,22 @@ from .compose import CONF
 
 
 def prompt(name: str, **values: object) -> str:
-    """The instruction conf/prompts/<name>.txt with its $fields filled in.
+    """Return conf/prompts/<name>.txt with its $fields replaced by `values`.
 
-    Raises UserError where there is no such file, and KeyError where a field is not given.
+    Raises UserError if the file does not exist, and KeyError if a field has no value.
     """
     path = CONF / "prompts" / f"{name}.txt"
     if not path.is_file():
-        raise UserError(f"there is no prompt {path}")
+        raise UserError(f"the prompt {path} does not exist; TCR_CONF names the folder of the configuration")
     filled = Template(path.read_text(encoding="utf-8").strip()).substitute(values)
-    return re.sub(" {2,}", " ", filled)  # a field may be empty
+    return re.sub(" {2,}", " ", filled)  # empty fields leave two spaces
 
 
 def instructions(name: str) -> list[str]:
-    """The frozen set of instructions of conf/prompts/<name>.txt, one a line."""
+    """Return the instructions of conf/prompts/<name>.txt, one per line."""
     return prompt(name).splitlines()
 
 
 def as_data(text: str) -> str:
-    """Text between the marks that the instructions speak of; nothing in it can close them."""
+    """Return `text` between the data marks that the instructions name, without characters that could close them."""
     return f"<data>\n{text.replace('<', '(').replace('>', ')')}\n</data>"

@@ -1,7 +1,6 @@
 """Write the data card: plain facts on the selected rows in Markdown, without contents except the names of classes."""
 
 import hashlib
-import importlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config.schema import DataConfig
+from ..config.schema import PARTS, DataConfig
 from .near_duplicates import Copies
 from .record import MODALITIES, Record
 from .rows import Rows
@@ -54,7 +53,7 @@ def facts(rows: Rows) -> list[Facts]:
 
 def dataset_card(rows: Rows, config: DataConfig, copies: Copies) -> str:
     """Return the card in Markdown. It names the file without its folder, and gives its SHA-256 digest."""
-    module = importlib.import_module(f"{__package__}.sources.{config.kind}")
+    module = PARTS["data"][config.kind].module
     split = config.split
     caps = [f"at most {cap:,} {name} rows" for name in SPLITS if (cap := getattr(split, f"max_{name}")) is not None]
     caps += [] if config.limit is None else [f"about {config.limit:,} rows in all"]

@@ -1,30 +1,17 @@
-"""Where rows come from. Adding a source: one module here, named after its kind, one dataclass in schema.KINDS, one line
-in READERS, and one conf/data/<name>.yaml.
+"""Rows of the sources, split.
 
-The module's TITLE, SOURCE and TERMS, where it has them, stand in the data card.
+To add a source, write a reader in sources/, a registered dataclass in config/schema/data.py and conf/data/<name>.yaml.
+The data card shows the module's TITLE, SOURCE and TERMS, if defined.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ..config.schema import DataConfig
+from ..config.schema import PARTS, DataConfig
 from ..errors import UserError
 from .record import MODALITIES, Record
-from .sources.airbnb import read_airbnb
-from .sources.avito import read_avito
-from .sources.emoji import read_emoji
-from .sources.petfinder import read_petfinder
-from .sources.table import read_table
 from .splits import SPLITS, split_of, split_records
 from .target import Target, class_target, number_target
-
-READERS: dict[str, Callable[..., Iterable[Record]]] = {
-    "emoji": read_emoji,
-    "table": read_table,
-    "petfinder": read_petfinder,
-    "airbnb": read_airbnb,
-    "avito": read_avito,
-}
 
 
 @dataclass(frozen=True)
@@ -60,7 +47,7 @@ def select_rows(config: DataConfig) -> Rows:
     Raises UserError if there is no row at all, or if the target is constant.
     """
     classes: set[str | float] = set()
-    records = _collect_classes(READERS[config.kind](config), config, classes)
+    records = _collect_classes(read_records(config), config, classes)
     splits = split_records(records, config.split, config.limit)
     train = splits["train"] or splits["val"] + splits["test"]
     if not train:
@@ -72,6 +59,11 @@ def select_rows(config: DataConfig) -> Rows:
         target = class_target(kind, classes or {record.target for record in train}, train, config.name)
     present = {name for rows in splits.values() for record in rows for name in record.present}
     return Rows(**splits, target=target, modalities=tuple(name for name in MODALITIES if name in present))
+
+
+def read_records(config: DataConfig) -> Iterable[Record]:
+    """Yield the records of the configured source, in any order."""
+    return PARTS["data"][config.kind].load()(config)
 
 
 def _collect_classes(records: Iterable[Record], config: DataConfig, classes: set[str | float]) -> Iterator[Record]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from ..config.run_identity import run_folder
 from ..config.schema import Config
@@ -24,12 +24,15 @@ SAMPLES = 20
 """Training rows of which the perturbed texts are logged."""
 
 
-def start_logger(config: Config, folder: Path) -> WandbLogger | None:
-    """The run's logger; its id follows from the run folder, so that a resumed run goes on under one id.
+def start_logger(config: Config, folder: Path) -> Logger | None:
+    """Return the logger that config.logger names: W&B, CSV, or None.
 
-    An agent of a W&B sweep gives the id itself, and waits for the scores on its server.
+    The W&B id follows from the run folder, so that a resumed run keeps its id; an agent of a W&B sweep sets the id
+    itself, and waits for the scores on its server. Each start of a run writes another version of the CSV file.
     """
-    if config.wandb.mode == "disabled":
+    if config.logger == "csv":
+        return CSVLogger(folder, name="csv", flush_logs_every_n_steps=1)
+    if config.logger == "none" or config.wandb.mode == "disabled":
         return None
     agent = "WANDB_SWEEP_ID" in os.environ
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,10 +52,10 @@ def start_logger(config: Config, folder: Path) -> WandbLogger | None:
 
 
 def finish(
-    logger: WandbLogger | None, config: Config, results: pd.DataFrame, pipeline: Pipeline, rows: Rows, info: RunInfo
+    logger: Logger | None, config: Config, results: pd.DataFrame, pipeline: Pipeline, rows: Rows, info: RunInfo
 ) -> None:
-    """Log what the evaluation found, and end the run."""
-    if logger is None:
+    """Log the results of the evaluation to W&B, and close the run."""
+    if not isinstance(logger, WandbLogger):
         return
     import wandb
 
@@ -71,6 +74,12 @@ def finish(
             kept.add_file(str(path))
     run.log_artifact(kept)
     run.finish()
+
+
+def close(logger: Logger | None) -> None:
+    """Close a run that is not evaluated."""
+    if isinstance(logger, WandbLogger):
+        logger.experiment.finish()
 
 
 def download(project: str, group: str, into: str) -> str:

@@ -80,6 +80,5 @@ def train(
             tracking.finish(logger, config, results, pipeline, rows, info)
         else:
             info.write(folder)
-            if logger is not None:
-                logger.experiment.finish()
+            tracking.close(logger)
     return evaluation.run_outputs(folder)

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config.compose import check_keys, load_config, read_mapping, strict_yaml
+from ..config.compose import check_keys, current_key, load_config, read_mapping, strict_yaml
 from ..config.run_identity import format_value
 from ..errors import UserError, did_you_mean, with_context
 
@@ -109,11 +109,11 @@ def read_sweep(path: Path, settings: list[str] = ()) -> Sweep:
     metric, maximize = _metric(mapping.get("metric"), path)
     if not isinstance(mapping.get("parameters"), dict) or not mapping["parameters"]:
         raise UserError(f"{path}: parameters: name a key of the configuration and its values")
-    fixed_keys = {setting.removeprefix("--").partition("=")[0] for setting in settings}
+    fixed_keys = {current_key(setting.removeprefix("--").partition("=")[0]) for setting in settings}
     parameters = tuple(
         _parameter(str(key), value, f"{path}: parameters: {key}")
         for key, value in mapping["parameters"].items()
-        if key not in fixed_keys
+        if current_key(str(key)) not in fixed_keys
     )
     early = _early(mapping.get("early_terminate"), path)
     sweep = Sweep(path, method, metric, maximize, parameters, tuple(settings), early)

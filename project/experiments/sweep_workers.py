@@ -11,6 +11,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import Trial, TrialState
 
+from .optuna_private import resume_trial
+
 _HEARTBEAT_SECONDS = 30
 """Interval of a worker's heartbeats."""
 _ABANDONED_SECONDS = 300
@@ -32,7 +34,7 @@ def next_trial(study: optuna.Study, folder: Path, count: int) -> Trial | None:
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         restarts = frozen.user_attrs.get("taken_up", 0)
         if _is_abandoned(frozen, folder) and claim(folder, f"{frozen.number}-again-{restarts}"):
-            trial = Trial(study, frozen._trial_id)
+            trial = resume_trial(study, frozen)
             trial.set_user_attr("taken_up", restarts + 1)
             return _assign(trial, folder)
     # Slots only count trials: a slot's number is not that of its trial.

@@ -1,39 +1,28 @@
 """The interface of all methods: fit to the training rows, then answer for records under a condition.
 
-To add a method, write one module with `fit` and `load`, one dataclass in schema.KINDS, one line in MODULES, one
-conf/model/<name>.yaml, and one conf/method/<name>.yaml that selects it.
+To add a method, write a module, a registered dataclass in config/schema/model.py and conf/method/<name>.yaml.
+The module has two functions:
+
+    fit(config, folder, pipeline, rows, logger, callbacks) -> FitInfo
+        Train, save to the run folder, and return what run.json reports: seconds, validation scores, counts. Methods
+        that train with Lightning add `callbacks` to the trainer; the others ignore them.
+    load(config, folder, pipeline, rows) -> Predictor
+        Return the trained predictor. Raise UserError if the folder has none.
 """
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
 
-from ..config.schema import Config
+from ..config.schema import PARTS, Config
 from ..corruption.conditions import Condition
 from ..data.record import Record
 from ..pipeline.pipeline import Trace
 
-MODULES = {
-    "transformer": "project.methods.text_transformer",
-    "fusion": "project.methods.late_fusion",
-    "boosting": "project.methods.gradient_boosting",
-    "llm": "project.methods.llm_zero_shot",
-    "mllm": "project.methods.multimodal_llm",
-}
-"""The module of each kind of model. It has
-
-    fit(config, folder, pipeline, rows, logger, callbacks) -> FitInfo
-        Train, save to the run folder, and return what run.json reports: seconds, validation scores, counts. Methods
-        that train with Lightning add `callbacks` to the trainer; the others ignore them.
-    load(config, folder, pipeline, rows) -> Predictor
-        Return the trained predictor. Raises UserError if the folder has none.
-"""
-
-UNTRAINED = ("llm", "mllm")
-"""Kinds without training: they load without a run folder and only query a language model."""
+UNTRAINED = tuple(kind for kind, part in PARTS["model"].items() if not part.trained)
+"""Kinds of model without training: they load without a run folder and only query a language model."""
 
 
 @dataclass(frozen=True)
@@ -57,4 +46,4 @@ Predictor = Callable[[Sequence[Record], Condition], Prediction]
 
 def method_of(config: Config) -> ModuleType:
     """Return the module that fits and loads the configured kind of model."""
-    return importlib.import_module(MODULES[config.model.kind])
+    return PARTS["model"][config.model.kind].load()

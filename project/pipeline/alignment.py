@@ -123,7 +123,7 @@ def _style(
     descriptions: Sequence[Parts], llm: LanguageModel, config: AlignmentConfig, task: Task, exemplar: Exemplar | None
 ) -> list[dict[str, GenerationResult]]:
     """Return each description rewritten in a common style, by one request each; equal requests are generated once."""
-    gate = Gate(shortest=0.4, longest=2.0, facts=config.facts, classes=task.classes)
+    gate = Gate(shortest=0.4, longest=2.0, facts=config.min_fact_recall, classes=task.classes)
     tasks = []
     for parts in descriptions:
         for name, text in parts:
@@ -142,7 +142,7 @@ def _style(
 
 def summary_question(styled: Parts, config: AlignmentConfig, task: Task, exemplar: Exemplar | None) -> GenerationTask:
     """Return the request for a summary, with the descriptions as fallback."""
-    gate = Gate(shortest=0.4, longest=1.5, facts=config.facts, classes=task.classes)
+    gate = Gate(shortest=0.4, longest=1.5, facts=config.min_fact_recall, classes=task.classes)
     source = join_parts(styled)
     example = (format_parts(exemplar.styled), exemplar.summary) if exemplar and exemplar.summary else None
     request = Request(

@@ -66,11 +66,11 @@ class Pipeline:
             return self._aligned(records, records, self.exemplar)
 
     def perturbed(self, traces: Sequence[Trace], round: int) -> list[Trace]:
-        """Return the training rows `traces` rewritten in one round, before or after alignment (perturbation.place)."""
+        """Return the training rows `traces` rewritten in one round, before or after alignment (perturbation.stage)."""
         with self._lock:
             config, classes = self.config.perturbation, self.task.classes
             ids = [trace.record.id for trace in traces]
-            if config.place == "aligned" or config.kind in ("none", "freelb"):
+            if config.stage == "aligned" or config.kind in ("none", "freelb"):
                 texts = perturb(ids, [trace.aligned.parts for trace in traces], round, config, self.llm, classes)
             else:
                 described = perturb(ids, [trace.described for trace in traces], round, config, self.llm, classes)

@@ -112,7 +112,7 @@ def _rewritten(pipeline: Pipeline, traces: Sequence[Trace], round: int) -> list[
     """Return for each record the instruction set of each unit, and whether the rules replaced the model's text."""
     config, ids = pipeline.config.perturbation, [trace.record.id for trace in traces]
     before, after = [trace.aligned.parts for trace in traces], [trace.perturbed for trace in traces]
-    if config.place == "described":  # the trace has the aligned text of the rewritten descriptions
+    if config.stage == "described":  # the trace has the aligned text of the rewritten descriptions
         before = [trace.described for trace in traces]
         after = perturb(ids, before, round, config, pipeline.llm, pipeline.task.classes)
     return [_units_of(*row, round, config) for row in zip(ids, before, after, strict=True)]

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from ..runtime.signals import Interrupted
+from .lightning_private import batch_progress
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 _OLD_PREVIOUS = "before.ckpt"
@@ -111,7 +112,7 @@ class PreemptionCheckpoint(Checkpoint):
     def on_load_checkpoint(self, trainer, module, checkpoint: dict) -> None:
         """Convert the epoch's batch counts to this run's accumulation steps, which depend on the number of devices."""
         old_passes, new_passes = checkpoint["passes"], trainer.accumulate_grad_batches
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        progress = batch_progress(checkpoint)
         for counts in (progress["total"], progress["current"]):
             pending = counts["ready"] - counts["completed"]  # 1 if the save came before the batch was counted
             counts |= {name: counts["ready"] // old_passes * new_passes for name in counts}

@@ -19,7 +19,7 @@ from ..corruption.conditions import validation_conditions
 from ..data.record import seeded
 from ..data.rows import Rows
 from ..data.target import Target
-from ..llm.factory import ENGINES
+from ..llm.factory import is_remote
 from ..pipeline.pipeline import Pipeline, Trace, compose
 from .batching import ResumableLoader, shard_eval_batches, split_batch
 from .tokenization import Encoding, by_length, encode, pad
@@ -108,7 +108,7 @@ class TextDataModule(L.LightningDataModule):
     def rounds_of(self, epoch: int) -> list[int]:
         """Return the rounds of an epoch's second views; none if their loss has weight 0."""
         config = self.config.perturbation
-        return [(epoch + offset) % config.rounds for offset in range(config.worst)] if config.weight else []
+        return [(epoch + offset) % config.rounds for offset in range(config.num_candidates)] if config.weight else []
 
     def train_texts(self, epoch: int) -> EncodedTexts:
         """Return the training texts of an epoch."""
@@ -135,7 +135,7 @@ class TextDataModule(L.LightningDataModule):
     def _train_batches(self, epoch: int, start: int) -> Iterator[dict]:
         """Yield this rank's batches from number `start` on; they depend on (seed, epoch, text lengths) alone."""
         texts = self.train_texts(epoch)
-        if self.trainer and ENGINES[self.config.llm.kind].remote and epoch + 1 < self.trainer.max_epochs:
+        if self.trainer and is_remote(self.config) and epoch + 1 < self.trainer.max_epochs:
             self.validation_texts()  # otherwise the first validation would wait for the prefetched round
             for round in self.rounds_of(epoch + 1):
                 self._prefetch(round)

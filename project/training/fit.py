@@ -1,9 +1,11 @@
 """Run Lightning's Trainer: fit on any number of devices, early stopping, best epoch, resume."""
 
 import copy
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -12,12 +14,16 @@ from lightning.pytorch.strategies import FSDPStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..config.schema import Config, TrainerConfig
-from ..errors import UserError
+from ..errors import UserError, did_you_mean
 from ..metrics.scores import SCORES
 from ..runtime.signals import Interrupted, handle_stop_signals
 from .batching import accumulation_steps, all_reduce_sum
 from .checkpointing import AtomicCheckpointIO, PreemptionCheckpoint, is_intact, latest_intact_checkpoint
 from .fit_info import FitInfo, Validation
+from .lightning_private import disable_signal_handlers
+
+RESERVED = ("accumulate_grad_batches", "enable_checkpointing", "fast_dev_run", "barebones")
+"""Arguments of Lightning's Trainer that follow from other keys, or that disable the checkpoint of the best epoch."""
 
 
 class ResumableEarlyStopping(EarlyStopping):
@@ -105,7 +111,7 @@ def fit_module(
         best,
         saver,
     ]
-    trainer = L.Trainer(
+    arguments = dict(
         max_epochs=config.trainer.epochs,
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
@@ -123,8 +129,9 @@ def fit_module(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+    trainer = L.Trainer(**arguments, **_extra_arguments(config.trainer, arguments))
     # Lightning's own handlers save, and talk to the other ranks, inside the signal handler: see PreemptionCheckpoint.
-    trainer._signal_connector.register_signal_handlers = lambda: None
+    disable_signal_handlers(trainer)
     if trainer.world_size > 1 and not shards_batches:
         raise UserError(f"method={config.method} trains on one device; give trainer.devices=1 trainer.nodes=1")
     if shards_batches:
@@ -172,6 +179,17 @@ def fit_module(
 def device_of(trainer: TrainerConfig) -> str:
     """Return the device for inference: "cuda" if there is a GPU and trainer.accelerator is not cpu, else "cpu"."""
     return "cuda" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "cpu"
+
+
+def _extra_arguments(config: TrainerConfig, arguments: dict) -> dict[str, Any]:
+    """Return trainer.extra. Raises UserError if a key is in `arguments` or RESERVED, or unknown to Lightning."""
+    known = inspect.signature(L.Trainer).parameters
+    for key in config.extra:
+        if key in arguments or key in RESERVED:
+            raise UserError(f"trainer.extra.{key} cannot be set: the project sets it; remove it")
+        if key not in known:
+            raise UserError(f"trainer.extra.{key} is no argument of Lightning's Trainer{did_you_mean(key, known)}")
+    return config.extra
 
 
 def _strategy(config: Config, module: L.LightningModule) -> str | Strategy:

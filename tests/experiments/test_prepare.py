@@ -51,8 +51,8 @@ def test_a_second_preparation_generates_nothing(prepared, tmp_path, capsys):
 
 def test_sequential_shards_generate_the_texts_of_a_single_run(prepared, tmp_path):
     prepared(tmp_path / "single")
-    first = prepared(tmp_path / "shards", "store.patience=0.01", shard="0/2")
-    second = prepared(tmp_path / "shards", "store.patience=0.01", shard="1/2")
+    first = prepared(tmp_path / "shards", "store.takeover_seconds=0.01", shard="0/2")
+    second = prepared(tmp_path / "shards", "store.takeover_seconds=0.01", shard="1/2")
     assert first and not second  # without progress of the second shard, the first generated all texts
     assert completions(tmp_path / "shards") == completions(tmp_path / "single")
 
@@ -62,7 +62,7 @@ def test_parallel_shards_generate_the_texts_of_a_single_run_without_overlap(prep
     shards = [Scripted(), Scripted()]
     # One engine per thread, because both shards run in this process.
     monkeypatch.setattr(engines, "_engine", lambda config: shards[int(threading.current_thread().name)])
-    config = load_config([*args, f"store.path={tmp_path / 'shards'}", "store.patience=30"])
+    config = load_config([*args, f"store.path={tmp_path / 'shards'}", "store.takeover_seconds=30"])
     threads = [
         threading.Thread(target=prepare.run, args=(config, {"shard": f"{index}/2"}), name=str(index))
         for index in range(2)

@@ -79,7 +79,9 @@ def test_run_json_tells_equal_compute(finished):
     assert info["perturbation"] == "rules" and info["llm"]["calls"] == 0
 
 
-@pytest.mark.parametrize(("method", "scored"), [(("method=freelb",), 0), (("method=rules", "perturbation.worst=2"), 2)])
+@pytest.mark.parametrize(
+    ("method", "scored"), [(("method=freelb",), 0), (("method=rules", "perturbation.num_candidates=2"), 2)]
+)
 def test_variants_learn_from_as_many_samples_and_tell_the_cost_of_a_choice_apart(tiny_args, method, scored):
     info = json.loads((trained([*tiny_args, *method]) / "run.json").read_text())
     each = info["rows"]["train"] * info["epochs"]
@@ -367,7 +369,9 @@ def test_a_run_broken_off_goes_on_and_ends_as_if_undisturbed(tiny_args, tmp_path
         pd.testing.assert_frame_equal(pd.read_parquet(undisturbed / name), pd.read_parquet(resumed / name))
 
 
-@pytest.mark.parametrize("method", [("method=freelb",), ("method=rules", "perturbation.worst=2")], ids=" ".join)
+@pytest.mark.parametrize(
+    "method", [("method=freelb",), ("method=rules", "perturbation.num_candidates=2")], ids=" ".join
+)
 def test_a_variant_broken_off_in_its_last_epoch_ends_as_if_undisturbed(tiny_args, tmp_path, monkeypatch, method):
     undisturbed = trained([*tiny_args, *method, f"output={tmp_path / 'undisturbed'}"])
 

@@ -111,7 +111,7 @@ def test_no_two_sets_share_an_instruction():
 @pytest.mark.parametrize("wording", ["full", "terse"])
 @pytest.mark.parametrize("prompts", [1, 4, 16])
 def test_prompts_limits_the_draws_to_the_first_instructions_of_each_set(kind, wording, prompts):
-    sets = instruction_sets(config_of(kind, prompts=prompts, wording=wording))
+    sets = instruction_sets(config_of(kind, prompts=prompts, instruction_set=wording))
     folder = {"full": "", "terse": "terse/"}[wording]
     draws = {draw_instruction(str(id), "perturbed", 0, sets) for id in range(120 * prompts)}
     assert draws == {
@@ -131,7 +131,7 @@ def test_instructions_added_later_change_no_default_draw():
 
 def test_more_prompts_than_instructions_is_an_error():
     with pytest.raises(UserError, match=r"perturbation.prompts=17: conf/prompts/terse/noise.txt has 16 instructions"):
-        instruction_sets(config_of("instructions", prompts=17, wording="terse"))
+        instruction_sets(config_of("instructions", prompts=17, instruction_set="terse"))
 
 
 @pytest.mark.parametrize("kind", INSTRUCTION_KINDS)
@@ -175,14 +175,14 @@ def test_aligned_texts_become_one_passage_and_descriptions_keep_their_names(kind
     texts = [PARTS, (), PARTS[:1]]
     aligned = perturb(list("abc"), texts, 0, config_of(kind), llm, CLASSES)
     assert [[name for name, _ in parts] for parts in aligned] == [["perturbed"], [], ["perturbed"]]
-    described = perturb(list("abc"), texts, 0, config_of(kind, place="described"), llm, CLASSES)
+    described = perturb(list("abc"), texts, 0, config_of(kind, stage="described"), llm, CLASSES)
     assert [[name for name, _ in parts] for parts in described] == [["image", "text", "table"], [], ["image"]]
     assert described[0][0] == ("image", " ".join(reversed(WORDS.split())))
 
 
 @pytest.mark.parametrize("place", ["aligned", "described"])
 def test_a_round_is_reproducible_and_rounds_have_different_requests(place, llm, scripted):
-    config = config_of("instructions", place=place)
+    config = config_of("instructions", stage=place)
     keys = []
     for round in ROUNDS:
         scripted.asked.clear()

@@ -52,7 +52,7 @@ def test_a_row_has_the_texts_of_all_steps_after_reading_the_file(pipeline_of, re
 @pytest.mark.parametrize("place, units", [("aligned", 1), ("described", 3)])
 def test_training_rows_are_logged_in_the_rounds_of_training(pipeline_of, records, scripted, place, units):
     pipeline = pipeline_of(
-        "alignment.style=false", "perturbation=instructions", f"perturbation.place={place}", "perturbation.rounds=3"
+        "alignment.style=false", "perturbation=instructions", f"perturbation.stage={place}", "perturbation.rounds=3"
     )
     clean = pipeline.clean(records)
     rounds = [pipeline.perturbed(clean, round) for round in range(2)]
@@ -71,7 +71,7 @@ def test_training_rows_are_logged_in_the_rounds_of_training(pipeline_of, records
 @pytest.mark.parametrize("place", ["aligned", "described"])
 def test_fallbacks_to_rules_are_marked(pipeline_of, records, scripted, place):
     scripted.reply = fail_perturbations
-    pipeline = pipeline_of("alignment.style=false", "perturbation=instructions", f"perturbation.place={place}")
+    pipeline = pipeline_of("alignment.style=false", "perturbation=instructions", f"perturbation.stage={place}")
     table = text_table(training_rows(pipeline, records, epochs=1))
     assert table["fallback"][table["round"].notna()].explode().all()
 

@@ -193,7 +193,7 @@ def test_an_array_of_shards_generates_the_keys_of_one_job(cluster, tiny_args, tm
         "LLM_COMMAND": f"{sys.executable} {SERVERS / 'echo_server.py'}",
     }
     server = cluster.submit("--cpus-per-task=1", "slurm/serve_llm.sbatch", **server_env)
-    args = [*tiny_args, "method=ours", "llm=openai", "llm.model=echo", "data.limit=24", "store.patience=30"]
+    args = [*tiny_args, "method=ours", "llm=openai", "llm.model=echo", "data.limit=24", "store.takeover_seconds=30"]
     for array, store in ("0-3", "sharded"), ("0", "single"):
         cluster.wait(
             cluster.submit(

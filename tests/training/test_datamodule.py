@@ -86,7 +86,7 @@ def test_validation_reads_the_panel_clean_first(data):
 class TestHardestView:
     """If the hardest of several rounds is selected, each round is a view."""
 
-    ARGS = ("method=rules", "perturbation.rounds=3", "perturbation.worst=2")
+    ARGS = ("method=rules", "perturbation.rounds=3", "perturbation.num_candidates=2")
 
     def test_an_epoch_has_its_round_and_the_next_ones_as_candidates(self, data):
         module, single = data(*self.ARGS), data("method=rules", "perturbation.rounds=3")
@@ -155,7 +155,7 @@ class TestPrefetching:
         assert threads == {0: {threading.current_thread().name}, 1: {"round 1"}, 2: {"round 2"}}
 
     def test_the_candidates_of_the_next_epoch_are_generated_in_separate_threads(self, fitted):
-        _, threads = fitted((*self.REMOTE, "perturbation.worst=2"))
+        _, threads = fitted((*self.REMOTE, "perturbation.num_candidates=2"))
         main_thread = {threading.current_thread().name}
         assert threads == {0: main_thread, 1: main_thread, 2: {"round 2"}}
 
@@ -206,7 +206,7 @@ class TestPrefetching:
 class TestSeveralRanks:
     """Two ranks, as threads that share only the store."""
 
-    OURS = ("method=ours", "alignment.style=false", "llm=smollm2", "store.patience=60", "trainer.batch_size=8")
+    OURS = ("method=ours", "alignment.style=false", "llm=smollm2", "store.takeover_seconds=60", "trainer.batch_size=8")
 
     @pytest.fixture
     def ranks(self, data, monkeypatch):

@@ -239,7 +239,7 @@ class TestTwoProcesses:
     def run(self, command):
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
-    @pytest.mark.parametrize("settings", [(), ("perturbation.worst=2",), ("method=freelb",)], ids=" ".join)
+    @pytest.mark.parametrize("settings", [(), ("perturbation.num_candidates=2",), ("method=freelb",)], ids=" ".join)
     def test_two_processes_give_the_result_of_one_with_two_passes(self, trained, command, args, tmp_path, settings):
         one = trained("one", DOUBLE, "trainer.device_batch_size=4", *settings)
         process = self.run(command("two", DOUBLE, *settings))

@@ -75,7 +75,7 @@ class TestHardestView:
         module.forward = lambda view: (
             torch.stack([-view["input_ids"][:, 0].float(), *2 * [torch.zeros(len(view["input_ids"]))]], -1) / 10
         )
-        module.config.perturbation.worst = 3
+        module.config.perturbation.num_candidates = 3
         return module
 
     def candidates(self):
@@ -142,7 +142,9 @@ def test_freelb_has_as_many_forward_samples_as_methods_with_two_views(tiny_args)
     assert all(weight.grad is None for weight in module.parameters() if not weight.requires_grad)
 
 
-@pytest.mark.parametrize("method", [("method=freelb",), ("method=rules", "perturbation.worst=2")], ids=" ".join)
+@pytest.mark.parametrize(
+    "method", [("method=freelb",), ("method=rules", "perturbation.num_candidates=2")], ids=" ".join
+)
 def test_mixed_precision_gives_every_weight_its_gradient(tiny_args, method):
     """Autocast caches cast weights, also those of a pass without gradients or with a freed graph."""
     target = Target("class", "a", ("a", "b", "c"))

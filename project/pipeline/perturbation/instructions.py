@@ -30,7 +30,7 @@ def instruction_sets(config: PerturbationConfig) -> dict[str, list[str]]:
     """
     sets = {}
     for name in INSTRUCTION_KINDS.get(config.kind, ()):
-        path = name if config.wording == "full" else f"{config.wording}/{name}"
+        path = name if config.instruction_set == "full" else f"{config.instruction_set}/{name}"
         lines = instructions(path)
         if len(lines) < config.prompts:
             raise UserError(
@@ -74,7 +74,7 @@ def rewrite(
 
 def rewritten_units(parts: Parts, config: PerturbationConfig) -> Parts:
     """Return the units of a text, each rewritten by one request: its parts, or one joined passage."""
-    return parts if config.place == "described" else ((("perturbed", join_parts(parts)),) if parts else ())
+    return parts if config.stage == "described" else ((("perturbed", join_parts(parts)),) if parts else ())
 
 
 def rules_fallback(id: str, part: str, text: str, round: int, config: PerturbationConfig) -> str:

@@ -9,7 +9,7 @@ from project.config.schema import AirbnbConfig, AvitoConfig, PetfinderConfig, Sp
 from project.data.dataset_card import dataset_card
 from project.data.images import ZippedImage, pixels
 from project.data.near_duplicates import near_copies
-from project.data.rows import READERS, select_rows
+from project.data.rows import read_records, select_rows
 from project.errors import UserError
 from tests import made
 
@@ -22,7 +22,7 @@ SOURCES = {
 
 def read(kind, folder, **values):
     config = SOURCES[kind][0](name=kind, path=str(folder), **values)
-    return {record.id: record for record in READERS[kind](config)}
+    return {record.id: record for record in read_records(config)}
 
 
 @pytest.mark.parametrize("kind", SOURCES)
@@ -146,7 +146,7 @@ def test_a_test_city_gives_the_test_rows_and_shares_no_host(tmp_path, city):
         == {record.id.split("/")[0] for record in rows.val}
         == {"albany" if city == "bergen" else "bergen"}
     )
-    all_records = READERS["airbnb"](AirbnbConfig(name="airbnb", path=str(tmp_path)))
+    all_records = read_records(AirbnbConfig(name="airbnb", path=str(tmp_path)))
     test_hosts = {record.group for record in rows.test}
     others = {record.id for record in all_records if record.id.split("/")[0] != city and record.group not in test_hosts}
     assert {record.id for record in rows.train + rows.val} == others and "cadiz/listings.csv:1900" not in others
