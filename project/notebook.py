@@ -1,4 +1,4 @@
-"""What the notebooks open and show: finished runs, records with their changes marked, and figures of estimates."""
+"""Functions of the notebooks: open finished runs, measure their texts, and show records with marked changes."""
 
 import os
 import random
@@ -19,27 +19,29 @@ ROOT = Path(__file__).parents[1]
 MARKS = {"equal": "{}", "delete": "<del style='opacity:.6'>{}</del>", "insert": "<ins><b>{}</b></ins>"}
 CELL = "text-align:left;vertical-align:top;max-width:24em;white-space:normal"
 RESAMPLES = 2000
-"""Behind each interval."""
+"""Bootstrap resamples of each interval."""
 
 
 def open_runs(pattern: str | None = None) -> Comparison:
-    """The finished runs of a folder pattern, compared; without one those of TCR_RUNS, else the demo's.
+    """Return the comparison of the finished runs that a glob matches, by default TCR_RUNS, else the demo's.
 
-    Raises UserError where there are none, or where they are on several data sets.
+    Raises UserError if there are none, or if they are on several data sets.
     """
     pattern = pattern or os.environ.get("TCR_RUNS") or str(ROOT / "outputs" / "demo" / "*" / "seed-*")
     try:
         folders = run_folders([pattern])
     except UserError as error:
-        raise UserError(f"{pattern}: no finished run; make demo makes the demo's, and TCR_RUNS names others") from error
+        raise UserError(f"{pattern}: no finished run; run `make demo`, or set TCR_RUNS to a glob of others") from error
     comparison, *others = compare_all(load_runs(folders), RESAMPLES)
     if others:
-        raise UserError(f"{pattern}: runs on {comparison.data} and {others[0].data}; name those of one data set")
+        raise UserError(
+            f"{pattern}: runs on {comparison.data} and {others[0].data}; give a glob of runs on one data set"
+        )
     return comparison
 
 
 def measure_texts(comparison: Comparison) -> None:
-    """What the verb `analyse` does, for the first run of each method that has kept texts and has not measured them."""
+    """Measure the texts of the first run of each method, as the verb `analyse` does, if they are not measured yet."""
     first = [runs[0].folder for runs in comparison.runs.values()]
     new = [
         str(folder)
@@ -55,20 +57,20 @@ def _newer(path: Path, than: Path) -> bool:
 
 
 def measured(comparison: Comparison, table: str) -> pd.DataFrame:
-    """A table that `analyse` left, of each method's first run that has it. Raises UserError where none has."""
-    found = {}
+    """Return a table of `analyse`, from the first run of each method that has it. Raises UserError if none has it."""
+    tables = {}
     for method in comparison.methods:
         paths = [path for run in comparison.runs[method] if (path := run.folder / f"{table}.parquet").is_file()]
         if paths:
-            found[method] = pd.read_parquet(paths[0])
-    if not found:
+            tables[method] = pd.read_parquet(paths[0])
+    if not tables:
         folder = next(iter(comparison.runs.values()))[0].folder.parents[1]
-        raise UserError(f"no run in {folder} has {table}.parquet; python -m project analyse with its runs writes it")
-    return pd.concat(found, names=["method"]).reset_index("method")
+        raise UserError(f"no run in {folder} has {table}.parquet; write it with python -m project analyse")
+    return pd.concat(tables, names=["method"]).reset_index("method")
 
 
 def estimates(table: pd.DataFrame, *by: str) -> dict[str, Estimate]:
-    """The rows of a table with value, low and high as estimates, by what the columns `by` say of them."""
+    """Return the rows of a table with value, low and high as estimates, by the values of the columns `by`."""
     return {
         ", ".join(str(row[name]) for name in by): Estimate(row["value"], row["low"], row["high"])
         for row in table.to_dict("records")
@@ -76,18 +78,18 @@ def estimates(table: pd.DataFrame, *by: str) -> dict[str, Estimate]:
 
 
 def example_table(folder: Path, rows: int = 240) -> Path:
-    """A CSV of made adverts in three categories, with gaps, as a user's own might be; equal on every machine."""
+    """Write a CSV of generated adverts in three categories, with missing cells; equal on every machine."""
     things = {
         "tools": ("hammer", "saw", "drill", "wrench"),
         "garden": ("spade", "rake", "hose", "seeds"),
         "kitchen": ("pan", "knife", "kettle", "bowl"),
     }
-    draw, found = random.Random(0), []
+    draw, adverts = random.Random(0), []
     for index in range(rows):
         category = draw.choice(list(things))
         thing, state = draw.choice(things[category]), draw.choice(["new", "used", "old"])
         place, order = draw.choice(["home", category]), draw.choice(["hardly used", "in good order", "as seen"])
-        found.append(
+        adverts.append(
             {
                 "title": f"{state} {thing}",
                 "description": f"a {thing} for the {place}, {order}" if draw.random() > 0.1 else None,
@@ -97,26 +99,26 @@ def example_table(folder: Path, rows: int = 240) -> Path:
                 "seller": f"s{index % 60}",
             }
         )
-    pd.DataFrame(found).to_csv(folder / "adverts.csv", index=False)
+    pd.DataFrame(adverts).to_csv(folder / "adverts.csv", index=False)
     return folder / "adverts.csv"
 
 
 def cards_html(cards: list[dict]) -> str:
-    """Records side by side, as report_texts makes them: what is gone struck out, what is new underlined."""
-    found = []
+    """Return HTML of the cards of report.texts, with removed words struck out and added words underlined."""
+    parts = []
     for card in cards:
         head = f"{card['record']}, target {card['target']}"
         head += f"; instruction: {card['instruction']}" if card.get("instruction") else ""
         columns = "".join(
             f"<td style='{CELL}'><b>{escape(name)}</b><br>{_pieces(pieces)}</td>" for name, pieces in card["columns"]
         )
-        found.append(f"<h4>{escape(head)}</h4><table><tr>{columns}</tr></table>")
-    return "".join(found)
+        parts.append(f"<h4>{escape(head)}</h4><table><tr>{columns}</tr></table>")
+    return "".join(parts)
 
 
 def _pieces(pieces: list[tuple[str, list[tuple[str, str]]]]) -> str:
-    said = []
+    paragraphs = []
     for name, runs in pieces:
         text = " ".join(MARKS[kind].format(escape(words)) for kind, words in runs)
-        said.append(f"<p>{f'<i>{escape(name)}:</i> ' if name else ''}{text}</p>")
-    return "".join(said)
+        paragraphs.append(f"<p>{f'<i>{escape(name)}:</i> ' if name else ''}{text}</p>")
+    return "".join(paragraphs)

@@ -1,4 +1,4 @@
-"""show: one record at every arrow of the pipeline, with what each arrow changed marked."""
+"""The verb `show`: print one record after each step of the pipeline, with the changes of each step marked."""
 
 from rich.console import Console
 from rich.text import Text
@@ -41,7 +41,10 @@ def run(config: Config, args: dict[str, str]) -> None:
 
 
 def find(rows: Rows, id: str | None) -> tuple[str, Record]:
-    """The split and the record with that id. Raises UserError, with near ids, where there is none."""
+    """Return the split and the record with an id; without one, the first test row.
+
+    Raises UserError, with a similar id, if there is none.
+    """
     if id is None:
         return "test", rows.test[0]
     for split in ("train", "val", "test"):
@@ -49,18 +52,18 @@ def find(rows: Rows, id: str | None) -> tuple[str, Record]:
             if record.id == id:
                 return split, record
     known = [record.id for split in (rows.train, rows.val, rows.test) for record in split]
-    raise UserError(f"id={id}: there is no such record among the {len(known)} selected rows{did_you_mean(id, known)}")
+    raise UserError(f"id={id}: no such record among the {len(known)} selected rows{did_you_mean(id, known)}")
 
 
 def condition_named(name: str, config: Config, rows: Rows) -> Condition:
-    """The condition of the test or the validation panel with that name. Raises UserError where there is none."""
+    """Return the condition of the test or validation panel with a name. Raises UserError if there is none."""
     known = {
         str(condition): condition
         for panel in (validation_conditions, evaluation_conditions)
         for condition in panel(config.robustness, rows.modalities)
     }
     if name not in known:
-        raise UserError(f"condition={name}: there is no such condition; there are {', '.join(known)}")
+        raise UserError(f"condition={name}: unknown condition; give one of {', '.join(known)}")
     return known[name]
 
 
@@ -71,24 +74,24 @@ def _round(text: str, config: Config) -> int:
 
 
 def format_record(record: Record) -> str:
-    """A record's own content in lines; of an image only its size, for a terminal cannot show it."""
+    """Return the content of a record, one line per modality; of an image only its size."""
     return "\n".join(f"{name}: {REGISTRY[name].shown(getattr(record, name))}" for name in record.present)
 
 
 def steps(trace: Trace) -> list[tuple[str, str | None, str]]:
-    """Name, text before and text after of each arrow; the text before is None where there is nothing to compare."""
+    """Return name, text before and text after of each step; the text before is None if there is nothing to compare."""
     aligned, described = trace.aligned, trace.described
-    told = [("raw", None, format_record(trace.record))]
+    result = [("raw", None, format_record(trace.record))]
     if trace.corrupted is not trace.record:
-        told.append(
-            ("corrupted (pixels change unseen here)", format_record(trace.record), format_record(trace.corrupted))
+        result.append(
+            ("corrupted (changes of pixels are not shown)", format_record(trace.record), format_record(trace.corrupted))
         )
-    told.append(("described", None, lines(described)))
+    result.append(("described", None, lines(described)))
     if aligned.styled != described:
-        told.append(("styled", lines(described), lines(aligned.styled)))
+        result.append(("styled", lines(described), lines(aligned.styled)))
     if aligned.parts != aligned.styled:
-        told.append(("aligned", None, lines(aligned.parts)))
-        told += [
+        result.append(("aligned", None, lines(aligned.parts)))
+        result += [
             (
                 f"  {stage}: flags {', '.join(answer.flags) or 'none'}, {answer.attempts} draws"
                 f"{', fallback' if answer.fallback else ''}",
@@ -98,13 +101,13 @@ def steps(trace: Trace) -> list[tuple[str, str | None, str]]:
             for stage, answer in aligned.answers.items()
         ]
     if trace.perturbed is not None:
-        told.append(("perturbed", join_parts(aligned.parts), join_parts(trace.perturbed)))
-    told.append(("composed", None, " ".join(compose(trace.parts))))
-    return told
+        result.append(("perturbed", join_parts(aligned.parts), join_parts(trace.perturbed)))
+    result.append(("composed", None, " ".join(compose(trace.parts))))
+    return result
 
 
 def lines(parts: Parts) -> str:
-    """The pieces, a line each with its name."""
+    """Return the parts, one per line, with their names."""
     return "\n".join(f"{name}: {text}" for name, text in parts)
 
 
@@ -112,7 +115,7 @@ STYLES = {"equal": "", "delete": "red strike", "insert": "green underline"}
 
 
 def marked(before: str, after: str) -> Text:
-    """The text after, word by word, with what went struck out and what came underlined."""
+    """Return the text after, with removed words struck out and added words underlined."""
     text = Text()
     for kind, words in word_diff(before, after):
         text.append(words, style=STYLES[kind])

@@ -1,4 +1,4 @@
-"""store: look at, check and tend the generations that were paid for."""
+"""The verb `store`: list, check and maintain the stored generations."""
 
 from pathlib import Path
 
@@ -15,10 +15,9 @@ ACTIONS = ("ls", "stats", "verify", "seal", "compact", "merge", "export")
 
 
 def run(config: Config, args: dict) -> int:
-    """Do one action on the store of the configuration, or on the folder named after the action.
+    """Run one action on the store of the configuration, or on the folder after the action.
 
-    Returns the exit code: 1 where `verify` finds damage. Raises UserError for an unknown action or a folder that is
-    not there.
+    Return 1 if `verify` finds damage, else 0. Raises UserError if the action is unknown or the folder does not exist.
     """
     console = Console()
     action, *folders = args.get("words") or [""]
@@ -29,46 +28,46 @@ def run(config: Config, args: dict) -> int:
     folder = Path(folders[0] if folders else config.store.path)
     idle = _minutes(args.get("idle", "60"))
     if action != "merge":
-        files(folder)  # which refuses a folder that is not there
+        files(folder)  # raises UserError if the folder does not exist
 
-    def say(text: str) -> None:
+    def show(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     match action:
         case "ls":
             table = listing(folder, idle)
-            console.print(_shown(table))
-            say(f"{folder}: {len(table)} files, {table['rows'].sum():,} rows, {table['bytes'].sum():,} bytes")
+            console.print(_printable(table))
+            show(f"{folder}: {len(table)} files, {table['rows'].sum():,} rows, {table['bytes'].sum():,} bytes")
         case "stats":
-            console.print(_shown(stats(iter_unique_rows(folder))))
+            console.print(_printable(stats(iter_unique_rows(folder))))
         case "verify":
             damage, notes = verify(folder, idle)
             for line in [*notes, *damage]:
-                say(line)
-            say(f"{folder}: {f'{len(damage)} damaged places' if damage else 'sound'}")
+                show(line)
+            show(f"{folder}: {f'{len(damage)} damaged places' if damage else 'sound'}")
             return int(bool(damage))
         case "seal":
             sealed, left = seal_dead(folder, idle)
             for line in [*(f"sealed {line}" for line in sealed), *(f"left {line}" for line in left)]:
-                say(line)
-            say(f"{folder}: {len(sealed)} journals sealed, {len(left)} left")
+                show(line)
+            show(f"{folder}: {len(sealed)} journals sealed, {len(left)} left")
         case "compact":
             before, after, dropped = compact(folder)
-            say(f"{folder}: {before} shards became {after}; {dropped} duplicate rows dropped")
+            show(f"{folder}: {before} shards became {after}; {dropped} duplicate rows dropped")
         case "merge":
             if not folders or "into" not in args:
                 raise UserError(
-                    "store merge: give the folders to join and where to, such as "
+                    "store merge: give the folders to merge and the target, such as "
                     "store merge jobs/0 jobs/1 into=outputs/store"
                 )
             for source in folders:
                 files(Path(source))
             for source in folders:
-                say(f"{source}: {merge(Path(source), Path(args['into']))} rows added to {args['into']}")
+                show(f"{source}: {merge(Path(source), Path(args['into']))} rows added to {args['into']}")
         case "export":
             if "output" not in args:
-                raise UserError("store export: give output=FOLDER, a folder that is not there yet")
-            say(f"{args['output']}: {export(folder, Path(args['output']))} generations and their card")
+                raise UserError("store export: give output=FOLDER, a new folder")
+            show(f"{args['output']}: {export(folder, Path(args['output']))} generations and their card")
     return 0
 
 
@@ -82,11 +81,11 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-def _shown(frame: pd.DataFrame) -> Table:
+def _printable(frame: pd.DataFrame) -> Table:
     table = Table()
     for name in frame.columns:
-        number = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(name.replace("_", " "), justify="right" if number else "left", overflow="fold")
+        is_number = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(name.replace("_", " "), justify="right" if is_number else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(
             *(

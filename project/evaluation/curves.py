@@ -1,4 +1,4 @@
-"""Measures of whole curves, the score against the level of a damage, of the methods of a comparison."""
+"""Measures of robustness curves: the score of a method as a function of the corruption level."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,14 @@ from ..metrics import scores
 from .comparison import Comparison, Estimate
 
 BASELINE = "fusion"
-"""Late fusion, which effective robustness is measured against: conf/method/fusion.yaml."""
+"""Late fusion (conf/method/fusion.yaml), the baseline of effective robustness."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The conditions of one sort of damage, `names`, from clean rows (level 0) to the highest tested level.
+    """The conditions of one kind of corruption, `names`, from clean rows (level 0) to the highest tested level.
 
-    `corruption` is the name of realistic damage, and empty for noise; `modality` is what it is on, `all` where it is
-    on every modality at once.
+    `corruption` is the name of a realistic corruption, and empty for noise; `modality` is the corrupted one, or `all`.
     """
 
     modality: str
@@ -27,29 +26,29 @@ class Curve:
 
     @property
     def sort(self) -> str:
-        """The damage in a word: noise, or the name of a realistic one."""
+        """Return noise, or the name of the realistic corruption."""
         return self.corruption or "noise"
 
 
 def curves(comparison: Comparison, kinds: Sequence[str] = ("noisy", "natural")) -> list[Curve]:
-    """Those of noise and of realistic damage, or of one of them; a realistic damage of a single level has none."""
-    found = []
-    chosen = comparison.conditions[comparison.conditions["kind"].isin(kinds)]
-    for (kind, modality, corruption), same in chosen.groupby(["kind", "modality", "corruption"], sort=False):
+    """Return the curves of these kinds of conditions; a realistic corruption needs two levels for a curve."""
+    result = []
+    selected = comparison.conditions[comparison.conditions["kind"].isin(kinds)]
+    for (kind, modality, corruption), same in selected.groupby(["kind", "modality", "corruption"], sort=False):
         levels = same["level"][same["level"] > 0].sort_values()
         if kind == "noisy" or len(levels) > 1:
-            found.append(Curve(modality, corruption, ("clean", *levels.index), (0.0, *levels)))
-    return found
+            result.append(Curve(modality, corruption, ("clean", *levels.index), (0.0, *levels)))
+    return result
 
 
 def area(comparison: Comparison, method: str, curve: Curve) -> Estimate:
-    """Area under the curve, the relative robustness: see scores.area_under_curve."""
+    """Return the area under the curve, the relative robustness; see scores.area_under_curve."""
     columns = comparison.columns(curve.names)
     return comparison.estimate(lambda own: scores.area_under_curve(curve.levels, own[..., columns]), method)
 
 
 def effective_robustness_of(comparison: Comparison, method: str, curve: Curve, baseline: str) -> Estimate:
-    """Effective robustness against a baseline, paired: see scores.effective_robustness."""
+    """Return the paired effective robustness against a baseline; see scores.effective_robustness."""
     columns, better = comparison.columns(curve.names), comparison.score.higher_is_better
 
     def measure(own: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -59,7 +58,10 @@ def effective_robustness_of(comparison: Comparison, method: str, curve: Curve, b
 
 
 def breakdown(comparison: Comparison, method: str, curve: Curve, threshold: float) -> Estimate:
-    """Breakdown level of the seeds' mean curve, `inf` above the highest tested level: see scores.breakdown_level."""
+    """Return the breakdown level of the curve averaged over seeds; `inf` if it is above the highest tested level.
+
+    See scores.breakdown_level.
+    """
     clean, *columns = comparison.columns(curve.names)
     better = comparison.score.higher_is_better
 
@@ -71,15 +73,15 @@ def breakdown(comparison: Comparison, method: str, curve: Curve, threshold: floa
 
 
 def corruption_error(comparison: Comparison, method: str, reference: str) -> Estimate:
-    """mCE against a reference, paired, over the noise on each modality and on all: see scores.mean_corruption_error.
+    """Return the paired mCE against a reference, over noise on each modality and on all.
 
-    Missing modalities and other orders have no levels and are not in it.
+    Missing modalities and orders have no levels and are not part of it. See scores.mean_corruption_error.
     """
     columns = [comparison.columns(curve.names[1:]) for curve in curves(comparison, ["noisy"])]
 
-    def errors(found: np.ndarray) -> list[np.ndarray]:
-        found = 1 - found if comparison.score.higher_is_better else found
-        return [found[..., own] for own in columns]
+    def errors(values: np.ndarray) -> list[np.ndarray]:
+        values = 1 - values if comparison.score.higher_is_better else values
+        return [values[..., indices] for indices in columns]
 
     return comparison.estimate(
         lambda own, other: scores.mean_corruption_error(errors(own), errors(other)), method, reference

@@ -1,7 +1,7 @@
-"""The primary endpoint, fixed beforehand: drop ratio of ours against its best rival, noise 0.5 on all modalities.
+"""The primary endpoint, fixed in advance: drop ratio of ours against its best rival, noise 0.5 on all modalities.
 
-The rival is chosen on validation, so that the test rows have no say in what they are judged by. All that a report shows
-besides the family of these comparisons is exploratory.
+The rival is selected on validation rows, so that test rows do not influence the selection. All other comparisons in a
+report are exploratory.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,17 @@ from ..metrics.bootstrap import p_value
 from .comparison import OURS, Comparison, Estimate
 
 ABLATIONS = ("paraphrase", "perturb_only")
-"""Methods that are parts of ours, as are all whose name begins with ours_; they are no rivals."""
+"""Methods that are parts of ours, like those whose name begins with ours_; they are no rivals."""
 FAMILY = f"{OURS} against each rival, drop ratio at the primary endpoint"
 """The comparisons that Holm's correction is over."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Drop ratio of ours less that of a rival: in `points` (1 is a hundredth) and in `percent` of the rival's.
+    """Drop ratio of ours minus that of a rival: in `points` (1 is a hundredth) and in `percent` of the rival's.
 
-    `percent` is NaN where the rival loses nothing. `p` is two-sided, `adjusted` is it after Holm over the family.
+    `percent` is NaN if the rival's drop ratio is not above 0. `p` is two-sided; `adjusted` is p after Holm's
+    correction over the family.
     """
 
     rival: str
@@ -34,7 +35,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The family's comparisons, best rival on validation first; rivals without a validation score come last."""
+    """The comparisons of the family, best rival on validation first; rivals without a validation score are last."""
 
     condition: str
     ours: str
@@ -43,29 +44,29 @@ class Endpoint:
 
     @property
     def best(self) -> Contrast | None:
-        """The comparison that the endpoint is; None where no rival has a validation score."""
+        """Return the comparison with the best rival; None if no rival has a validation score."""
         first = self.contrasts[0]
         return None if np.isnan(first.validation) else first
 
 
 def primary_condition(comparison: Comparison) -> str | None:
-    """The condition that methods are judged by: noise on all modalities at the tested level nearest to 0.5.
+    """Return the condition of the endpoint: noise on all modalities at the tested level nearest to 0.5.
 
-    Data with a single modality have noise on that one. None where nothing was tested under noise.
+    For data with a single modality it is noise on that one. Return None if noise was not tested.
     """
-    found = comparison.select("noisy", "all", comparison.middle) or comparison.select("noisy", level=comparison.middle)
-    return found[0] if len(found) == 1 else None
+    names = comparison.select("noisy", "all", comparison.middle) or comparison.select("noisy", level=comparison.middle)
+    return names[0] if len(names) == 1 else None
 
 
 def is_rival(method: str) -> bool:
-    """Whether a method is neither ours nor one of its variants and parts."""
+    """Return True if a method is neither ours nor one of its variants and parts."""
     return method != OURS and not method.startswith(f"{OURS}_") and method not in ABLATIONS
 
 
 def endpoint(comparison: Comparison) -> Endpoint | None:
-    """The primary endpoint; None where ours, a rival or the condition is not there.
+    """Return the primary endpoint; None if there is no run of ours or of a rival, or if noise was not tested.
 
-    The best rival has the best val/score, mean over its seeds; with equal scores, the first by name.
+    The best rival has the best val/score, averaged over its seeds; ties are broken by name.
     """
     condition, ours = primary_condition(comparison), comparison.named(OURS)
     validation = {
@@ -99,10 +100,10 @@ def endpoint(comparison: Comparison) -> Endpoint | None:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """p-values of a family, adjusted so that one below alpha keeps the chance of any false finding at most alpha.
+    """Return the p-values of a family, adjusted to control the family-wise error rate (step-down).
 
-    The k-th smallest of m is multiplied by m + 1 - k, raised to the one before it, and at most 1. An unknown one (NaN)
-    stays unknown and counts as the largest. Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+    The k-th smallest of m is multiplied by m + 1 - k, is at least the one before it, and at most 1. NaN stays NaN and
+    counts as the largest. Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
     """
     p_values = np.asarray(p_values, float)
     order = np.argsort(p_values)  # NaN last

@@ -1,4 +1,4 @@
-"""What goes to W&B: the run's config, curves, scores by condition, perturbed samples and cost."""
+"""Log a run to W&B: configuration, curves, scores by condition, perturbed samples and cost."""
 
 import hashlib
 import os
@@ -18,10 +18,10 @@ from ..pipeline.pipeline import Pipeline
 from .run_info import RunInfo
 
 ARTIFACT = "run"
-"""The type of the artifact that keeps a finished run's FILES in W&B."""
+"""Type of the artifact with the FILES of a finished run."""
 FILES = ("config.yaml", "run.json", "predictions.parquet", "results.parquet", "texts.parquet")
 SAMPLES = 20
-"""Training rows of which the perturbed texts are logged."""
+"""Number of training rows whose perturbed texts are logged."""
 
 
 def start_logger(config: Config, folder: Path) -> Logger | None:
@@ -36,7 +36,7 @@ def start_logger(config: Config, folder: Path) -> Logger | None:
         return None
     agent = "WANDB_SWEEP_ID" in os.environ
     folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("WANDB_SILENT", "true")  # the run's own last lines say where everything is
+    os.environ.setdefault("WANDB_SILENT", "true")  # the verb prints the run folder
     return WandbLogger(
         project=config.wandb.project,
         entity=config.wandb.entity,
@@ -68,11 +68,11 @@ def finish(
         traces = pipeline.perturbed(pipeline.clean(rows.train[:SAMPLES]), 0)
         samples = [[trace.record.id, join_parts(trace.aligned.parts), join_parts(trace.parts)] for trace in traces]
         run.log({"perturbation/samples": wandb.Table(columns=["record", "aligned", "perturbed"], data=samples)})
-    kept = wandb.Artifact(f"run-{run.id}", type=ARTIFACT)
+    artifact = wandb.Artifact(f"run-{run.id}", type=ARTIFACT)
     for path in map(run_folder(config).joinpath, FILES):
         if path.is_file():
-            kept.add_file(str(path))
-    run.log_artifact(kept)
+            artifact.add_file(str(path))
+    run.log_artifact(artifact)
     run.finish()
 
 
@@ -83,27 +83,27 @@ def close(logger: Logger | None) -> None:
 
 
 def download(project: str, group: str, into: str) -> str:
-    """The files of the finished runs of a W&B group, in run folders under `into`; returns the pattern of these.
+    """Download the files of a W&B group's finished runs to run folders under `into`; return a glob of the folders.
 
-    `project` is entity/project. What a run calls itself names its folder, and never one outside `into`.
-    Raises UserError where the group has no finished run.
+    `project` is entity/project. A run's name becomes a folder name, never a path outside `into`. Raises UserError if
+    the group has no finished run.
     """
     import wandb
 
-    found = 0
+    count = 0
     for run in wandb.Api().runs(project, filters={"group": group}):
         name = re.sub(r"[^\w.@-]|^\.", "-", str(run.config.get("name")))
         for artifact in run.logged_artifacts():
             if artifact.type == ARTIFACT:
                 artifact.download(root=str(Path(into) / name / f"seed-{int(run.config.get('seed', 0))}"))
-                found += 1
-    if not found:
+                count += 1
+    if not count:
         raise UserError(f"{project} has no finished run in the group {group}")
     return f"{into}/*/seed-*"
 
 
 def summary(results: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Scores and drop ratios under flat names: test/accuracy/clean, test/drop_ratio/noisy/image/0.3, and so on."""
+    """Return scores and drop ratios by flat names, such as test/accuracy/clean or test/drop_ratio/noisy/image/0.3."""
     flat = {}
     for row in results[results["metric"].isin([metric, "drop_ratio"])].itertuples():
         where = {
@@ -120,7 +120,7 @@ def summary(results: pd.DataFrame, metric: str) -> dict[str, float]:
 
 
 def _curves(results: pd.DataFrame, metric: str) -> dict:
-    """The score against the noise level, a line a modality."""
+    """Return a plot of the score against the noise level, one line per modality."""
     import wandb
 
     points = results[results["metric"] == metric]

@@ -41,7 +41,7 @@ def test_a_round_shows_the_perturbed_text(shown, tiny_args):
     "args, what",
     [
         ({"id": "no such row"}, "id=no such row"),
-        ({"condition": "noisy(sound, 1)"}, "there is no such condition; there are clean"),
+        ({"condition": "noisy(sound, 1)"}, "unknown condition; give one of clean"),
         ({"round": "7"}, "give a number from 0 to 1"),
     ],
 )

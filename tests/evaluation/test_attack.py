@@ -193,7 +193,7 @@ def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted, tmp_pat
 @pytest.mark.parametrize(
     ("extra", "said"),
     [
-        (("data.task=number", "data.target=price", "data.table=[city]"), "a number is no class"),
+        (("data.task=number", "data.target=price", "data.table=[city]"), "an attack needs classes"),
     ],
 )
 def test_where_there_is_nothing_to_attack_that_is_said_and_the_run_goes_on(run, scripted, caplog, extra, said):

@@ -119,7 +119,7 @@ def test_seeds_of_two_methods_are_drawn_apart():
 
 
 def test_runs_on_other_corruptions_or_other_metrics_are_not_compared():
-    with pytest.raises(UserError, match="robustness.seed=1 and 2; report them apart"):
+    with pytest.raises(UserError, match="robustness.seed=1 and 2; report them separately"):
         compare([made(corruption_seed=1), made("ours", corruption_seed=2)], 10)
     with pytest.raises(UserError, match="accuracy and rmse"):
         compare([made(), made("ours", metric="rmse")], 10)
