@@ -27,7 +27,7 @@ from project.config.compose import load_config
 from project.data.rows import read_rows
 from project.llm.factory import open_llm
 from project.llm.quality_gate import facts_kept
-from project.pipeline.alignment import Task, join_parts, summary_question
+from project.pipeline.alignment import Task, join_parts, summary_task
 from project.pipeline.pipeline import open_pipeline
 
 
@@ -94,7 +94,7 @@ def pilot(arguments: list[str], count: int) -> dict:
 def _first_draws(llm, config, traces, exemplar) -> list[str]:
     """Return the first draw of each summary, before the quality gate."""
     task = Task(config.data.question, ())
-    questions = [summary_question(trace.described, config.alignment, task, exemplar) for trace in traces]
+    questions = [summary_task(trace.described, config.alignment, task, exemplar) for trace in traces]
     return [llm.store.get(question.request.key(llm.name)).completion for question in questions]
 
 

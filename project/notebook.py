@@ -12,7 +12,7 @@ from .config.compose import load_config
 from .errors import UserError
 from .evaluation.comparison import Comparison, Estimate
 from .evaluation.run_loading import load_runs, run_folders
-from .pipeline.text_log import FILE
+from .pipeline.text_log import TEXTS_FILE
 from .report.page import compare_all
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ def measure_texts(comparison: Comparison) -> None:
     new = [
         str(folder)
         for folder in first
-        if (folder / FILE).is_file() and not _newer(folder / "collapse.parquet", folder / FILE)
+        if (folder / TEXTS_FILE).is_file() and not _newer(folder / "collapse.parquet", folder / TEXTS_FILE)
     ]
     if new:
         analyse(load_config(["experiment=demo"]), new)  # the demo configures how texts are embedded

@@ -14,7 +14,7 @@ from ..data.rows import read_rows
 from ..errors import UserError
 from ..evaluation.run_info import RunInfo
 from ..evaluation.run_loading import experiment_runs, load_runs
-from ..pipeline.text_log import FILE
+from ..pipeline.text_log import TEXTS_FILE
 from ..runtime.atomic_io import write_parquet
 from ..runtime.progress import progress_bar
 from .collapse import Embedder, collapse_table
@@ -40,7 +40,7 @@ def analyse(config: Config, patterns: Sequence[str] = ()) -> dict[Path, int]:
     embedder, transformations = Embedder(config.model), Transformations(config.robustness.resamples)
     rows_by_path = {}
     for folder in folders:
-        texts = pd.read_parquet(folder / FILE)
+        texts = pd.read_parquet(folder / TEXTS_FILE)
         metric = RunInfo.read(folder).metric
         with progress_bar() as bar:
             watch = partial(bar.update, bar.add_task(str(folder), total=None))
@@ -87,10 +87,10 @@ def resolve_run_folders(words: list[str]) -> list[Path]:
     """Return the run folders with texts that match the paths or patterns. Raises UserError if one matches none."""
     folders = {}
     for word in words:
-        matches = sorted(Path(path) for path in glob.glob(word, recursive=True) if (Path(path) / FILE).is_file())
+        matches = sorted(Path(path) for path in glob.glob(word, recursive=True) if (Path(path) / TEXTS_FILE).is_file())
         if not matches:
             raise UserError(
-                f"analyse {word}: no run folder with {FILE} matches; only methods that read texts write it, and "
+                f"analyse {word}: no run folder with {TEXTS_FILE} matches; only methods that read texts write it, and "
                 "python -m project evaluate run=<folder> adds it to an older run"
             )
         folders |= dict.fromkeys(matches)
@@ -102,11 +102,11 @@ def _of_experiment(config: Config) -> list[Path]:
     experiment = Path(config.output) / config.experiment
     first: dict[str, Path] = {}
     for finished in load_runs(experiment_runs(experiment)):
-        if (finished.folder / FILE).is_file():
+        if (finished.folder / TEXTS_FILE).is_file():
             first.setdefault(finished.info.name, finished.folder)
     if not first:
         raise UserError(
-            f"no run in {experiment} has {FILE}; only methods that read texts write it, and "
+            f"no run in {experiment} has {TEXTS_FILE}; only methods that read texts write it, and "
             "python -m project evaluate run=<folder> adds it to an older run"
         )
     return list(first.values())

@@ -75,7 +75,7 @@ def _round(text: str, config: Config) -> int:
 
 def format_record(record: Record) -> str:
     """Return the content of a record, one line per modality; of an image only its size."""
-    return "\n".join(f"{name}: {REGISTRY[name].shown(getattr(record, name))}" for name in record.present)
+    return "\n".join(f"{name}: {REGISTRY[name].format_value(getattr(record, name))}" for name in record.present)
 
 
 def steps(trace: Trace) -> list[tuple[str, str | None, str]]:

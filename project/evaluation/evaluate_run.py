@@ -23,7 +23,7 @@ from ..llm.factory import open_llm
 from ..methods.base import Prediction, Predictor, method_of
 from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline, open_pipeline
-from ..pipeline.text_log import FILE, kept_conditions, text_rows, text_table, training_rows
+from ..pipeline.text_log import TEXTS_FILE, logged_conditions, text_rows, text_table, training_rows
 from ..runtime.atomic_io import write_parquet, write_text
 from ..runtime.progress import progress_bar
 from . import tracking
@@ -151,7 +151,7 @@ def evaluate_run(
     write_parquet(predictions, folder / "predictions.parquet")
     if answers.texts:  # after the usage is summed up: logging the training texts is no cost of the method
         texts = answers.texts + training_rows(pipeline, rows.train, info.epochs or 0)
-        write_parquet(text_table(texts), folder / FILE)
+        write_parquet(text_table(texts), folder / TEXTS_FILE)
     info.write(folder)
     write_text(folder / "config.yaml", to_yaml(config))
     write_parquet(results, folder / RESULTS_FILE)
@@ -162,7 +162,7 @@ def answer_conditions(config: Config, pipeline: Pipeline, rows: Rows, predictor:
     """Return the answers for the test rows under every condition, and under an attack if one is configured."""
     answers = ConditionAnswers()
     conditions = evaluation_conditions(config.robustness, rows.modalities)
-    logged_conditions = kept_conditions(conditions)
+    logged = logged_conditions(conditions)
     with progress_bar() as bar:
         task = bar.add_task("conditions", total=len(conditions))
         for condition in conditions:
@@ -172,7 +172,7 @@ def answer_conditions(config: Config, pipeline: Pipeline, rows: Rows, predictor:
             answers.predictions.append(_prediction_table(rows.test, condition, prediction))
             if prediction.unparsed is not None:
                 answers.unparsed[str(condition)] = sum(prediction.unparsed) / len(rows.test)
-            if prediction.traces is not None and condition in logged_conditions:
+            if prediction.traces is not None and condition in logged:
                 answers.texts += text_rows(prediction.traces, "test", str(condition))
             if condition == CLEAN and config.robustness.attack and attackable(config, rows, predictor):
                 draws = config.robustness.attack_draws

@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..evaluation.run_info import RunInfo
 from ..evaluation.run_loading import load_runs
 from ..evaluation.run_status import RESULTS_FILE
-from ..pipeline.text_log import FILE
+from ..pipeline.text_log import TEXTS_FILE
 from ..report.model_card import model_card, public_name
 from ..runtime.atomic_io import atomic_directory
 from ..training.encoder import base_model, load_adapter, load_tokenizer, missing_pretrained_weights
@@ -39,7 +39,7 @@ def export(config: Config, folder: Path, output: Path, adapter_only: bool = Fals
             f"{folder} is of the method {config.method}, whose model is no transformer of texts; "
             "use python -m project predict instead"
         )
-    for name in (RESULTS_FILE, FILE):
+    for name in (RESULTS_FILE, TEXTS_FILE):
         if not (folder / name).is_file():
             raise UserError(f"{folder} has no {name}; finish it: python -m project evaluate run={folder}")
     with atomic_directory(output) as part:
@@ -108,7 +108,7 @@ def _label(model: torch.nn.Module, config: Config, target: Target) -> None:
 @torch.inference_mode()
 def _logits(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, config: Config) -> torch.Tensor:
     """Return the logits of the first clean test texts of the run, with shape (texts, outputs)."""
-    texts = pd.read_parquet(folder / FILE, filters=[("split", "==", "test"), ("condition", "==", str(CLEAN))])
+    texts = pd.read_parquet(folder / TEXTS_FILE, filters=[("split", "==", "test"), ("condition", "==", str(CLEAN))])
     tokens = tokenizer(
         texts["read"].tolist()[:N_CHECK_TEXTS],
         truncation=True,

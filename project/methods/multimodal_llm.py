@@ -21,10 +21,10 @@ from ..data.rows import Rows
 from ..data.target import Target
 from ..llm.client import GenerationTask, canonical, extract_json
 from ..llm.protocol import IMAGE, Request
-from ..pipeline.alignment import Task, predicted, prediction_schema
+from ..pipeline.alignment import Task, parse_prediction, prediction_schema
 from ..pipeline.corrupt import corrupt
 from ..pipeline.describe import describe
-from ..pipeline.pipeline import NOTHING, Pipeline
+from ..pipeline.pipeline import EMPTY_TEXT, Pipeline
 from ..training.fit_info import FitInfo
 from .base import Prediction, Predictor
 from .llm_zero_shot import prediction_of, validation_info
@@ -66,7 +66,7 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> Predic
             batch = [corrupt(record, condition, rows.train) for record in records[start : start + _BATCH_SIZE]]
             tasks = [generation_task(item, examples, pipeline.task) for item in prompt_records(batch, pipeline)]
             results = pipeline.llm.ask(tasks, config.model.attempts)
-            predictions += [predicted(extract_json(result.text) or {}, pipeline.task) for result in results]
+            predictions += [parse_prediction(extract_json(result.text) or {}, pipeline.task) for result in results]
         return prediction_of(predictions, rows.target)
 
     return predict
@@ -115,7 +115,7 @@ def _prompt_record(record: Record, images: tuple[np.ndarray, ...], notes: dict[s
     lines = []
     for name in record.present:
         lines += [IMAGE] * len(images) if name == "image" and images else [as_data(f"{name}: {notes[name]}")]
-    return PromptRecord("\n".join(lines) or as_data(NOTHING), images, tuple(map(digest, images)))
+    return PromptRecord("\n".join(lines) or as_data(EMPTY_TEXT), images, tuple(map(digest, images)))
 
 
 def generation_task(record: PromptRecord, examples: Sequence[tuple[PromptRecord, str]], task: Task) -> GenerationTask:
@@ -147,4 +147,4 @@ def generation_task(record: PromptRecord, examples: Sequence[tuple[PromptRecord,
 
 
 def _problems(completion: str, task: Task) -> tuple[str, ...]:
-    return () if predicted(extract_json(completion) or {}, task) is not None else ("not in the schema",)
+    return () if parse_prediction(extract_json(completion) or {}, task) is not None else ("not in the schema",)

@@ -86,7 +86,7 @@ def align(
     described = [index for index, parts in enumerate(styled) if parts]
     summaries, reasonings = {}, {}
     if config.summary:
-        tasks = [summary_question(styled[index], config, task, exemplar) for index in described]
+        tasks = [summary_task(styled[index], config, task, exemplar) for index in described]
         summaries = dict(zip(described, llm.ask(tasks, config.attempts), strict=True))
     if config.reasoning:
         inputs = [(("summary", summaries[index].text),) if config.serial else styled[index] for index in described]
@@ -140,7 +140,7 @@ def _style(
     return [{f"style {name}": next(answers) for name, _ in parts} for parts in descriptions]
 
 
-def summary_question(styled: Parts, config: AlignmentConfig, task: Task, exemplar: Exemplar | None) -> GenerationTask:
+def summary_task(styled: Parts, config: AlignmentConfig, task: Task, exemplar: Exemplar | None) -> GenerationTask:
     """Return the request for a summary, with the descriptions as fallback."""
     gate = Gate(shortest=0.4, longest=1.5, facts=config.min_fact_recall, classes=task.classes)
     source = join_parts(styled)
@@ -187,12 +187,12 @@ def reasoning_task(parts: Parts, config: AlignmentConfig, task: Task) -> Generat
 def _parse_reasoning(text: str, task: Task) -> tuple[str, str] | tuple[None, None]:
     """Return explanation and prediction of a completion, or (None, None) if one is missing."""
     answer = extract_json(text) or {}
-    explanation, prediction = answer.get("explanation"), predicted(answer, task)
+    explanation, prediction = answer.get("explanation"), parse_prediction(answer, task)
     is_valid = prediction is not None and isinstance(explanation, str)
     return (explanation.strip(), prediction) if is_valid else (None, None)
 
 
-def predicted(answer: dict, task: Task) -> str | None:
+def parse_prediction(answer: dict, task: Task) -> str | None:
     """Return the predicted class or number of a parsed completion, or None if it has none.
 
     Classes match in any case; a number must be finite, and is formatted with six significant digits.

@@ -29,13 +29,13 @@ class Modality:
     """The functions of a modality.
 
     `noise` corrupts a value at a level in [0, 1], whose meaning is `unit`; `describe` is the expert, which returns one
-    text for each value; `shown` formats a value for a terminal.
+    text for each value; `format_value` formats a value for a terminal.
     """
 
     noise: Callable[[Any, float, Any], Any]
     unit: str
     describe: Callable[[Sequence[Any], ExpertsConfig, Store], list[str]]
-    shown: Callable[[Any], str]
+    format_value: Callable[[Any], str]
 
 
 REGISTRY = {

@@ -22,7 +22,7 @@ from .perturbation.instructions import instruction_sets
 
 EXEMPLAR_ROWS = 8
 """Number of training rows that are candidates for the one-shot example."""
-NOTHING = "Nothing is known of this record."
+EMPTY_TEXT = "Nothing is known of this record."
 """The text of a record without any modality."""
 
 
@@ -114,5 +114,5 @@ def open_pipeline(config: Config, rows: Rows, llm: LanguageModel) -> Pipeline:
 
 
 def compose(parts: Parts) -> tuple[str, ...]:
-    """Return the texts that the model reads, in order; NOTHING for a record without any."""
-    return tuple(text for _, text in parts if text) or (NOTHING,)
+    """Return the texts that the model reads, in order; EMPTY_TEXT for a record without any."""
+    return tuple(text for _, text in parts if text) or (EMPTY_TEXT,)

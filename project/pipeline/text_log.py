@@ -1,6 +1,6 @@
 """texts.parquet: the texts of records after each step, to read and measure them without the pipeline.
 
-It has one row per record, condition and round: test rows under the conditions of `kept_conditions`, and TRAIN_ROWS
+It has one row per record, condition and round: test rows under the conditions of `logged_conditions`, and TRAIN_ROWS
 training rows, clean and in each round of the training.
 """
 
@@ -23,8 +23,8 @@ from .perturbation.instructions import (
 )
 from .pipeline import Pipeline, Trace, compose
 
-FILE = "texts.parquet"
-COLUMNS = [
+TEXTS_FILE = "texts.parquet"
+TEXT_COLUMNS = [
     "split",
     "condition",
     "round",
@@ -47,7 +47,7 @@ TRAIN_ROWS = 1000
 """Maximum number of logged training rows, selected by a hash of their id."""
 
 
-def kept_conditions(conditions: Sequence[Condition]) -> list[Condition]:
+def logged_conditions(conditions: Sequence[Condition]) -> list[Condition]:
     """Return the conditions to log: for each kind the level nearest to 0.5, without orders, which remove nothing."""
     middles = {
         kind: middle_level(condition.level for condition in conditions if condition.kind == kind)
@@ -104,8 +104,8 @@ def training_rows(pipeline: Pipeline, train: Sequence[Record], epochs: int) -> l
 
 
 def text_table(rows: Sequence[dict]) -> pd.DataFrame:
-    """Return the rows as a table with COLUMNS."""
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"round": "Int64"})
+    """Return the rows as a table with TEXT_COLUMNS."""
+    return pd.DataFrame(rows, columns=TEXT_COLUMNS).astype({"round": "Int64"})
 
 
 def _rewritten(pipeline: Pipeline, traces: Sequence[Trace], round: int) -> list[tuple[list[str], list[bool]]]:

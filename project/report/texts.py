@@ -10,7 +10,7 @@ from ..evaluation.comparison import Comparison, Estimate
 from ..evaluation.results import conditions_of
 from ..evaluation.run_loading import Run
 from ..metrics.scores import SCORES
-from ..pipeline.text_log import FILE
+from ..pipeline.text_log import TEXTS_FILE
 from .formatting import condition_text
 from .section import Section
 from .text_diff import word_diff
@@ -29,11 +29,13 @@ def texts(comparison: Comparison) -> Section | None:
     All seeds have the same texts, so each method is represented by its first run with texts. A method has tables if
     the verb `analyse` has measured this run.
     """
-    saved = {method: [run for run in runs if (run.folder / FILE).is_file()] for method, runs in comparison.runs.items()}
+    saved = {
+        method: [run for run in runs if (run.folder / TEXTS_FILE).is_file()] for method, runs in comparison.runs.items()
+    }
     first = {method: runs[0] for method, runs in saved.items() if runs}
     if not first:
         return None
-    run_texts = {name: pd.read_parquet(run.folder / FILE) for name, run in first.items()}
+    run_texts = {name: pd.read_parquet(run.folder / TEXTS_FILE) for name, run in first.items()}
     example = max(run_texts, key=lambda name: _changing_steps(run_texts[name]))
     measured = {
         table: {

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from project.analysis.collapse import Embedder, collapse_table, effective_rank, equal_share, mean_cosine, step_texts
 from project.config.schema import TextTransformerConfig
-from project.pipeline.text_log import COLUMNS
+from project.pipeline.text_log import TEXT_COLUMNS
 
 ROWS = arrays(
     float, st.tuples(st.integers(2, 6), st.integers(2, 5)), elements=st.floats(0.1, 10).map(lambda x: x - 5)
@@ -43,7 +43,7 @@ def texts_frame(rows):
             }
             for split, condition, round, record, target, described, aligned, read in rows
         ],
-        columns=COLUMNS,
+        columns=TEXT_COLUMNS,
     ).astype({"round": "Int64"})
 
 

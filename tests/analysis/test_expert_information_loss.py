@@ -12,7 +12,7 @@ from project.data.record import Record
 from project.data.rows import Rows
 from project.data.target import Target
 from project.errors import UserError
-from project.pipeline.text_log import COLUMNS
+from project.pipeline.text_log import TEXT_COLUMNS
 
 COLOURS = {"A": (220, 30, 30), "B": (30, 60, 220), "C": (30, 200, 60)}
 WORDS = {"A": "a red apple", "B": "a blue boat", "C": "a green cup"}
@@ -59,7 +59,7 @@ def texts_and_rows(describe):
             for split, rows in (("train", train), ("test", test))
             for row in rows
         ],
-        columns=COLUMNS,
+        columns=TEXT_COLUMNS,
     ).astype({"round": "Int64"})
     return texts, Rows(train, [], test, Target("class", "A", ("A", "B", "C")), ("image", "text", "table"))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from project.analysis.perturbation_quality import distinct_ngram_share, diversity_table
-from project.pipeline.text_log import COLUMNS
+from project.pipeline.text_log import TEXT_COLUMNS
 
 WORDS = {"A": "apple orchard", "B": "hammer nail"}
 
@@ -38,7 +38,7 @@ def perturbed_texts(change, rounds=(0,), pieces=lambda index: (["noise"], [False
                     "fallback": fallback,
                 }
             )
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"round": "Int64"})
+    return pd.DataFrame(rows, columns=TEXT_COLUMNS).astype({"round": "Int64"})
 
 
 def values(texts, instruction="all"):

@@ -16,7 +16,7 @@ from project.analysis.recovery import (
     removed_words,
     tokens,
 )
-from project.pipeline.text_log import COLUMNS
+from project.pipeline.text_log import TEXT_COLUMNS
 
 WORDS = st.lists(st.sampled_from("red blue hammer nail tram 12 3.0 the Of".split()), max_size=8).map(" ".join)
 
@@ -39,7 +39,7 @@ def row(record, described, aligned, table=None, condition="clean", split="test",
 
 
 def recovery_rows(*rows):
-    table = recovery_table(pd.DataFrame(rows, columns=COLUMNS).astype({"round": "Int64"}), 50)
+    table = recovery_table(pd.DataFrame(rows, columns=TEXT_COLUMNS).astype({"round": "Int64"}), 50)
     return {(line.condition, line.modality, line.measure): line for line in table.itertuples()}
 
 

@@ -21,7 +21,7 @@ from project.llm import factory as engines
 from project.llm.protocol import IMAGE
 from project.methods.llm_zero_shot import NO_ANSWER
 from project.methods.multimodal_llm import few_shot_rows, load
-from project.pipeline.pipeline import NOTHING
+from project.pipeline.pipeline import EMPTY_TEXT
 from tests.conftest import CLASSES
 
 MARKER = "ZQX-marker"
@@ -78,7 +78,7 @@ def test_a_prompt_follows_the_corruption_and_order_of_the_condition(build_predic
 @pytest.mark.parametrize("record", [replace(Record("r", "g"), text=" ", table={}), Record("r", "g")])
 def test_the_prompt_of_an_empty_record_says_that_nothing_is_known(build_predictor, scripted, record):
     assert build_predictor()([record], CLEAN).answers[0] in CLASSES
-    assert NOTHING in scripted.asked[0].messages[-1][1] and scripted.asked[0].images == ()
+    assert EMPTY_TEXT in scripted.asked[0].messages[-1][1] and scripted.asked[0].images == ()
 
 
 def test_a_prompt_has_every_picture_and_ready_descriptions_as_text(build_predictor, scripted, records):

@@ -10,7 +10,7 @@ from project.corruption.conditions import CLEAN, evaluation_conditions, noisy
 from project.pipeline import text_log
 from project.pipeline.perturbation.rules import apply_rules
 from project.pipeline.pipeline import compose
-from project.pipeline.text_log import COLUMNS, kept_conditions, text_rows, text_table, training_rows
+from project.pipeline.text_log import TEXT_COLUMNS, logged_conditions, text_rows, text_table, training_rows
 
 
 def fail_perturbations(request):
@@ -20,7 +20,7 @@ def fail_perturbations(request):
 
 def test_the_middle_level_of_each_kind_is_logged_and_no_order():
     conditions = evaluation_conditions(RobustnessConfig(levels=[0.1, 0.3, 0.7], missing="single"))
-    assert [str(condition) for condition in kept_conditions(conditions)] == [
+    assert [str(condition) for condition in logged_conditions(conditions)] == [
         "clean",
         "noisy(image, 0.3)",
         "noisy(text, 0.3)",
@@ -39,7 +39,7 @@ def test_a_row_has_the_texts_of_all_steps_after_reading_the_file(pipeline_of, re
     path = tmp_path / "texts.parquet"
     text_table(text_rows(traces[:2], "test", "clean") + text_rows(traces[2:], "test", str(condition))).to_parquet(path)
     table = pd.read_parquet(path)
-    assert list(table.columns) == COLUMNS and len(table) == 4
+    assert list(table.columns) == TEXT_COLUMNS and len(table) == 4
     assert json.loads(table["table"][0]) == records[0].table
     assert json.loads(table["table"][2]) == dict.fromkeys(records[0].table)
     for row, trace in zip(table.itertuples(), traces, strict=True):
@@ -109,4 +109,4 @@ def test_the_logged_training_rows_are_limited_and_reproducible(pipeline_of, reco
 
 
 def test_clean_is_logged():
-    assert kept_conditions([CLEAN]) == [CLEAN]
+    assert logged_conditions([CLEAN]) == [CLEAN]
