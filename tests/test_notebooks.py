@@ -91,7 +91,7 @@ def test_a_notebook_runs_from_top_to_bottom(path, demo_runs, kernel, monkeypatch
 
 def test_a_folder_without_runs_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("TCR_RUNS", f"{tmp_path}/*")
-    with pytest.raises(UserError, match="make demo makes the demo's"):
+    with pytest.raises(UserError, match="run .make demo."):
         notebook.open_runs()
 
 

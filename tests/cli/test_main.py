@@ -14,12 +14,12 @@ from project.errors import UserError
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What the verbs are called with; each verb's module is replaced."""
-    seen = []
+    """Replace the module of each verb, and record the arguments of its calls."""
+    recorded = []
     for name in VERBS:
-        run = lambda config, args, name=name: seen.append((name, config, args))  # noqa: E731
+        run = lambda config, args, name=name: recorded.append((name, config, args))  # noqa: E731
         monkeypatch.setitem(sys.modules, f"project.cli.{name}", SimpleNamespace(run=run))
-    return seen
+    return recorded
 
 
 def failing(monkeypatch, error):
@@ -59,19 +59,19 @@ def test_a_verb_gets_the_configuration_and_its_own_arguments(calls):
     assert (second, other.trainer.epochs, none) == ("train", 2, {})
 
 
-def test_a_verb_of_many_configurations_gets_the_settings_as_they_are(calls):
+def test_a_verb_with_many_configurations_gets_the_settings_unchanged(calls):
     assert main(["study", "some.yaml", "hours=2", "data.path=x"]) == 0
     assert calls == [("study", ["data.path=x"], {"words": ["some.yaml"], "hours": "2"})]
 
 
-def test_the_configuration_comes_from_the_run_that_is_named(tmp_path, calls):
+def test_the_configuration_comes_from_the_run_folder(tmp_path, calls):
     config = load_config(["seed=7", "trainer.lr=0.5"])
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     assert main(["show", f"--run={tmp_path}", "id=a=b", "condition=noisy(image, 0.5)"]) == 0
     assert calls == [("show", config, {"run": str(tmp_path), "id": "a=b", "condition": "noisy(image, 0.5)"})]
 
 
-def test_print_config_prints_what_loads_again_and_runs_nothing(capsys, calls):
+def test_print_config_prints_a_loadable_configuration_and_runs_nothing(capsys, calls):
     assert main(["train", "--print-config", "data=table", "seed=2"]) == 0
     assert from_dict(yaml.safe_load(capsys.readouterr().out)) == load_config(["data=table", "seed=2"])
     assert calls == []
@@ -98,7 +98,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(argv, message, capsys, calls):
     assert calls == []
 
 
-def test_a_verbs_mistake_is_one_line_too(monkeypatch, capsys):
+def test_a_user_error_of_a_verb_is_one_line(monkeypatch, capsys):
     failing(monkeypatch, UserError("data.path is not set"))
     assert main(["train"]) == 2
     assert capsys.readouterr().err == "error: data.path is not set\n"

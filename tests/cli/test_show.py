@@ -1,4 +1,4 @@
-"""show prints one record at every arrow."""
+"""show prints one record after every step of the pipeline."""
 
 import pytest
 
@@ -17,16 +17,16 @@ def shown(tiny_args, capsys):
     return made
 
 
-def test_every_arrow_is_there(shown):
+def test_every_step_is_printed(shown):
     out = shown()
     assert [name for name in ("raw", "described", "composed") if name not in out] == []
 
 
-def test_a_condition_marks_what_was_taken_away(shown):
+def test_a_condition_marks_removed_words(shown):
     assert "corrupted" in shown(condition="missing(text)")
 
 
-def test_realistic_damage_is_shown_like_any_condition(tiny_args, capsys):
+def test_a_realistic_corruption_is_shown_like_any_condition(tiny_args, capsys):
     config = load_config([*tiny_args, "method=plain", "robustness.natural=[truncation]"])
     show.run(config, {"condition": "natural(truncation, 0.5)"})
     assert "corrupted" in capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_a_round_shows_the_perturbed_text(shown, tiny_args):
         ({"round": "7"}, "give a number from 0 to 1"),
     ],
 )
-def test_what_is_not_there_is_one_line(shown, args, what):
+def test_an_unknown_id_condition_or_round_is_a_one_line_error(shown, args, what):
     with pytest.raises(UserError, match=what.replace("(", r"\(").replace(")", r"\)")):
         shown(**args)
 

@@ -1,4 +1,4 @@
-"""`store` on the command line: one action, one folder, one clear line where either is wrong."""
+"""The verb `store`: one action, one folder, and a one-line error if either is wrong."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def told(capsys, *words):
     return code, " ".join((captured.out + captured.err).split())
 
 
-def test_each_action_says_what_it_found(folder, capsys, tmp_path):
+def test_each_action_prints_its_result(folder, capsys, tmp_path):
     assert "1 files, 3 rows" in told(capsys, "ls", folder)[1]
     assert "summary" in told(capsys, "stats", folder)[1]
     assert told(capsys, "verify", folder) == (0, f"{folder}: sound")
@@ -31,7 +31,7 @@ def test_each_action_says_what_it_found(folder, capsys, tmp_path):
     assert "3 generations" in told(capsys, "export", folder, f"output={tmp_path / 'out'}")[1]
 
 
-def test_without_a_folder_it_is_the_configurations(folder, capsys):
+def test_the_default_folder_is_that_of_the_configuration(folder, capsys):
     assert f"{folder}: sound" in told(capsys, "verify", f"store.path={folder}")[1]
 
 
@@ -59,6 +59,6 @@ def test_a_mistake_is_one_line_and_exit_code_2(words, error, capsys):
     assert code == 2 and said.startswith("error: ") and error in said
 
 
-def test_a_word_after_another_verb_is_still_refused(capsys):
+def test_other_verbs_refuse_a_word(capsys):
     assert main(["train", "verify"]) == 2
     assert "verify is not of the form key=value" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The attack at test time: which text it takes, what it may never use, and that planted weaknesses are found."""
+"""The attack at test time: which draw is used, what a prompt may contain, and that planted weaknesses are found."""
 
 import json
 from dataclasses import replace
@@ -33,10 +33,10 @@ class Counter:
         self.enough, self.seen = enough, []
 
     def read(self, traces):
-        found = np.array([join_parts(trace.parts).split().count("x") for trace in traces])
+        prediction = np.array([join_parts(trace.parts).split().count("x") for trace in traces])
         self.seen += [join_parts(trace.parts) for trace in traces]
-        first = np.clip(0.9 - 0.2 * found, 0.05, 1) if self.enough else np.full(len(found), 0.9)
-        answers = [CLASSES[0] if not self.enough or count < self.enough else CLASSES[1] for count in found]
+        first = np.clip(0.9 - 0.2 * prediction, 0.05, 1) if self.enough else np.full(len(prediction), 0.9)
+        answers = [CLASSES[0] if not self.enough or count < self.enough else CLASSES[1] for count in prediction]
         return Prediction(answers, np.stack([first, 1 - first, 0 * first], 1), list(traces))
 
 
@@ -58,20 +58,22 @@ def attacked(pipeline_of, scripted, records):
     return run
 
 
-def test_the_first_faithful_draw_that_changes_the_answer_is_taken(attacked, scripted, records):
+def test_the_first_faithful_draw_that_changes_the_answer_is_used(attacked, scripted, records):
     # Three pieces a row: one mark in each changes the answer, as soon as there is one.
-    found, told, clean = attacked(marked([0, 1, 2, 3]))
-    assert found.answers == [CLASSES[1]] * len(records)
-    assert all(join_parts(trace.parts).split().count("x") == 3 for trace in found.traces)
+    prediction, statistics, clean = attacked(marked([0, 1, 2, 3]))
+    assert prediction.answers == [CLASSES[1]] * len(records)
+    assert all(join_parts(trace.parts).split().count("x") == 3 for trace in prediction.traces)
     assert {request.round for request in scripted.asked} == {0, 1}  # and no draw after it
-    assert told["requests"] == 2 * sum(len(trace.parts) for trace in clean)
-    assert told["reads"] == len(records) and told["unfaithful"] == pytest.approx(0.5)  # draw 0 changed nothing
+    assert statistics["requests"] == 2 * sum(len(trace.parts) for trace in clean)
+    assert statistics["reads"] == len(records) and statistics["unfaithful"] == pytest.approx(
+        0.5
+    )  # draw 0 changed nothing
 
 
-def test_else_the_draw_that_leaves_the_answer_least_probable(attacked, records):
-    found, told, _ = attacked(marked([1, 3, 2, 0]), reader=Counter(enough=99), draws=4)
-    assert all(join_parts(trace.parts).split().count("x") == 9 for trace in found.traces)
-    assert found.answers == [CLASSES[0]] * len(records) and told["success_rate"] == 0
+def test_without_a_changed_answer_the_draw_with_the_lowest_probability_is_used(attacked, records):
+    prediction, statistics, _ = attacked(marked([1, 3, 2, 0]), reader=Counter(enough=99), draws=4)
+    assert all(join_parts(trace.parts).split().count("x") == 9 for trace in prediction.traces)
+    assert prediction.answers == [CLASSES[0]] * len(records) and statistics["success_rate"] == 0
 
 
 @pytest.mark.parametrize(
@@ -88,64 +90,66 @@ def test_else_the_draw_that_leaves_the_answer_least_probable(attacked, records):
     ],
     ids=["unchanged", "class named", "facts lost", "too long", "empty", "number added", "cut off", "refusal"],
 )
-def test_what_is_not_faithful_is_not_used(attacked, records, reply):
+def test_unfaithful_draws_are_not_used(attacked, records, reply):
     reader = Counter()
-    found, told, clean = attacked(reply, reader)
-    assert [trace.parts for trace in found.traces] == [trace.parts for trace in clean]
+    prediction, statistics, clean = attacked(reply, reader)
+    assert [trace.parts for trace in prediction.traces] == [trace.parts for trace in clean]
     assert not any("x" in text.split() for text in reader.seen)
-    assert (told["success_rate"], told["reads"], told["unfaithful"]) == (0, 0, 1)
+    assert (statistics["success_rate"], statistics["reads"], statistics["unfaithful"]) == (0, 0, 1)
 
 
-def test_a_piece_that_fails_stays_and_the_others_are_used(attacked):
-    found, _, clean = attacked(lambda request: data_of(request) + " x" * (3 * ("The material" in data_of(request))))
-    for before, after in zip(clean, found.traces, strict=True):
+def test_a_part_that_fails_the_filter_is_kept_and_the_others_are_used(attacked):
+    prediction, _, clean = attacked(
+        lambda request: data_of(request) + " x" * (3 * ("The material" in data_of(request)))
+    )
+    for before, after in zip(clean, prediction.traces, strict=True):
         assert dict(after.parts) == dict(before.parts) | {"table": dict(before.parts)["table"] + " x x x"}
 
 
-def test_the_success_rate_is_of_rows_that_were_right(attacked, records):
-    found, told, _ = attacked(marked([1, 1, 1, 1]))
+def test_the_success_rate_is_over_rows_with_a_right_clean_answer(attacked, records):
+    prediction, statistics, _ = attacked(marked([1, 1, 1, 1]))
     fruits = [record for record in records if record.target == "Fruit"]
-    assert told["clean_right"] == len(fruits) and told["success_rate"] == 1
+    assert statistics["clean_right"] == len(fruits) and statistics["success_rate"] == 1
     assert attacked(marked([1] * 4), Counter(enough=0), folder=None)[1]["success_rate"] == 0  # deaf to all marks
 
 
-def test_no_row_right_has_no_rate(attacked, records):
+def test_without_a_right_answer_there_is_no_success_rate(attacked, records):
     assert attacked(marked([1]), draws=1, rows=[replace(records[0], target="Tool")])[1]["success_rate"] is None
 
 
-def test_a_row_without_a_text_stays_as_it_is(attacked, records, scripted):
+def test_a_row_without_text_is_not_changed(attacked, records, scripted):
     blank = replace(records[0], image=None, text=None, table=None)
-    found, told, _ = attacked(marked([1]), draws=1, rows=[blank])
-    assert found.answers == [CLASSES[0]] and not scripted.asked and told["unfaithful"] is None
+    prediction, statistics, _ = attacked(marked([1]), draws=1, rows=[blank])
+    assert prediction.answers == [CLASSES[0]] and not scripted.asked and statistics["unfaithful"] is None
 
 
-def test_labels_never_reach_the_attacker_and_the_answer_that_it_is_told_is_the_models(
-    attacked, scripted, records, tmp_path
-):
+def test_the_prompt_contains_the_models_answer_and_never_the_label(attacked, scripted, records, tmp_path):
     seen = []
     for number, target in enumerate((None, MARKER, "Vehicle")):
         scripted.asked.clear()
-        found, _, _ = attacked(
+        prediction, _, _ = attacked(
             marked([0, 1, 0, 1]),
             Counter(enough=99),
             folder=tmp_path / str(number),
             rows=[replace(record, target=target) for record in records],
         )
         assert not any(MARKER in content for request in scripted.asked for _, content in request.messages)
-        seen.append((sorted(request.key("") for request in scripted.asked), [trace.parts for trace in found.traces]))
+        seen.append(
+            (sorted(request.key("") for request in scripted.asked), [trace.parts for trace in prediction.traces])
+        )
     assert seen[0] == seen[1] == seen[2]
     assert all(f"The reader's answer is: {CLASSES[0]}. " in request.messages[1][1] for request in scripted.asked)
 
 
-def test_its_instructions_are_none_of_trainings_and_the_draws_of_a_piece_differ(attacked, scripted, records):
+def test_instructions_differ_from_training_and_between_draws(attacked, scripted, records):
     attacked(marked([0] * 4), Counter(enough=99))
     trained = {line for name in ("noise", "drop", "permute", "paraphrase") for line in instructions(name)}
-    told = {}
+    statistics = {}
     for request in scripted.asked:
         line = request.messages[1][1].rpartition(f"{CLASSES[0]}. ")[2]
-        told.setdefault(data_of(request), []).append(line)
-    assert {line for lines in told.values() for line in lines} <= set(instructions("attack")) - trained
-    assert all(len(set(told[record.text])) == len(told[record.text]) == 4 for record in records)
+        statistics.setdefault(data_of(request), []).append(line)
+    assert {line for lines in statistics.values() for line in lines} <= set(instructions("attack")) - trained
+    assert all(len(set(statistics[record.text])) == len(statistics[record.text]) == 4 for record in records)
 
 
 @pytest.fixture
@@ -169,7 +173,7 @@ def run(tiny_args, scripted, monkeypatch):
     return trained
 
 
-def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted, tmp_path):
+def test_the_attack_is_a_condition_in_all_tables(run, scripted, tmp_path):
     scripted.reply = lambda request: data_of(request) + " blue red green"
     folder = run()
     info, results = json.loads((folder / "run.json").read_text()), pd.read_parquet(folder / "results.parquet")
@@ -191,14 +195,14 @@ def test_an_attacked_run_has_its_own_condition_everywhere(run, scripted, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("extra", "said"),
+    ("extra", "message"),
     [
         (("data.task=number", "data.target=price", "data.table=[city]"), "an attack needs classes"),
     ],
 )
-def test_where_there_is_nothing_to_attack_that_is_said_and_the_run_goes_on(run, scripted, caplog, extra, said):
+def test_a_run_without_anything_to_attack_warns_and_continues(run, scripted, caplog, extra, message):
     folder = run(*extra)
-    assert said in caplog.text and not scripted.asked
+    assert message in caplog.text and not scripted.asked
     assert "attack" not in set(pd.read_parquet(folder / "results.parquet")["condition"])
 
 

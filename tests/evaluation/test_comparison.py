@@ -1,4 +1,4 @@
-"""Several runs on made predictions with known scores: names, pairing, the crossed bootstrap, curves, the endpoint."""
+"""Comparisons of generated predictions with known scores: names, pairing, crossed bootstrap, curves, endpoint."""
 
 import math
 from pathlib import Path
@@ -26,9 +26,9 @@ CONDITIONS = {
 }
 
 
-def made(name="plain", right=(8, 6, 4, 4, 2), seed=0, rows=10, folder="study", val=None, **info):
+def make_run(name="plain", right=(8, 6, 4, 4, 2), seed=0, rows=10, folder="study", val=None, **info):
     """A run that is right in the first so many of each ten rows under the five conditions; five rows are a group."""
-    found = [
+    primary = [
         {
             "record": f"r{row:03d}",
             "group": f"g{row // 5}",
@@ -48,11 +48,11 @@ def made(name="plain", right=(8, 6, 4, 4, 2), seed=0, rows=10, folder="study", v
     about = {"method": name, "name": name, "data": "toys", "seed": seed, "constant": "y", "metric": "accuracy"}
     about |= {"val": {"best_score": val}} if val is not None else {}
     folder = Path(folder) / about["name"] / f"seed-{seed}"
-    return Run(folder, RunInfo.from_dict(about | info), pd.DataFrame(found), pd.DataFrame())
+    return Run(folder, RunInfo.from_dict(about | info), pd.DataFrame(primary), pd.DataFrame())
 
 
 def test_numbers_by_hand():
-    comparison = compare([made(), made(seed=1, right=(6, 6, 4, 2, 2))], 100)
+    comparison = compare([make_run(), make_run(seed=1, right=(6, 6, 4, 2, 2))], 100)
     clean = comparison.value("plain", ["clean"])
     assert (clean.value, clean.seeds) == (pytest.approx(0.7), (0.8, 0.6))
     drop = comparison.drop("plain", ["noisy(all, 0.5)"])
@@ -62,57 +62,57 @@ def test_numbers_by_hand():
 
 
 def test_runs_of_one_name_in_two_experiments_are_not_pooled():
-    runs = [made(), made(seed=1), made(folder="other"), made("ours", folder="other")]
+    runs = [make_run(), make_run(seed=1), make_run(folder="other"), make_run("ours", folder="other")]
     assert {name: len(same) for name, same in by_name(runs).items()} == {"other/plain": 1, "ours": 1, "study/plain": 2}
     assert compare(runs, 10).methods == ["other/plain", "ours", "study/plain"]
 
 
-def test_experiments_in_folders_of_folders_are_told_apart():
-    runs = [made(folder="outputs/paper/toys"), made(folder="outputs/toys")]
+def test_experiments_in_nested_folders_have_different_names():
+    runs = [make_run(folder="outputs/paper/toys"), make_run(folder="outputs/toys")]
     assert list(by_name(runs)) == ["paper/toys/plain", "toys/plain"]
 
 
-def test_the_reference_and_ours_come_first_and_the_unchanged_runs_are_meant():
+def test_the_reference_and_ours_come_first_with_unchanged_runs_preferred():
     runs = [
-        made("ours"),
-        made("boosting"),
-        made("plain-1f3a9c", method="plain", val=0.9),
-        made(val=0.1),
-        made("ours-77aa01", method="ours"),
+        make_run("ours"),
+        make_run("boosting"),
+        make_run("plain-1f3a9c", method="plain", val=0.9),
+        make_run(val=0.1),
+        make_run("ours-77aa01", method="ours"),
     ]
     comparison = compare(runs, 10)
     assert comparison.methods == ["plain", "ours", "boosting", "ours-77aa01", "plain-1f3a9c"]
     assert comparison.named("fusion") is None
 
 
-def test_of_two_equal_names_the_better_one_on_validation_is_meant():
-    comparison = compare([made(val=0.3), made(folder="other", val=0.4)], 10)
+def test_of_two_equal_names_the_better_one_on_validation_is_selected():
+    comparison = compare([make_run(val=0.3), make_run(folder="other", val=0.4)], 10)
     assert comparison.reference == "other/plain"
 
 
 def test_equal_answers_have_no_difference_on_any_resample():
-    comparison = compare([made(rows=50), made("twin", rows=50)], 200)
+    comparison = compare([make_run(rows=50), make_run("twin", rows=50)], 200)
     for of in (comparison.difference, comparison.drop_difference):
         difference = of("twin", ["noisy(all, 0.5)"])
         assert (difference.value, difference.low, difference.high) == (0, 0, 0)
 
 
-def test_an_interval_does_not_depend_on_what_a_method_is_compared_with():
-    ours = [made("ours", seed=0, rows=50), made("ours", seed=1, right=(9, 5, 4, 3, 2), rows=50)]
-    alone, among = compare(ours, 100), compare([*ours, made("boosting", rows=50), made(rows=50)], 100)
+def test_an_interval_does_not_depend_on_the_other_methods():
+    ours = [make_run("ours", seed=0, rows=50), make_run("ours", seed=1, right=(9, 5, 4, 3, 2), rows=50)]
+    alone, among = compare(ours, 100), compare([*ours, make_run("boosting", rows=50), make_run(rows=50)], 100)
     assert alone.drop("ours", ["noisy(all, 0.5)"]) == among.drop("ours", ["noisy(all, 0.5)"])
 
 
-def test_seeds_are_resampled_beside_the_groups():
+def test_seeds_are_resampled_in_addition_to_groups():
     # All groups are alike, so that what is left is the seeds': a half of the resamples have one of each.
-    apart = compare([made(right=(10, 6, 4, 4, 2)), made(seed=1, right=(0, 6, 4, 4, 2))], 2000)
+    apart = compare([make_run(right=(10, 6, 4, 4, 2)), make_run(seed=1, right=(0, 6, 4, 4, 2))], 2000)
     draws = apart.draws["plain"][:, 0]
     assert sorted(set(draws)) == [0, 0.5, 1] and np.mean(draws == 0.5) == pytest.approx(0.5, abs=0.05)
     assert apart.value("plain", ["clean"]).low == 0
 
 
-def test_seeds_of_two_methods_are_drawn_apart():
-    runs = [made(name, (10 * (1 - seed), 6, 4, 4, 2), seed) for name in ("plain", "twin") for seed in (0, 1)]
+def test_seeds_of_two_methods_are_drawn_independently():
+    runs = [make_run(name, (10 * (1 - seed), 6, 4, 4, 2), seed) for name in ("plain", "twin") for seed in (0, 1)]
     comparison = compare(runs, 2000)
     both = np.corrcoef(comparison.draws["plain"][:, 0], comparison.draws["twin"][:, 0])
     assert abs(both[0, 1]) < 0.1
@@ -120,13 +120,13 @@ def test_seeds_of_two_methods_are_drawn_apart():
 
 def test_runs_on_other_corruptions_or_other_metrics_are_not_compared():
     with pytest.raises(UserError, match="robustness.seed=1 and 2; report them separately"):
-        compare([made(corruption_seed=1), made("ours", corruption_seed=2)], 10)
+        compare([make_run(corruption_seed=1), make_run("ours", corruption_seed=2)], 10)
     with pytest.raises(UserError, match="accuracy and rmse"):
-        compare([made(), made("ours", metric="rmse")], 10)
+        compare([make_run(), make_run("ours", metric="rmse")], 10)
 
 
 def test_curves_by_hand():
-    comparison = compare([made(), made("fusion", (10, 10, 10, 8, 8)), made("ours", (10, 9, 8, 10, 10))], 50)
+    comparison = compare([make_run(), make_run("fusion", (10, 10, 10, 8, 8)), make_run("ours", (10, 9, 8, 10, 10))], 50)
     text, all = curves(comparison)
     assert (text.modality, text.sort, text.levels) == ("text", "noise", (0, 0.5, 0.9)) and all.modality == "all"
     # From 0.8 over 0.6 at 0.5 to 0.4 at 0.9.
@@ -142,25 +142,25 @@ def test_curves_by_hand():
     assert (same.value, same.low, same.high) == (1, 1, 1)
 
 
-def test_the_rival_is_chosen_on_validation_whatever_the_test_says():
+def test_the_rival_is_selected_on_validation_only():
     runs = [
-        made("ours", (10, 6, 4, 8, 2), val=0.6),
-        made("tamml", (10, 6, 4, 5, 2), val=0.7),
-        made("boosting", (10, 6, 4, 9, 2), val=0.65),
-        made(val=0.5),
-        made("llm"),
+        make_run("ours", (10, 6, 4, 8, 2), val=0.6),
+        make_run("tamml", (10, 6, 4, 5, 2), val=0.7),
+        make_run("boosting", (10, 6, 4, 9, 2), val=0.65),
+        make_run(val=0.5),
+        make_run("llm"),
     ]
-    found = endpoint(compare(runs, 100))
-    assert (found.condition, found.ours, found.validation) == ("noisy(all, 0.5)", "ours", 0.6)
-    assert [contrast.rival for contrast in found.contrasts] == ["tamml", "boosting", "plain", "llm"]
-    assert found.best.rival == "tamml"
+    primary = endpoint(compare(runs, 100))
+    assert (primary.condition, primary.ours, primary.validation) == ("noisy(all, 0.5)", "ours", 0.6)
+    assert [contrast.rival for contrast in primary.contrasts] == ["tamml", "boosting", "plain", "llm"]
+    assert primary.best.rival == "tamml"
     # Drop ratios of 0.2 and 0.5.
-    assert found.best.points.value == pytest.approx(-30) and found.best.percent.value == pytest.approx(-60)
+    assert primary.best.points.value == pytest.approx(-30) and primary.best.percent.value == pytest.approx(-60)
 
 
-def test_an_error_is_best_on_validation_where_it_is_lowest():
+def test_for_an_error_the_lowest_validation_score_is_best():
     runs = [
-        made(name, metric="rmse", val=val, constant=2.0)
+        make_run(name, metric="rmse", val=val, constant=2.0)
         for name, val in [("ours", 1.0), ("plain", 3.0), ("boosting", 2.0)]
     ]
     for run in runs:
@@ -169,25 +169,29 @@ def test_an_error_is_best_on_validation_where_it_is_lowest():
 
 
 def test_variants_and_parts_of_ours_are_no_rivals():
-    others = [made(name, method=name.split("-")[0], val=0.9) for name in ("ours_worst", "paraphrase", "ours-1f3a9c")]
-    assert endpoint(compare([made("ours", val=0.5), *others], 20)) is None
-    found = endpoint(compare([made("ours", val=0.5), *others, made(val=0.1)], 20))
-    assert [contrast.rival for contrast in found.contrasts] == ["plain"]
+    others = [
+        make_run(name, method=name.split("-")[0], val=0.9) for name in ("ours_worst", "paraphrase", "ours-1f3a9c")
+    ]
+    assert endpoint(compare([make_run("ours", val=0.5), *others], 20)) is None
+    primary = endpoint(compare([make_run("ours", val=0.5), *others, make_run(val=0.1)], 20))
+    assert [contrast.rival for contrast in primary.contrasts] == ["plain"]
 
 
 def test_without_ours_or_a_validation_score_there_is_no_endpoint():
-    assert endpoint(compare([made(val=0.5), made("tamml", val=0.5)], 20)) is None
-    assert endpoint(compare([made(), made("ours", val=0.5)], 20)).best is None
+    assert endpoint(compare([make_run(val=0.5), make_run("tamml", val=0.5)], 20)) is None
+    assert endpoint(compare([make_run(), make_run("ours", val=0.5)], 20)).best is None
 
 
-def test_a_share_of_nothing_is_unknown_and_a_difference_of_nothing_is_not_significant():
-    runs = [made(right=(8, 6, 4, 8, 2), rows=50, val=0.5), made("ours", (8, 6, 4, 8, 2), rows=50)]
+def test_a_ratio_to_zero_is_nan_and_equal_drops_are_not_significant():
+    runs = [make_run(right=(8, 6, 4, 8, 2), rows=50, val=0.5), make_run("ours", (8, 6, 4, 8, 2), rows=50)]
     best = endpoint(compare(runs, 100)).best
     assert math.isnan(best.percent.value) and (best.points.value, best.p, best.adjusted) == (0, 1, 1)
 
 
-def test_the_p_value_is_that_of_the_paired_resamples():
-    comparison = compare([made(right=(9, 6, 4, 4, 2), rows=60, val=0.5), made("ours", (9, 6, 4, 6, 2), rows=60)], 300)
+def test_the_p_value_is_from_paired_resamples():
+    comparison = compare(
+        [make_run(right=(9, 6, 4, 4, 2), rows=60, val=0.5), make_run("ours", (9, 6, 4, 6, 2), rows=60)], 300
+    )
     drop = comparison.drop_of(["noisy(all, 0.5)"])
     draws = drop(comparison.draws["ours"]) - drop(comparison.draws["plain"])
     assert endpoint(comparison).best.p == p_value(draws) < 0.05

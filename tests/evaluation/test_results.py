@@ -1,4 +1,4 @@
-"""The results table on planted predictions, whose numbers are known beforehand."""
+"""The results table on planted predictions, whose numbers are known in advance."""
 
 import logging
 
@@ -115,7 +115,7 @@ def test_intervals_hold_the_value():
     assert len(bounded) and (bounded.low <= bounded.value).all() and (bounded.value <= bounded.high).all()
 
 
-def test_an_unknown_class_counts_as_wrong_and_is_said(caplog):
+def test_an_unknown_class_counts_as_wrong_with_a_warning(caplog):
     predictions = planted(weakness="never", targets=["x", "y", "w"])
     with caplog.at_level(logging.WARNING):
         table = table_of(predictions)
@@ -174,7 +174,7 @@ def test_conditions_come_in_reading_order():
         ("noise and dropped modalities", "noisy", "image", "seen"),
     ],
 )
-def test_what_training_has_seen(perturbation, kind, modality, expected):
+def test_training_exposure(perturbation, kind, modality, expected):
     assert training_exposure(perturbation, kind, modality) == expected
 
 
@@ -189,13 +189,13 @@ def test_what_training_has_seen(perturbation, kind, modality, expected):
         ("stale", "unseen", "unseen"),
     ],
 )
-def test_what_training_has_seen_of_realistic_damage(corruption, by_rules, by_instructions):
+def test_training_exposure_to_realistic_corruptions(corruption, by_rules, by_instructions):
     expected = {"none": "unseen", "paraphrase": "unseen", "rules": by_rules, "instructions": by_instructions}
     modality = NATURAL[corruption].modality
     assert {name: training_exposure(name, "natural", modality, corruption) for name in expected} == expected
 
 
-def test_a_planted_weakness_to_one_realistic_damage_is_found_and_nothing_else():
+def test_a_planted_weakness_to_one_realistic_corruption_is_found_and_nothing_else():
     table = table_of(planted("natural(typing", natural=["blur", "typing", "ocr"], natural_levels=[0.2, 0.4]))
     drops = table[table.metric == "drop_ratio"]
     assert set(drops[drops.value > 0].corruption) == {"typing"}
@@ -205,7 +205,7 @@ def test_a_planted_weakness_to_one_realistic_damage_is_found_and_nothing_else():
     assert value(table, "accuracy", "natural", "image", 0.4, "blur").value == 1
 
 
-def test_one_level_of_realistic_damage_makes_no_curve():
+def test_one_level_of_a_realistic_corruption_makes_no_curve():
     table = table_of(planted(natural=["blur"], natural_levels=[0.5]))
     natural = table[table.condition == "natural"]
     assert "drop_ratio" in set(natural.metric) and natural.level.eq(0.5).all()
@@ -221,7 +221,7 @@ def with_gaps(lacking):
     )
 
 
-def test_rows_that_really_lack_a_modality_are_scored_apart():
+def test_rows_that_lack_a_modality_are_scored_separately():
     table = table_of(with_gaps(10))
     genuine = table[table.condition == "genuine"].set_index("modality")
     assert genuine[["value", "low", "high", "n"]].T.to_dict("list") == {"none": [1, 1, 1, 20], "image": [0, 0, 0, 10]}
@@ -230,11 +230,11 @@ def test_rows_that_really_lack_a_modality_are_scored_apart():
 
 
 @pytest.mark.parametrize("lacking", [0, 4, 26, 30])
-def test_few_rows_on_either_side_are_not_scored_apart(lacking):
+def test_few_rows_on_either_side_are_not_scored_separately(lacking):
     assert "genuine" not in set(table_of(with_gaps(lacking)).condition)
 
 
-def test_rows_are_named_by_all_that_they_lack():
+def test_rows_are_named_by_all_missing_modalities():
     held = ["image,text,table"] * 5 + ["text"] * 6 + ["image,text"] * 7 + ["table"] * 3 + [""] * 5
     masks = by_presence(pd.DataFrame({"present": held}))
     assert {names: int(rows.sum()) for names, rows in masks.items()} == {
@@ -328,7 +328,7 @@ def split_by_llm(right, wrong, silent=0):
     return predictions.assign(llm_prediction=said, prediction=found)
 
 
-def test_the_score_where_the_language_model_was_right_and_where_it_was_wrong():
+def test_scores_are_split_by_whether_the_language_model_was_right():
     table = table_of(split_by_llm(12, 9, silent=9))
     right, wrong = (value(table, f"accuracy_llm_{part}", "noisy", "text", 0.5) for part in ("right", "wrong"))
     assert (right.value, right.n, wrong.value, wrong.n) == (1, 12, pytest.approx(1 / 3), 9)
@@ -336,13 +336,15 @@ def test_the_score_where_the_language_model_was_right_and_where_it_was_wrong():
     assert set(table[~table.metric.str.startswith("accuracy_llm")].n) == {30}
 
 
-@pytest.mark.parametrize(("right", "wrong", "told"), [(5, 5, True), (4, 20, False), (20, 4, False), (0, 0, False)])
-def test_few_rows_of_a_part_say_nothing(right, wrong, told):
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected_n"), [(5, 5, True), (4, 20, False), (20, 4, False), (0, 0, False)]
+)
+def test_a_part_with_few_rows_has_no_score(right, wrong, expected_n):
     table = table_of(split_by_llm(right, wrong, silent=3))
-    assert ("accuracy_llm_right" in set(table.metric)) == ("accuracy_llm_wrong" in set(table.metric)) == told
+    assert ("accuracy_llm_right" in set(table.metric)) == ("accuracy_llm_wrong" in set(table.metric)) == expected_n
 
 
-def test_an_answer_that_is_no_class_is_the_farthest_of_ordered_ones():
+def test_an_unparsed_ordinal_answer_counts_as_the_farthest_class():
     ordered = dict(zip("xyz", "012", strict=True))
     predictions = planted("noisy(table").replace({"target": ordered, "prediction": ordered})
     silent = predictions["kind"].eq("noisy") & predictions["record"].isin(["r000", "r002"])
@@ -356,7 +358,7 @@ def test_an_answer_that_is_no_class_is_the_farthest_of_ordered_ones():
         pd.testing.assert_frame_equal(one, other)
 
 
-def test_attacked_rows_are_a_condition_of_their_own():
+def test_the_attack_is_a_separate_condition():
     predictions = planted("never")
     clean = predictions[predictions["condition"] == "clean"]
     both = pd.concat([clean.assign(condition="attack", kind="attack", prediction="z"), predictions])

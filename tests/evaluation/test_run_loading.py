@@ -1,4 +1,4 @@
-"""Which folders words on the command line name."""
+"""Finding and loading run folders."""
 
 import json
 import logging
@@ -12,7 +12,7 @@ from project.evaluation.run_loading import FILES, load_runs, run_folders
 
 @pytest.fixture
 def outputs(tmp_path):
-    """Three finished runs in two experiments, and one that was broken off."""
+    """Three finished runs in two experiments, and an unfinished one."""
     for name in ("a/plain/seed-0", "a/plain/seed-1", "paper/b/ours/seed-0", "a/ours/seed-0"):
         folder = tmp_path / name
         folder.mkdir(parents=True)
@@ -26,7 +26,7 @@ def named(outputs, *patterns):
     return [folder.relative_to(outputs).as_posix() for folder in run_folders(f"{outputs}/{word}" for word in patterns)]
 
 
-def test_globs_and_folders_name_each_finished_run_once(outputs, caplog):
+def test_globs_and_folders_match_each_finished_run_once(outputs, caplog):
     with caplog.at_level(logging.WARNING):
         assert named(outputs, "**/seed-*") == ["a/plain/seed-0", "a/plain/seed-1", "paper/b/ours/seed-0"]
     assert "a/ours/seed-0 is left out: it has no run.json, predictions.parquet, results.parquet" in caplog.text
@@ -34,12 +34,12 @@ def test_globs_and_folders_name_each_finished_run_once(outputs, caplog):
 
 
 @pytest.mark.parametrize("pattern", ["a", "nowhere/*", "a/ours/seed-0"])
-def test_what_names_no_finished_run_is_refused(outputs, pattern):
+def test_a_pattern_without_a_finished_run_is_an_error(outputs, pattern):
     with pytest.raises(UserError, match=f"no finished run in .*{pattern[:5]}"):
         run_folders([outputs / pattern])
 
 
-def test_probabilities_are_read_where_they_are_wanted(outputs):
+def test_probabilities_are_read_on_request(outputs):
     folder = outputs / "a/plain/seed-0"
     (folder / "run.json").write_text(json.dumps({"method": "plain", "name": "plain", "data": "d", "seed": 0}))
     rows = pd.DataFrame(

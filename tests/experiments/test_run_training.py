@@ -1,4 +1,4 @@
-"""A whole run: what it leaves, that it goes on where it was broken off, and that it is reproducible."""
+"""A run from start to end: its files, resuming, and reproducibility."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def finished(tiny_args):
     return trained([*tiny_args, "method=rules"])
 
 
-def test_a_run_leaves_exactly_what_explains_it(finished):
+def test_a_run_writes_exactly_these_files(finished):
     left = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     assert left == {
         "config.yaml",
@@ -73,7 +73,7 @@ def test_without_evaluation_a_run_ends_with_its_validation_scores(tiny_args, fin
     )
 
 
-def test_run_json_tells_equal_compute(finished):
+def test_run_json_counts_two_views_per_row_and_epoch(finished):
     info = json.loads((finished / "run.json").read_text())
     assert info["forward_samples"] == 2 * info["rows"]["train"] * info["epochs"]
     assert info["perturbation"] == "rules" and info["llm"]["calls"] == 0
@@ -90,7 +90,7 @@ def test_variants_learn_from_as_many_samples_and_tell_the_cost_of_a_choice_apart
     assert ("scoring" in info["seconds"]) == (scored > 0)
 
 
-def test_predictions_have_one_row_a_record_and_condition(finished):
+def test_predictions_have_one_row_per_record_and_condition(finished):
     predictions = pd.read_parquet(finished / "predictions.parquet")
     counts = predictions.groupby("condition")["record"].nunique()
     assert not predictions.duplicated(["record", "condition"]).any()
@@ -102,7 +102,7 @@ def test_the_checkpoint_holds_no_base_weights_and_loads_without_code(finished):
     assert all("lora_" in name or "classifier" in name for name in checkpoint["state_dict"])
 
 
-def test_a_finished_run_is_used_as_it_is(finished, tiny_args, capsys):
+def test_a_complete_run_is_not_changed(finished, tiny_args, capsys):
     before = (finished / "results.parquet").stat().st_mtime_ns
     trained([*tiny_args, "method=rules"])
     assert (finished / "results.parquet").stat().st_mtime_ns == before
@@ -129,7 +129,7 @@ def test_another_configuration_in_the_same_folder_shows_the_difference(finished,
         trained([*tiny_args, "method=rules", "trainer.lr=0.002", f"name={finished.parent.name}"])
 
 
-def test_other_tests_of_a_trained_run_are_made_without_training_it_again(finished, tiny_args, monkeypatch):
+def test_a_trained_run_is_evaluated_with_other_conditions_without_training(finished, tiny_args, monkeypatch):
     before, told = pd.read_parquet(finished / "predictions.parquet"), json.loads((finished / "run.json").read_text())
     monkeypatch.delattr(RobustModule, "training_step")
     assert (
@@ -168,29 +168,29 @@ def test_other_tests_of_a_trained_run_are_made_without_training_it_again(finishe
     )
 
 
-def test_a_test_that_breaks_off_leaves_the_former_one_whole(finished, tiny_args, monkeypatch):
+def test_an_interrupted_evaluation_keeps_the_earlier_one(finished, tiny_args, monkeypatch):
     def fails(*args, **options):
         raise UserError("no")
 
-    kept = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    files_before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
     monkeypatch.setattr(evaluate_run, "results_table", fails)
     with pytest.raises(UserError):
         trained([*tiny_args, "method=rules", "robustness.levels=[0.9]", f"name={finished.parent.name}"])
-    assert kept == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    assert files_before == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
 
 
-def test_a_run_folder_may_be_tested_otherwise(finished):
+def test_a_run_folder_is_evaluated_with_other_conditions(finished):
     assert main(["evaluate", f"run={finished}", "robustness.missing=none"]) == 0
     assert not pd.read_parquet(finished / "predictions.parquet")["condition"].str.startswith("missing").any()
     assert run_config(finished).robustness.missing == "none"
 
 
-def test_a_run_that_was_trained_otherwise_is_not_evaluated_as_if_it_were_this_one(finished, tiny_args):
+def test_a_run_of_another_configuration_is_not_evaluated(finished, tiny_args):
     with pytest.raises(UserError, match="trainer.lr: 0.001 -> 0.002"):
         evaluate.run(load_config([*tiny_args, "method=rules", "trainer.lr=0.002", f"name={finished.parent.name}"]), {})
 
 
-def test_a_key_that_came_after_the_run_had_its_default_there(finished, tiny_args, capsys):
+def test_a_key_that_is_newer_than_the_run_has_its_default(finished, tiny_args, capsys):
     path = finished / "config.yaml"
     told = yaml.safe_load(path.read_text())
     del told["experts"]["least_probability"]
@@ -218,7 +218,7 @@ def test_numbers_and_ordered_classes_are_trained_and_measured(tiny_args, extra, 
     assert set(predictions["target"].astype(float)) <= set(range(1, 10))
 
 
-def test_modalities_that_the_data_lack_make_no_conditions(tiny_args):
+def test_missing_modalities_have_no_conditions(tiny_args):
     folder = trained([*(arg for arg in tiny_args if not arg.startswith("data.image")), "method=plain"])
     assert json.loads((folder / "run.json").read_text())["modalities"] == ["text", "table"]
     assert set(pd.read_parquet(folder / "predictions.parquet")["condition"]) == {
@@ -232,7 +232,7 @@ def test_modalities_that_the_data_lack_make_no_conditions(tiny_args):
     }
 
 
-def test_realistic_damage_and_what_is_present_are_in_the_results(tiny_args):
+def test_realistic_corruptions_and_present_modalities_are_in_the_results(tiny_args):
     folder = trained(
         [
             *tiny_args,
@@ -254,7 +254,7 @@ def test_realistic_damage_and_what_is_present_are_in_the_results(tiny_args):
     }
 
 
-def test_what_the_language_model_itself_said_stands_beside_the_predictions(tiny_args, scripted, monkeypatch):
+def test_predictions_have_the_language_models_own_prediction(tiny_args, scripted, monkeypatch):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
 
     def reply(request):
@@ -285,15 +285,15 @@ def test_evaluating_again_gives_the_same_predictions(finished, tiny_args):
     pd.testing.assert_frame_equal(before, pd.read_parquet(finished / "predictions.parquet"))
 
 
-def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_args, scripted, monkeypatch):
+def test_a_run_is_evaluated_on_another_models_texts_in_a_copy(tiny_args, scripted, monkeypatch):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
     folder = trained([*tiny_args, "method=tamml", "alignment.style=false", "llm=smollm2"])
-    kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files_before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     scripted.asked.clear()
     faithful, scripted.reply = scripted.reply, lambda request: " ".join(reversed(faithful(request).split()))
     assert main(["evaluate", f"run={folder}", "llm=openai", "llm.model=owner/other", "llm.base_url=http://x"]) == 0
     other = folder.parent.with_name(f"{folder.parent.name}@owner-other") / folder.name
-    assert kept == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert files_before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert scripted.asked and len(experiment_runs(folder.parent.parent)) == 2
     results = pd.read_parquet(other / "results.parquet")
     assert set(results["method"]) == {other.parent.name} and run_config(other).llm.model == "owner/other"
@@ -307,7 +307,7 @@ def test_a_run_is_evaluated_on_another_models_texts_beside_its_own_results(tiny_
     assert len(experiment_runs(folder.parent.parent)) == 2
 
 
-def test_the_cost_is_of_training_and_evaluation_wherever_that_is_made(tiny_args, scripted, tmp_path, monkeypatch):
+def test_the_cost_covers_training_and_evaluation_in_one_or_two_processes(tiny_args, scripted, tmp_path, monkeypatch):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
     scripted.reply = faithful
 
@@ -337,12 +337,12 @@ def test_the_cost_is_of_training_and_evaluation_wherever_that_is_made(tiny_args,
     assert cost("apart", again=True) == whole
 
 
-def test_evaluating_what_was_never_trained_names_the_command(tiny_args):
+def test_evaluating_an_untrained_run_names_the_command(tiny_args):
     with pytest.raises(UserError, match="python -m project train"):
         evaluate.run(load_config([*tiny_args, "method=rules"]), {})
 
 
-def test_a_run_broken_off_goes_on_and_ends_as_if_undisturbed(tiny_args, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny_args, tmp_path):
     args = [*tiny_args, "method=rules", "trainer.epochs=8"]
     undisturbed = trained([*args, f"output={tmp_path / 'undisturbed'}"])
     folder = run_folder(load_config(args))

