@@ -261,6 +261,8 @@ def _set(config: DictConfig, hints: dict[str, Any], key: str, value: Any, where:
         )
     if where == COMMAND_LINE:
         value = _parsed(value, hints[key])
+    if key == "model.lora.targets" and isinstance(value, str):
+        value = [value]  # all-linear, as peft takes it
     problem = f"{where}: {key}={format_value(value)} must be {type_name(hints[key])}"
     # YAML reads 007, 1e-4, on and no as something else than text; OmegaConf would turn them into other text.
     texts = {str: [value], list[str]: value if isinstance(value, list) else []}.get(_plain(hints[key]), [])

@@ -13,7 +13,6 @@ import torch
 from peft import TaskType
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ..config.schema import Config, FusionConfig
@@ -24,8 +23,8 @@ from ..errors import UserError
 from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline
 from ..training import heads as head
-from ..training.encoder import add_lora, load_pretrained, load_tokenizer
-from ..training.fit import device_of, fit_module
+from ..training.encoder import add_lora, frozen_encoder, load_tokenizer
+from ..training.fit import autocast_of, device_of, fit_module
 from ..training.module import RobustModule
 from .base import Prediction
 from .image_features import WIDTH, check_image
@@ -92,7 +91,8 @@ class FusionPredictor:
         for start in range(0, len(records), size):
             own = records[start : start + size]
             view = self.inputs.view([corrupt(record, condition, self.train) for record in own], own)
-            found.append(self.model(**_moved(view, device)).logits.float().cpu())
+            with autocast_of(self.config):
+                found.append(self.model(**_moved(view, device)).logits.float().cpu())
         logits = torch.cat(found)
         how = self.target, self.config.model.head
         return Prediction(head.answers(logits, *how), head.probabilities(logits, *how))
@@ -167,7 +167,7 @@ class TextBranch(nn.Module):
 
     def __init__(self, config: FusionConfig, columns: Columns):
         super().__init__()
-        encoder = load_pretrained(AutoModel.from_pretrained, config.encoder, use_safetensors=True)
+        encoder = frozen_encoder(config)
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None  # it reads the first token alone, and is often not trained
         self.encoder = add_lora(encoder, config, TaskType.FEATURE_EXTRACTION, [])
@@ -176,6 +176,7 @@ class TextBranch(nn.Module):
     def forward(self, encodings: dict[str, torch.Tensor]) -> torch.Tensor:
         """Token ids and mask of shape (rows, tokens) -> (rows, width)."""
         states, mask = self.encoder(**encodings).last_hidden_state, encodings["attention_mask"][..., None]
+        states = states.to(self.vector[0].weight.dtype)  # from the type of the frozen encoder
         return self.vector((states * mask).sum(1) / mask.sum(1).clamp(min=1))
 
 

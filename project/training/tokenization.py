@@ -22,11 +22,15 @@ def share_tokens(pieces: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_
 
 
 def encode(texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[Encoding]:
-    """Token ids and attention mask of each text, at most `max_tokens` long, not padded."""
+    """Return token ids and attention mask of each text, at most `max_tokens` long, not padded.
+
+    An empty text is one pad token if the tokenizer adds no special tokens, as those of decoders do.
+    """
     whole = [share_tokens(pieces, tokenizer, max_tokens) for pieces in texts]
+    pad_id = tokenizer.pad_token_id
     encoded = tokenizer(whole, truncation=True, max_length=max_tokens)
     return [
-        {"input_ids": ids, "attention_mask": mask}
+        {"input_ids": ids, "attention_mask": mask} if ids else {"input_ids": [pad_id], "attention_mask": [1]}
         for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
     ]
 
