@@ -29,6 +29,39 @@ class ResumableEarlyStopping(EarlyStopping):
         trainer.should_stop = self.wait_count >= self.patience
 
 
+CHECK_EVERY = 10
+"""Optimizer steps between two looks at the losses; each look waits for the GPU."""
+
+
+class FiniteLoss(L.Callback):
+    """End the run at a training loss that is not finite: on all ranks at once, before validation and checkpoints.
+
+    Losses stay on the device until they are read, every CHECK_EVERY steps and at the end of an epoch. Raises UserError.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder, self._losses = folder, []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        """Keep the loss of a batch, and read all kept ones when it is time."""
+        within_step = (batch_idx + 1) % trainer.accumulate_grad_batches > 0
+        self._losses.append((trainer.global_step + within_step, outputs["loss"].detach()))
+        if not trainer.is_last_batch and (within_step or trainer.global_step % CHECK_EVERY):
+            return
+        steps, losses = zip(*self._losses, strict=True)
+        self._losses = []
+        wrong = [
+            step for step, finite in zip(steps, torch.stack(losses).isfinite().tolist(), strict=True) if not finite
+        ]
+        if not trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
+            return
+        raise UserError(
+            f"the training loss is not finite at epoch {trainer.current_epoch}, step {min(wrong, default=steps[-1])}; "
+            "lower trainer.lr, or set trainer.precision=32-true and model.dtype=float32, and delete "
+            f"{self._folder} to retrain"
+        )
+
+
 _watchers: list[Callable[[int, dict[str, float]], None]] = []
 
 
@@ -103,6 +136,7 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
         ResumableEarlyStopping("val/score", mode=mode, patience=config.trainer.patience),
         RichProgressBar(),
         *([LearningRateMonitor("step")] if logger else []),
+        FiniteLoss(folder),
         best,
         saver,
     ]
@@ -173,6 +207,13 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
 def device_of(trainer: TrainerConfig) -> str:
     """Where a trained model answers: the GPU, if there is one and the configuration does not want the processor."""
     return "cuda" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "cpu"
+
+
+def autocast_of(config: Config) -> torch.autocast:
+    """Return the autocast of trainer.precision on the device of prediction: the one of the validation batches."""
+    types = {"16": torch.float16, "16-mixed": torch.float16, "bf16": torch.bfloat16, "bf16-mixed": torch.bfloat16}
+    dtype = types.get(config.trainer.precision)
+    return torch.autocast(device_of(config.trainer), dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def _strategy(config: Config, module: L.LightningModule) -> str | Strategy:

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
+from project.cli.main import main
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.errors import UserError
@@ -18,6 +20,7 @@ from project.experiments import run_training as train
 from project.runtime.signals import Interrupted
 from project.training.checkpointing import LAST
 from project.training.datamodule import TextDataModule
+from project.training.fit import FiniteLoss
 from project.training.module import RobustModule
 
 
@@ -222,6 +225,35 @@ def test_evaluation_can_be_left_to_its_verb(trained, args, tmp_path):
     assert_equal_runs(whole, apart)
 
 
+class TestALossThatIsNotFinite:
+    def test_it_ends_the_command_in_one_line_and_leaves_no_results(self, args, tmp_path, capsys):
+        wild = [*args, f"output={tmp_path / 'wild'}", "trainer.lr=1e30"]
+        assert main(["train", *wild]) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "not finite" in line]
+        assert "epoch 0, step " in line and "lower trainer.lr" in line and "model.dtype=float32" in line
+        assert not list(tmp_path.glob("wild/**/results.parquet")) and not list(tmp_path.glob("wild/**/run.json"))
+
+    @pytest.mark.parametrize(("passes", "at"), [((), 5), (("trainer.device_batch_size=4",), 5), ((), 11)])
+    def test_the_message_names_epoch_and_step(self, trained, monkeypatch, passes, at):
+        step = RobustModule.training_step
+
+        def training_step(module, batch, batch_idx):
+            loss = step(module, batch, batch_idx)
+            return loss * float("inf") if module.global_step == at else loss
+
+        monkeypatch.setattr(RobustModule, "training_step", training_step)
+        with pytest.raises(UserError, match=f"epoch {at // 4}, step {at + 1};"):
+            trained("wild", *passes)
+
+    def test_it_ends_the_ranks_whose_loss_is_finite_too(self, tmp_path):
+        other = SimpleNamespace(reduce_boolean_decision=lambda decision, all: True)
+        trainer = SimpleNamespace(
+            accumulate_grad_batches=1, is_last_batch=True, global_step=7, current_epoch=2, strategy=other
+        )
+        with pytest.raises(UserError, match="epoch 2, step 7"):
+            FiniteLoss(tmp_path).on_train_batch_end(trainer, None, {"loss": torch.tensor(1.0)}, {}, 0)
+
+
 @pytest.mark.slow
 class TestTwoProcesses:
     """DDP over gloo, as Lightning starts it on one machine."""
@@ -247,6 +279,10 @@ class TestTwoProcesses:
         two = run_folder(load_config([*args, DOUBLE, f"output={tmp_path / 'two'}", *more]))
         assert (told(two)["devices"], told(two)["passes"]) == (2, 1)
         assert_equal_runs(one, two, tolerance=1e-7)
+
+    def test_a_loss_that_is_not_finite_ends_both(self, command):
+        done = self.run(command("wild", "trainer.lr=1e30"))
+        assert done.returncode == 2 and "the training loss is not finite" in done.stderr
 
     def test_one_that_is_killed_ends_both(self, command, tmp_path):
         first = subprocess.Popen(
