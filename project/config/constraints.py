@@ -45,6 +45,22 @@ def check(config: Config) -> None:
             "trainer.strategy=fsdp divides the weights, and perturbation.kind=freelb needs them whole; "
             "choose trainer.strategy=ddp"
         )
+    _check_precision(config)
+
+
+def _check_precision(config: Config) -> None:
+    dtype, quantize = getattr(config.model, "dtype", None), getattr(config.model, "quantize", "none")
+    if dtype and config.trainer.precision in ("bf16-true", "16-true"):
+        raise UserError(
+            f"trainer.precision={config.trainer.precision} trains adapters and head in half precision, which loses "
+            "their small updates; set trainer.precision=bf16-mixed, and model.dtype=bfloat16 for a frozen base in "
+            "half precision"
+        )
+    if config.trainer.strategy == "fsdp" and (dtype == "bfloat16" or quantize != "none"):
+        raise UserError(
+            "trainer.strategy=fsdp divides weights of one type; set model.dtype=float32 and model.quantize=none, or "
+            "trainer.strategy=ddp"
+        )
 
 
 def _check_stages(alignment: AlignmentConfig, perturbation: PerturbationConfig) -> None:
