@@ -7,14 +7,14 @@ downloaded weights: rows and tokenizers are generated, and models have their tru
 one line of JSON for the device, one for each section, and one for the bars. Each section runs in a process of its own
 with its own time limit; a section that would start after --minutes is reported as not run.
 
-- half_precision_checkpoints: checkpoints saved in float16 and bfloat16 are loaded and trained for 60 steps; every loss
-  is finite and every trainable weight is float32.
+- half_precision_checkpoints: checkpoints saved in float16 and bfloat16 are loaded and trained for 25 steps, also with a
+  frozen base in bfloat16; every loss is finite and every trainable weight is float32.
 - command_line: `python -m project train` in bf16-mixed, plain, with DDP and with FSDP, the last two on one device.
 - throughput: training steps at real widths, 128 tokens for each sample. `share` is the FLOPs of the step's matrix
   products and attention over what an 8192 x 8192 x 8192 product in bfloat16 reaches on the same card.
 - transformers_engine: texts of a padded batch against those of single prompts, and a batch that exceeds the memory.
 - captioners: each captioner class of tests/experts/test_captioner.py writes captions.
-- compile: a training step with torch.compile(dynamic=True) over a plain one; no bar.
+- compile: a training step of ModernBERT with torch.compile(dynamic=True) over a plain one; no bar.
 
 Exits 1 if a section fails, and with --check if a bar is missed. --small takes tiny models on the processor: it tests
 this script, and its figures mean nothing.

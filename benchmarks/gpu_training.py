@@ -18,32 +18,41 @@ from project.data.target import Target
 from project.training.batching import ResumableLoader
 from project.training.module import RobustModule
 
+WARM, STEPS = (1, 2) if SMALL else (4, 15)
+"""Steps before the clock starts, and steps that are measured."""
 TARGET = Target("class", "a", ("a", "b", "c"))
 
 
 def half_precision_checkpoints(folder: Path, figures: dict) -> None:
-    """Train from checkpoints in half precision, through the project's own loading."""
-    wrong = []
+    """Train from checkpoints in half precision, through the project's own loading, and with a base in bfloat16."""
+    wrong, steps = [], 25
     for name in BACKBONES:
-        for dtype in ("float16", "bfloat16"):
-            place = saved_model(folder / f"{name}-{dtype}", name, dtype, tiny=True)
-            config = config_of(place, name, 8)
-            for precision in ("32-true", "bf16-mixed"):
-                case = f"{name} {dtype} {precision}"
-                types, losses = [], [math.nan]
-                try:
-                    module = RobustModule(config, TARGET, 60)
-                    types = sorted({str(value.dtype)[6:] for value in module.parameters() if value.requires_grad})
-                    losses = train(module, batches(60, 8, 32), precision)["losses"]
-                except Exception as error:
-                    traceback.print_exc()
-                    figures[case] = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
-                else:
-                    bad = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), None)
-                    last = round(losses[-1], 4) if bad is None else None
-                    figures[case] = {"trainable": types, "last_loss": last, "not_finite_from_step": bad}
-                if types != ["float32"] or not all(map(math.isfinite, losses)):
-                    wrong.append(case)
+        for saved, precision, base in (
+            ("float16", "32-true", "float32"),
+            ("float16", "bf16-mixed", "float32"),
+            ("bfloat16", "bf16-mixed", "float32"),
+            ("bfloat16", "bf16-mixed", "bfloat16"),
+            ("bfloat16", "32-true", "bfloat16"),
+        ):
+            case = f"{name} {saved} {precision}" + (" base bfloat16" if base == "bfloat16" else "")
+            place = folder / f"{name}-{saved}"
+            if not place.exists():
+                saved_model(place, name, saved, tiny=True)
+            config = config_of(place, name, 8, f"model.dtype={base}")
+            types, losses = [], [math.nan]
+            try:
+                module = RobustModule(config, TARGET, steps)
+                types = sorted({str(value.dtype)[6:] for value in module.parameters() if value.requires_grad})
+                losses = train(module, batches(steps, 8, 32), precision)["losses"]
+            except Exception as error:
+                traceback.print_exc()
+                figures[case] = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
+            else:
+                bad = next((step for step, loss in enumerate(losses) if not math.isfinite(loss)), None)
+                last = round(losses[-1], 4) if bad is None else None
+                figures[case] = {"trainable": types, "last_loss": last, "not_finite_from_step": bad}
+            if types != ["float32"] or not all(map(math.isfinite, losses)):
+                wrong.append(case)
     figures["wrong"] = wrong
     if wrong:
         raise AssertionError(f"not float32 or not finite: {', '.join(wrong)}")
@@ -56,23 +65,22 @@ def throughput(folder: Path, figures: dict) -> None:
     sizes = (2, 4) if SMALL else (16, 64)
     large = sizes[-1]
 
-    def module(name: str, size: int):
-        return RobustModule(config_of(folder / name, name, size), TARGET, 100)
+    def module(name: str, size: int, *more: str):
+        return RobustModule(config_of(folder / name, name, size, *more), TARGET, 100)
 
     for name in ("deberta-v3", "modernbert", "qwen3-0.6b"):
         saved_model(folder / name, name)
         for size in sizes:
             case = f"{name} batch {size}"
-            try:
-                flops = step_flops(module(name, size), batches(1, size, 128)[0])
-                figures[case] = measured(module(name, size), size)
-                reached = flops * figures[case]["steps_per_second"] / 1e12
-                figures[case] |= {"tflops": round(reached, 3), "share": round(reached / figures["matmul_tflops"], 4)}
-            except Exception as error:
-                if not name.startswith("qwen3"):
-                    raise
-                traceback.print_exc()
-                figures[case] = {"skipped": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
+            if size == sizes[0]:
+                flops = step_flops(module(name, size), batches(1, size, 128)[0]) / size
+            speed = measured(module(name, size), size)
+            reached = flops * speed["samples_per_second"] / 1e12
+            figures[case] = speed | {
+                "tflops": round(reached, 3),
+                "share": round(reached / figures["matmul_tflops"], 4),
+            }
+        figures[f"{case} base bfloat16"] = measured(module(name, large, "model.dtype=bfloat16"), large)
     name, case = "deberta-v3", f"deberta-v3 batch {large}"
     figures["trainer"] = trainer_of_transformers(config_of(folder / name, name, large), large)
     figures["float32"] = measured(module(name, large), large, "32-true")
@@ -87,7 +95,7 @@ def throughput(folder: Path, figures: dict) -> None:
 
 def compile(folder: Path, figures: dict) -> None:
     """A compiled training step over a plain one; recorded, without a bar."""
-    name, size = "deberta-v3", 4 if SMALL else 64
+    name, size = "modernbert", 4 if SMALL else 16
     saved_model(folder / name, name)
     config = config_of(folder / name, name, size)
     figures["plain"] = measured(RobustModule(config, TARGET, 100), size)
@@ -100,7 +108,7 @@ def compile(folder: Path, figures: dict) -> None:
     figures["compiled_over_plain"] = round(figures["compiled"][speed] / figures["plain"][speed], 3)
 
 
-def config_of(folder: Path, name: str, batch_size: int):
+def config_of(folder: Path, name: str, batch_size: int, *more: str):
     """The project's configuration for a backbone: one view of each row."""
     return load_config(
         [
@@ -110,6 +118,7 @@ def config_of(folder: Path, name: str, batch_size: int):
             f"model.lora.targets=[{BACKBONES[name][3]}]",
             "perturbation.weight=0",
             f"trainer.batch_size={batch_size}",
+            *more,
         ]
     )
 
@@ -123,14 +132,14 @@ def batches(count: int, size: int, tokens: int) -> list[dict]:
     ]
 
 
-def train(module, data: list[dict], precision: str, strategy: str = "auto", warm: int = 5) -> dict:
-    """Train the project's module; losses, and the seconds of the steps after the first `warm`."""
+def train(module, data: list[dict], precision: str, strategy: str = "auto") -> dict:
+    """Train the project's module; losses, and the seconds of the steps after the first WARM."""
 
     class Clock(L.Callback):
         losses, start = [], 0.0
 
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
-            if batch_idx == warm:
+            if batch_idx == WARM:
                 synchronize()
                 self.start = time.perf_counter()
 
@@ -158,7 +167,7 @@ def train(module, data: list[dict], precision: str, strategy: str = "auto", warm
         use_distributed_sampler=False,
         limit_val_batches=0,
     ).fit(module, ResumableLoader(lambda start: iter(data), len(data)))
-    return {"losses": [float(loss) for loss in clock.losses], "seconds": clock.seconds, "steps": len(data) - warm}
+    return {"losses": [float(loss) for loss in clock.losses], "seconds": clock.seconds, "steps": len(data) - WARM}
 
 
 def peak_memory(of) -> tuple[dict, float | None]:
@@ -175,8 +184,8 @@ def peak_memory(of) -> tuple[dict, float | None]:
 
 def measured(module, size: int, precision: str = "bf16-mixed", strategy: str = "auto") -> dict:
     """Speed and memory of training steps on samples of 128 tokens."""
-    warm, steps = (1, 2) if SMALL else (5, 30)
-    found, memory = peak_memory(lambda: train(module, batches(warm + steps, size, 128), precision, strategy, warm))
+    data = batches(WARM + STEPS, size, 128)
+    found, memory = peak_memory(lambda: train(module, data, precision, strategy))
     return rates(found["steps"], found["seconds"], size, memory)
 
 
@@ -203,20 +212,19 @@ def ceiling() -> float:
 def step_flops(module, batch: dict) -> int:
     """FLOPs of the matrix products and the attention in one step, forward and backward."""
     module = module.to(DEVICE)
+    module.model.base_model.model.set_attn_implementation("eager")  # the counter knows no grouped-query attention
     view = {name: values.to(DEVICE) for name, values in batch["views"][0].items()}
     with FlopCounterMode(display=False) as counter, torch.autocast(DEVICE, dtype=torch.bfloat16):
         module(view).float().sum().backward()
-    module.zero_grad(set_to_none=True)
     return counter.get_total_flops()
 
 
 def trainer_of_transformers(config, size: int) -> dict:
     """The same training steps by transformers' Trainer with peft."""
-    warm, steps = (1, 2) if SMALL else (5, 30)
 
     class Clock(TrainerCallback):
         def on_step_begin(self, args, state, control, **more):
-            if state.global_step == warm:
+            if state.global_step == WARM:
                 synchronize()
                 self.start = time.perf_counter()
 
@@ -227,7 +235,7 @@ def trainer_of_transformers(config, size: int) -> dict:
     lora = config.model.lora
     rows = [
         {"input_ids": ids, "attention_mask": mask, "labels": label}
-        for batch in batches(warm + steps, size, 128)
+        for batch in batches(WARM + STEPS, size, 128)
         for ids, mask, label in zip(*batch["views"][0].values(), batch["labels"], strict=True)
     ]
     clock = Clock()
@@ -246,7 +254,7 @@ def trainer_of_transformers(config, size: int) -> dict:
         )
         options = TrainingArguments(
             output_dir=f"{config.model.encoder}-trainer",
-            max_steps=warm + steps,
+            max_steps=WARM + STEPS,
             per_device_train_batch_size=size,
             use_cpu=SMALL,
             bf16=True,
@@ -261,4 +269,4 @@ def trainer_of_transformers(config, size: int) -> dict:
         Trainer(model=model, args=options, train_dataset=rows, callbacks=[clock]).train()
 
     _, memory = peak_memory(run)
-    return rates(steps, clock.seconds, size, memory)
+    return rates(STEPS, clock.seconds, size, memory)

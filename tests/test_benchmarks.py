@@ -72,7 +72,7 @@ def test_the_gpu_benchmark_runs_each_section_on_tiny_models():
     )
     device, *sections, bars = map(json.loads, done.stdout.splitlines())
     assert device["device"] == "cpu" and len(sections) == 6
-    assert {line["section"] for line in sections if not line["ok"]} <= {"half_precision_checkpoints"}, done.stderr
+    assert not [line["section"] for line in sections if not line["ok"]], done.stderr
     assert "bf16_over_float32" in bars["bars"]
 
 
