@@ -45,6 +45,11 @@ def check(config: Config) -> None:
             "trainer.strategy=fsdp divides the weights, and perturbation.kind=freelb needs them whole; "
             "choose trainer.strategy=ddp"
         )
+    if config.perturbation.kind == "freelb" and config.trainer.compile:
+        raise UserError(
+            "trainer.compile=true would miss the displaced embeddings of perturbation.kind=freelb; set "
+            "trainer.compile=false"
+        )
     _check_precision(config)
 
 

@@ -387,6 +387,10 @@ class TrainerConfig:
     """How several devices share the work: ddp keeps a copy of the model on each, fsdp divides its weights."""
     precision: str = "32-true"
     """Lightning's precision."""
+    matmul: Literal["highest", "high"] = "highest"
+    """Precision of float32 matrix products on GPUs: high takes TF32, which is faster and rounds more."""
+    compile: bool = False
+    """Compile the network with torch.compile; the first steps take minutes, the others less time."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, a third more time."""
     checkpoint_minutes: float | None = None

@@ -2,6 +2,7 @@
 after a break."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ class ResumableEarlyStopping(EarlyStopping):
 
 
 CHECK_EVERY = 10
-"""Optimizer steps between two looks at the losses; each look waits for the GPU."""
+"""Steps between two readings of the losses and the logged values; each reading waits for the GPU."""
 
 
 class FiniteLoss(L.Callback):
@@ -40,6 +41,7 @@ class FiniteLoss(L.Callback):
     """
 
     def __init__(self, folder: Path):
+        self.last = float("nan")
         self._folder, self._losses = folder, []
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
@@ -50,9 +52,9 @@ class FiniteLoss(L.Callback):
             return
         steps, losses = zip(*self._losses, strict=True)
         self._losses = []
-        wrong = [
-            step for step, finite in zip(steps, torch.stack(losses).isfinite().tolist(), strict=True) if not finite
-        ]
+        values = torch.stack(losses).tolist()
+        self.last = values[-1]
+        wrong = [step for step, value in zip(steps, values, strict=True) if not math.isfinite(value)]
         if not trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
             return
         raise UserError(
@@ -60,6 +62,18 @@ class FiniteLoss(L.Callback):
             "lower trainer.lr, or set trainer.precision=32-true and model.dtype=float32, and delete "
             f"{self._folder} to retrain"
         )
+
+
+class LossProgressBar(RichProgressBar):
+    """Show the last loss that was read: Lightning would read a logged value after every batch to show it."""
+
+    def __init__(self, losses: FiniteLoss):
+        super().__init__(refresh_rate=CHECK_EVERY)
+        self._losses = losses
+
+    def get_metrics(self, trainer, module) -> dict:
+        """Return the validation scores and the loss."""
+        return {**super().get_metrics(trainer, module), "train/loss": f"{self._losses.last:.3f}"}
 
 
 _watchers: list[Callable[[int, dict[str, float]], None]] = []
@@ -131,15 +145,19 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
     shared = getattr(data, "shared", False)
     saver = PreemptionCheckpoint(checkpoints, config.trainer.checkpoint_minutes, within=shared)
     told = TrainingSummary(max if mode == "max" else min)
+    losses = FiniteLoss(folder)
     callbacks = [
         told,
         ResumableEarlyStopping("val/score", mode=mode, patience=config.trainer.patience),
-        RichProgressBar(),
+        LossProgressBar(losses),
         *([LearningRateMonitor("step")] if logger else []),
-        FiniteLoss(folder),
+        losses,
         best,
         saver,
     ]
+    torch.set_float32_matmul_precision(config.trainer.matmul)
+    if config.trainer.compile:
+        module.model.compile(dynamic=True)
     trainer = L.Trainer(
         max_epochs=config.trainer.epochs,
         accelerator=config.trainer.accelerator,
@@ -154,7 +172,7 @@ def fit_module(config: Config, folder: Path, module: L.LightningModule, data: L.
         default_root_dir=folder,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
-        log_every_n_steps=1,
+        log_every_n_steps=CHECK_EVERY,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )

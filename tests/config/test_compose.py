@@ -358,6 +358,7 @@ def test_a_value_that_makes_no_sense_is_refused(arg):
         (["method=ours_worst", "perturbation.rounds=1"], "perturbation.worst=2 must be at most perturbation.rounds=1"),
         (["method=ours_worst", "perturbation.weight=0"], "perturbation.worst=2 wants a perturbed text"),
         (["method=ours_consistency", "perturbation.weight=0"], "perturbation.consistency=1.0 wants a perturbed text"),
+        (["method=freelb", "trainer.compile=true"], "set trainer.compile=false"),
         (["trainer.precision=bf16-true"], "set trainer.precision=bf16-mixed, and model.dtype=bfloat16"),
         (["method=fusion", "trainer.precision=16-true"], "trainer.precision=16-true trains adapters and head"),
         (["trainer.strategy=fsdp", "model.dtype=bfloat16"], "model.dtype=float32"),

@@ -1,5 +1,6 @@
 """A fit ends the same whatever interrupts it, and on whatever number of devices and passes."""
 
+import itertools
 import json
 import os
 import signal
@@ -252,6 +253,30 @@ class TestALossThatIsNotFinite:
         )
         with pytest.raises(UserError, match="epoch 2, step 7"):
             FiniteLoss(tmp_path).on_train_batch_end(trainer, None, {"loss": torch.tensor(1.0)}, {}, 0)
+
+
+def test_values_are_read_from_the_device_once_in_ten_steps(trained, monkeypatch):
+    """Each reading waits for a GPU. AdamW without `fused` reads the number of its steps, which is on the processor."""
+    monkeypatch.setattr(torch.optim, "AdamW", lambda weights, lr, **options: torch.optim.SGD(weights, lr))
+    reads, marks, item, step = [], [], torch.Tensor.item, RobustModule.training_step
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: reads.append(tensor) or item(tensor))
+    monkeypatch.setattr(RobustModule, "training_step", lambda *args: marks.append(len(reads)) or step(*args))
+    trained("run", "trainer.batch_size=1", "trainer.epochs=1", evaluate="false")
+    reading_steps = sum(later > earlier for earlier, later in itertools.pairwise(marks))
+    assert len(marks) > 25 and reading_steps <= len(marks) // 10 + 1
+
+
+def test_a_run_can_be_compiled(trained, monkeypatch):
+    plain, compiled = trained("plain"), []
+    network = torch.nn.Module.compile
+
+    def compile_eagerly(module, **options):
+        compiled.append(options)
+        network(module, backend="eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
+    assert_equal_runs(plain, trained("compiled", "trainer.compile=true"), tolerance=1e-5)
+    assert compiled == [{"dynamic": True}]
 
 
 @pytest.mark.slow
