@@ -63,3 +63,22 @@ def test_the_evaluation_benchmark_compares_with_re_running_every_stage():
     code, report = ran("evaluation.py", "rows=3", "seeds=3")
     assert code == 0 and report["answers"]["equal"] and report["answers"]["compared"] == 9 * report["conditions"]
     assert report["ratio"]["language_model"] < 0.4 and report["ratio"]["together"] < 0.6
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_each_section_on_tiny_models():
+    done = subprocess.run(
+        [sys.executable, FOLDER / "gpu.py", "--small", "--minutes", "30"], capture_output=True, text=True
+    )
+    device, *sections, bars = map(json.loads, done.stdout.splitlines())
+    assert device["device"] == "cpu" and len(sections) == 6
+    assert not [line["section"] for line in sections if not line["ok"]], done.stderr
+    assert "bf16_over_float32" in bars["bars"]
+
+
+def test_the_gpu_benchmark_reports_sections_for_which_no_time_is_left():
+    args = ["--small", "--minutes", "0", "--sections", "captioners,compile"]
+    done = subprocess.run([sys.executable, FOLDER / "gpu.py", *args], capture_output=True, text=True)
+    sections = [json.loads(line) for line in done.stdout.splitlines()[1:-1]]
+    assert done.returncode == 1 and [line["section"] for line in sections] == ["captioners", "compile"]
+    assert all(line["error"] == "not run: 0.0 minutes are over" for line in sections)

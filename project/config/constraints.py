@@ -28,6 +28,27 @@ def check(config: Config) -> None:
             "perturbation.kind=freelb needs the full weights, which trainer.strategy=fsdp divides; "
             "choose trainer.strategy=ddp"
         )
+    if config.perturbation.kind == "freelb" and config.trainer.compile:
+        raise UserError(
+            "trainer.compile=true would miss the displaced embeddings of perturbation.kind=freelb; set "
+            "trainer.compile=false"
+        )
+    _check_precision(config)
+
+
+def _check_precision(config: Config) -> None:
+    dtype, quantize = getattr(config.model, "dtype", None), getattr(config.model, "quantize", "none")
+    if dtype and config.trainer.precision in ("bf16-true", "16-true"):
+        raise UserError(
+            f"trainer.precision={config.trainer.precision} trains adapters and head in half precision, which loses "
+            "their small updates; set trainer.precision=bf16-mixed, and model.dtype=bfloat16 for a frozen base in "
+            "half precision"
+        )
+    if config.trainer.strategy == "fsdp" and (dtype == "bfloat16" or quantize != "none"):
+        raise UserError(
+            "trainer.strategy=fsdp divides weights of one type; set model.dtype=float32 and model.quantize=none, or "
+            "trainer.strategy=ddp"
+        )
 
 
 def _leaves(part: Any, prefix: str = "") -> Iterator[tuple[str, Field, Any]]:

@@ -99,6 +99,8 @@ def _set(config: DictConfig, hints: dict[str, Any], key: str, value: Any, where:
         raise UserError(f"{where}: {key} is a section; set one of its keys: {key}.<key>=...")
     if where == COMMAND_LINE:
         value = _parsed(value, hints[key])
+    if key == "model.lora.targets" and isinstance(value, str):
+        value = [value]  # all-linear, as peft accepts it
     problem = f"{where}: {key}={format_value(value)} must be {type_name(hints[key])}"
     # YAML reads 007, 1e-4, on and no as numbers and booleans; OmegaConf would convert them to different text.
     texts = {str: [value], list[str]: value if isinstance(value, list) else []}.get(_plain(hints[key]), [])

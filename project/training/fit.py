@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +25,52 @@ from .lightning_private import disable_signal_handlers
 
 RESERVED = ("accumulate_grad_batches", "enable_checkpointing", "fast_dev_run", "barebones")
 """Arguments of Lightning's Trainer that follow from other keys, or that disable the checkpoint of the best epoch."""
+
+
+CHECK_EVERY = 10
+"""Steps between two readings of the losses and the logged values; each reading waits for the GPU."""
+
+
+class FiniteLoss(L.Callback):
+    """End the run at a training loss that is not finite: on all ranks at once, before validation and checkpoints.
+
+    Losses stay on the device until they are read, every CHECK_EVERY steps and at the end of an epoch. Raises UserError.
+    """
+
+    def __init__(self, folder: Path):
+        self.last = float("nan")
+        self._folder, self._losses = folder, []
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        """Keep the loss of a batch, and read all kept ones when it is time."""
+        within_step = (batch_idx + 1) % trainer.accumulate_grad_batches > 0
+        self._losses.append((trainer.global_step + within_step, outputs["loss"].detach()))
+        if not trainer.is_last_batch and (within_step or trainer.global_step % CHECK_EVERY):
+            return
+        steps, losses = zip(*self._losses, strict=True)
+        self._losses = []
+        values = torch.stack(losses).tolist()
+        self.last = values[-1]
+        wrong = [step for step, value in zip(steps, values, strict=True) if not math.isfinite(value)]
+        if not trainer.strategy.reduce_boolean_decision(bool(wrong), all=False):
+            return
+        raise UserError(
+            f"the training loss is not finite at epoch {trainer.current_epoch}, step {min(wrong, default=steps[-1])}; "
+            "lower trainer.lr, or set trainer.precision=32-true and model.dtype=float32, and delete "
+            f"{self._folder} to retrain"
+        )
+
+
+class LossProgressBar(RichProgressBar):
+    """Show the last loss that was read: Lightning would read a logged value after every batch to show it."""
+
+    def __init__(self, losses: FiniteLoss):
+        super().__init__(refresh_rate=CHECK_EVERY)
+        self._losses = losses
+
+    def get_metrics(self, trainer, module) -> dict:
+        """Return the validation scores and the loss."""
+        return {**super().get_metrics(trainer, module), "train/loss": f"{self._losses.last:.3f}"}
 
 
 class ResumableEarlyStopping(EarlyStopping):
@@ -101,16 +148,22 @@ def fit_module(
     best = ModelCheckpoint(checkpoints, filename="best", monitor="val/score", mode=mode, enable_version_counter=False)
     shards_batches = getattr(data, "shards_batches", False)
     saver = PreemptionCheckpoint(checkpoints, config.trainer.checkpoint_minutes, mid_epoch=shards_batches)
+    losses = FiniteLoss(folder)
     summary = TrainingSummary(max if mode == "max" else min)
     callbacks = [
         summary,
         *callbacks,
+        losses,
         ResumableEarlyStopping("val/score", mode=mode, patience=config.trainer.patience),
-        RichProgressBar(),
+        LossProgressBar(losses),
         *([LearningRateMonitor("step")] if logger else []),
+        losses,
         best,
         saver,
     ]
+    torch.set_float32_matmul_precision(config.trainer.matmul)
+    if config.trainer.compile:
+        module.model.compile(dynamic=True)
     arguments = dict(
         max_epochs=config.trainer.epochs,
         accelerator=config.trainer.accelerator,
@@ -125,7 +178,7 @@ def fit_module(
         default_root_dir=folder,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
-        log_every_n_steps=1,
+        log_every_n_steps=CHECK_EVERY,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
@@ -179,6 +232,13 @@ def fit_module(
 def device_of(trainer: TrainerConfig) -> str:
     """Return the device for inference: "cuda" if there is a GPU and trainer.accelerator is not cpu, else "cpu"."""
     return "cuda" if torch.cuda.is_available() and trainer.accelerator != "cpu" else "cpu"
+
+
+def autocast_of(config: Config) -> torch.autocast:
+    """Return the autocast of trainer.precision on the device of prediction: the one of the validation batches."""
+    types = {"16": torch.float16, "16-mixed": torch.float16, "bf16": torch.bfloat16, "bf16-mixed": torch.bfloat16}
+    dtype = types.get(config.trainer.precision)
+    return torch.autocast(device_of(config.trainer), dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def _extra_arguments(config: TrainerConfig, arguments: dict) -> dict[str, Any]:

@@ -71,16 +71,16 @@ class RobustModule(L.LightningModule):
         if perturbation.kind == "freelb":
             loss = freelb(self.model, view, lambda logits: self._loss(logits, labels), perturbation.ascent)
             self.forward_samples += len(labels) * perturbation.ascent.steps
-            self.log("train/loss", loss, prog_bar=True)
+            self.log("train/loss", loss)
             return loss
         views = [view, self.select_hardest_view(candidates, labels)] if candidates else [view]
         logits = [self(view) for view in views]
         self.forward_samples += len(labels) * len(logits)
         loss = clean = self._loss(logits[0], labels)
-        self.log("train/loss_clean", clean, prog_bar=True)
+        self.log("train/loss_clean", clean)
         if len(logits) > 1:
             perturbed = self._loss(logits[1], labels)
-            self.log("train/loss_perturbed", perturbed, prog_bar=True)
+            self.log("train/loss_perturbed", perturbed)
             loss = clean + perturbation.weight * perturbed
         if perturbation.consistency:
             disagreement = heads.symmetric_kl(*logits, self.target, self.config.model.head)
@@ -147,6 +147,7 @@ class RobustModule(L.LightningModule):
             [weight for weight in self.parameters() if weight.requires_grad],
             lr=trainer.lr,
             weight_decay=trainer.weight_decay,
+            fused=(self.device.type == "cuda" and trainer.precision not in ("16", "16-mixed")) or None,
         )
         warmup = max(1, round(trainer.warmup * self.total_steps))
         rest = max(1, self.total_steps - warmup)
@@ -175,5 +176,5 @@ class RobustModule(L.LightningModule):
         """Clip the norm of the full gradient; if it is sharded, only FSDP can compute that norm."""
         if isinstance(self.trainer.strategy, FSDPStrategy):
             self.trainer.strategy.model.clip_grad_norm_(gradient_clip_val)
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val:  # Lightning's own clipping refuses a fused optimizer
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)

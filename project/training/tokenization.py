@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -22,18 +23,29 @@ def share_tokens(pieces: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_
 
 
 def encode(texts: Sequence[Sequence[str]], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> list[Encoding]:
-    """Return token ids and attention mask of each text, at most `max_tokens` long, without padding."""
-    joined = [share_tokens(pieces, tokenizer, max_tokens) for pieces in texts]
-    encoded = tokenizer(joined, truncation=True, max_length=max_tokens)
-    return [
-        {"input_ids": ids, "attention_mask": mask}
-        for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
-    ]
+    """Return token ids and attention mask of each text, at most `max_tokens` long, not padded.
+
+    An empty text is one pad token if the tokenizer adds no special tokens, as those of decoders do.
+    """
+    whole = [share_tokens(pieces, tokenizer, max_tokens) for pieces in texts]
+    encoded = tokenizer(whole, truncation=True, max_length=max_tokens)
+    rows = [ids or [tokenizer.pad_token_id] for ids in encoded["input_ids"]]
+    return [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
 
 
 def pad(encodings: Sequence[Encoding], tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
-    """Return one batch, shape (texts, tokens of the longest text)."""
-    return dict(tokenizer.pad(list(encodings), return_tensors="pt"))
+    """Return one batch, shape (texts, longest), padded on the right to its longest text.
+
+    With a GPU the length is a multiple of 8, for its matrix units.
+    """
+    lengths = np.array([len(encoding["input_ids"]) for encoding in encodings])
+    longest = lengths.max()
+    if torch.cuda.is_available():
+        longest = -(-longest // 8) * 8
+    mask = np.arange(longest) < lengths[:, None]
+    ids = np.full(mask.shape, tokenizer.pad_token_id)
+    ids[mask] = np.concatenate([encoding["input_ids"] for encoding in encodings])
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
 
 
 def by_length(lengths: Sequence[int], batch_size: int, rng) -> list[list[int]]:

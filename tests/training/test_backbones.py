@@ -15,12 +15,9 @@ from transformers import (
     AutoModelForSequenceClassification,
     DebertaV2Config,
     DebertaV2Model,
-    LongformerConfig,
-    LongformerModel,
     ModernBertConfig,
     ModernBertModel,
     PreTrainedTokenizerFast,
-    RobertaTokenizer,
     XLMRobertaConfig,
     XLMRobertaModel,
 )
@@ -103,25 +100,6 @@ def deberta_v3(folder):
     )
 
 
-def longformer(folder):
-    """A window of 8 tokens, of which no text here is a multiple."""
-    trained = byte_level()
-    trained.save_model(str(folder))
-    RobertaTokenizer.from_pretrained(folder).save_pretrained(folder)
-    return LongformerModel(
-        LongformerConfig(
-            **SMALL,
-            vocab_size=400,
-            attention_window=[8, 8],
-            max_position_embeddings=80,
-            pad_token_id=1,
-            bos_token_id=0,
-            eos_token_id=2,
-            type_vocab_size=1,
-        )
-    )
-
-
 def modernbert(folder):
     marks = {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
     trained = byte_level()
@@ -149,7 +127,7 @@ def xlm_roberta(folder):
     return XLMRobertaModel(XLMRobertaConfig(**SMALL, vocab_size=200, max_position_embeddings=80, type_vocab_size=1))
 
 
-BUILDS = {"deberta-v3": deberta_v3, "longformer": longformer, "modernbert": modernbert, "xlm-roberta": xlm_roberta}
+BUILDS = {"deberta-v3": deberta_v3, "modernbert": modernbert, "xlm-roberta": xlm_roberta}
 every_backbone = pytest.mark.parametrize("name", list(BUILDS))
 
 
@@ -239,7 +217,7 @@ def test_a_backbone_trains_from_raw_rows_to_results_and_evaluates_alike_again(na
 
 @every_backbone
 def test_freelb_moves_the_embeddings_of_every_backbone(name, encoder_of):
-    """Also where texts are padded, and where the model lengthens its input itself."""
+    """Also where texts are padded."""
     config = load_config([f"model={name}", f"model.encoder={encoder_of(name)}"]).model
     target = Target("class", KINDS[0], tuple(KINDS))
     model, tokenizer = lora_classifier(base_model(config, target, seed=0), config), load_tokenizer(config)

@@ -1,23 +1,27 @@
 """A fit gives the same result after any interruption, and for any number of devices and passes."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 
 from project.cli import train
+from project.cli.main import main
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.errors import UserError
 from project.runtime.signals import Interrupted
 from project.training.checkpointing import LAST
 from project.training.datamodule import TextDataModule
+from project.training.fit import FiniteLoss
 from project.training.module import RobustModule
 
 
@@ -223,6 +227,59 @@ def test_a_run_trained_without_evaluation_can_be_evaluated_later(trained, args, 
     assert_equal_runs(reference, separate)
 
 
+class TestALossThatIsNotFinite:
+    def test_it_ends_the_command_in_one_line_and_leaves_no_results(self, args, tmp_path, capsys):
+        wild = [*args, f"output={tmp_path / 'wild'}", "trainer.lr=1e30"]
+        assert main(["train", *wild]) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "not finite" in line]
+        assert "epoch 0, step " in line and "lower trainer.lr" in line and "model.dtype=float32" in line
+        assert not list(tmp_path.glob("wild/**/results.parquet")) and not list(tmp_path.glob("wild/**/run.json"))
+
+    @pytest.mark.parametrize(("passes", "at"), [((), 5), (("trainer.device_batch_size=4",), 5), ((), 11)])
+    def test_the_message_names_epoch_and_step(self, trained, monkeypatch, passes, at):
+        step = RobustModule.training_step
+
+        def training_step(module, batch, batch_idx):
+            loss = step(module, batch, batch_idx)
+            return loss * float("inf") if module.global_step == at else loss
+
+        monkeypatch.setattr(RobustModule, "training_step", training_step)
+        with pytest.raises(UserError, match=f"epoch {at // 4}, step {at + 1};"):
+            trained("wild", *passes)
+
+    def test_it_ends_the_ranks_whose_loss_is_finite_too(self, tmp_path):
+        other = SimpleNamespace(reduce_boolean_decision=lambda decision, all: True)
+        trainer = SimpleNamespace(
+            accumulate_grad_batches=1, is_last_batch=True, global_step=7, current_epoch=2, strategy=other
+        )
+        with pytest.raises(UserError, match="epoch 2, step 7"):
+            FiniteLoss(tmp_path).on_train_batch_end(trainer, None, {"loss": torch.tensor(1.0)}, {}, 0)
+
+
+def test_values_are_read_from_the_device_once_in_ten_steps(trained, monkeypatch):
+    """Each reading waits for a GPU. AdamW without `fused` reads the number of its steps, which is on the processor."""
+    monkeypatch.setattr(torch.optim, "AdamW", lambda weights, lr, **options: torch.optim.SGD(weights, lr))
+    reads, marks, item, step = [], [], torch.Tensor.item, RobustModule.training_step
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: reads.append(tensor) or item(tensor))
+    monkeypatch.setattr(RobustModule, "training_step", lambda *args: marks.append(len(reads)) or step(*args))
+    trained("run", "trainer.batch_size=1", "trainer.epochs=1", evaluate="false")
+    reading_steps = sum(later > earlier for earlier, later in itertools.pairwise(marks))
+    assert len(marks) > 25 and reading_steps <= len(marks) // 10 + 1
+
+
+def test_a_run_can_be_compiled(trained, monkeypatch):
+    plain, compiled = trained("plain"), []
+    network = torch.nn.Module.compile
+
+    def compile_eagerly(module, **options):
+        compiled.append(options)
+        network(module, backend="eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
+    assert_equal_runs(plain, trained("compiled", "trainer.compile=true"), tolerance=1e-5)
+    assert compiled == [{"dynamic": True}]
+
+
 @pytest.mark.slow
 class TestTwoProcesses:
     """DDP over gloo, as Lightning starts it on one machine."""
@@ -248,6 +305,10 @@ class TestTwoProcesses:
         two = run_folder(load_config([*args, DOUBLE, f"output={tmp_path / 'two'}", *settings]))
         assert (run_info(two)["devices"], run_info(two)["passes"]) == (2, 1)
         assert_equal_runs(one, two, tolerance=1e-7)
+
+    def test_a_loss_that_is_not_finite_ends_both(self, command):
+        done = self.run(command("wild", "trainer.lr=1e30"))
+        assert done.returncode == 2 and "the training loss is not finite" in done.stderr
 
     def test_killing_one_process_ends_both(self, command, tmp_path):
         first = subprocess.Popen(

