@@ -492,7 +492,10 @@ def test_a_run_folder_with_old_names_opens_without_a_notice(tmp_path, notices):
 )
 def test_names_and_digests_are_those_from_before_the_renaming_of_keys(args, name, digest):
     config = load_config(args)
-    assert (config.name, config_digest(to_dict(config))) == (name, digest)
+    mapping = to_dict(config)
+    for section, key in ("model", "dtype"), ("model", "quantize"), ("trainer", "matmul"), ("trainer", "compile"):
+        del mapping[section][key]  # keys that were added after the digests were computed
+    assert (config.name, config_digest(mapping)) == (name, digest)
 
 
 # Names and folders
