@@ -317,7 +317,7 @@ def test_batches_of_any_size_give_the_same_answers(predictor, table_file, monkey
     records = [*predictor.rows.train, *predictor.rows.test][:9]
     expected = predictor(records)
     monkeypatch.setattr("project.inference.trained_run.BATCH", 2)
-    monkeypatch.setattr(transformer, "REMEMBERED", 0)
+    monkeypatch.setattr(transformer, "_MAX_CACHED_TEXTS", 0)
     pd.testing.assert_frame_equal(predictor(records), expected, check_exact=False, atol=1e-6)
 
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from project.cli import train
 from project.config.compose import load_config
 from project.config.run_identity import run_folder
 from project.corruption.conditions import CLEAN
 from project.data.rows import read_rows
-from project.experiments import run_training as train
 from project.llm.factory import open_llm
 from project.methods.base import method_of
 from project.pipeline.pipeline import compose, open_pipeline
