@@ -1,9 +1,10 @@
-"""Write the marked blocks of README.md and docs/findings.md from the committed runs of docs/results/emoji.
+"""Write the marked blocks of README.md, docs/findings.md and docs/demo.md from the committed runs of docs/results.
 
     python docs/generate_findings.py
 
 A block stands between <!-- generated:begin NAME --> and <!-- generated:end -->. A run folder is
-docs/results/emoji/<name>/seed-<n> with run.json, predictions.parquet and results.parquet.
+docs/results/<study>/<name>/seed-<n> with run.json, predictions.parquet and results.parquet. The study `demo` gives the
+block `demo`, the study `emoji` the others; the blocks of a study without committed runs stay as they are.
 """
 
 import re
@@ -13,33 +14,69 @@ from pathlib import Path
 from project.evaluation.comparison import Comparison, Estimate, compare
 from project.evaluation.primary_endpoint import endpoint, primary_condition
 from project.evaluation.run_loading import experiment_runs, load_runs
-from project.report.formatting import bounds_text, difference_text, number_text, p_text, signed_text
+from project.report.formatting import (
+    bounds_text,
+    condition_text,
+    difference_text,
+    number_text,
+    p_text,
+    signed_text,
+)
 
 ROOT = Path(__file__).parents[1]
-RUNS = ROOT / "docs" / "results" / "emoji"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "findings.md")
+RESULTS = ROOT / "docs" / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "findings.md", ROOT / "docs" / "demo.md")
 RESAMPLES = 10_000
 BLOCK = re.compile(r"(<!-- generated:begin (\w+) -->\n).*?(<!-- generated:end -->)", re.DOTALL)
+MARKS = {None: "", "seen": "●", "partly": "◐", "unseen": "○"}
 NOTES = {"plain": "no language model", "ours": "the paper's method"}
 
 
 def main() -> None:
     """Rewrite the blocks of all pages."""
-    blocks = generate_blocks(compare(load_runs(experiment_runs(RUNS)), RESAMPLES))
+    blocks = committed_blocks()
     for page in PAGES:
         page.write_text(replace_blocks(page.read_text(encoding="utf-8"), blocks), encoding="utf-8")
 
 
+def committed_blocks() -> dict[str, str]:
+    """Return the blocks of every study that has committed runs."""
+    blocks = {}
+    for study, generate in ("emoji", generate_blocks), ("demo", demo_blocks):
+        if (RESULTS / study).is_dir():
+            blocks |= generate(compare(load_runs(experiment_runs(RESULTS / study)), RESAMPLES))
+    return blocks
+
+
 def replace_blocks(text: str, blocks: dict[str, str]) -> str:
-    """Return the page with the content of its blocks replaced. Raises KeyError if a block of the page is unknown."""
-    return BLOCK.sub(lambda match: f"{match[1]}{blocks[match[2]]}\n{match[3]}", text)
+    """Return the page with the content of its blocks replaced; a block without new content stays as it is."""
+    return BLOCK.sub(
+        lambda match: f"{match[1]}{blocks[match[2]]}\n{match[3]}" if match[2] in blocks else match[0], text
+    )
+
+
+def demo_blocks(comparison: Comparison) -> dict[str, str]:
+    """Return the block `demo`: score and drop ratio of `plain` and `ours` under each condition."""
+    rows = []
+    for name, condition in comparison.conditions.iterrows():
+        label = condition_text(comparison, name)
+        if condition["kind"] == "noisy":
+            label = f"noise {condition['level']:g} on {condition['modality']}"
+        cells = [label]
+        for method in ("plain", "ours"):
+            drop = "" if name == "clean" else _cell(comparison.drop(method, [name]))
+            cells += [_cell(comparison.value(method, [name])), drop]
+        rows.append([*cells, MARKS[comparison.exposure("ours", name)]])
+    return {"demo": _table(["condition", "plain: accuracy", "drop ratio", "ours: accuracy", "drop ratio", ""], rows)}
 
 
 def generate_blocks(comparison: Comparison) -> dict[str, str]:
     """Return the content of each block by its name. Raises ValueError if `ours`, a rival or the noise is missing."""
     result = endpoint(comparison)
     if result is None or result.best is None:
-        raise ValueError(f"{RUNS} needs runs of ours, of a rival with a validation score, and noise on all modalities")
+        raise ValueError(
+            "the study needs runs of ours, of a rival with a validation score, and noise on all modalities"
+        )
     condition, rival = result.condition, result.best.rival
 
     def cells(method: str) -> list[str]:

@@ -47,6 +47,7 @@ def write_run(folder, name, seed, correct, validation):
     pd.DataFrame(predictions).to_parquet(run / "predictions.parquet")
     pd.DataFrame({"value": []}).to_parquet(run / "results.parquet")
     info = {"method": name, "name": name, "data": "toys", "seed": seed, "constant": "y", "metric": "accuracy"}
+    info["perturbation"] = "instructions" if name == "ours" else "none"
     (run / "run.json").write_text(json.dumps(info | {"val": {"best_score": validation}}))
 
 
@@ -86,11 +87,20 @@ def test_the_endpoint_is_a_difference_in_points_and_percent(blocks):
     assert "+25.0 [" in text and "+100 %" in text and "over 2 rivals" in text
 
 
-def test_blocks_are_replaced_and_unknown_ones_are_an_error():
+def test_blocks_are_replaced_and_blocks_without_committed_runs_stay():
     page = "a\n<!-- generated:begin one -->\nold\n<!-- generated:end -->\nb\n"
     assert generate_findings.replace_blocks(page, {"one": "new"}) == page.replace("old", "new")
-    with pytest.raises(KeyError):
-        generate_findings.replace_blocks(page, {"two": "new"})
+    assert generate_findings.replace_blocks(page, {"two": "new"}) == page
+
+
+def test_the_demo_has_one_row_per_condition(tmp_path):
+    write_run(tmp_path, "ours", 0, (16, 8, 4, 2), 0.8)
+    write_run(tmp_path, "plain", 0, (20, 15, 3, 3), 0.7)
+    block = generate_findings.demo_blocks(compare(load_runs(experiment_runs(tmp_path)), 200))["demo"]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in block.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["clean", "noise 0.5 on all", "noise 0.9 on all", "without text"]
+    assert [cell.split()[0] for cell in rows[1][1:5]] == ["0.750", "0.250", "0.400", "0.500"]
+    assert rows[0][2] == rows[0][4] == rows[0][5] == "" and rows[1][5] in "●◐○"
 
 
 def test_runs_without_a_rival_are_an_error(tmp_path):
@@ -99,10 +109,9 @@ def test_runs_without_a_rival_are_an_error(tmp_path):
         generate_findings.generate_blocks(compare(load_runs(experiment_runs(tmp_path)), 50))
 
 
-@pytest.mark.skipif(not generate_findings.RUNS.is_dir(), reason="no runs are committed")
 def test_the_pages_equal_what_the_script_writes():
-    comparison = compare(load_runs(experiment_runs(generate_findings.RUNS)), generate_findings.RESAMPLES)
-    blocks = generate_findings.generate_blocks(comparison)
+    blocks = generate_findings.committed_blocks()
+    assert blocks
     for page in generate_findings.PAGES:
         text = page.read_text(encoding="utf-8")
         assert "generated:begin" in text
