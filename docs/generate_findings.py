@@ -26,7 +26,7 @@ from project.report.formatting import (
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "findings.md", ROOT / "docs" / "demo.md")
-RESAMPLES = 10_000
+RESAMPLES = {"emoji": 10_000, "demo": 2000}  # make demo prints intervals of 2000
 BLOCK = re.compile(r"(<!-- generated:begin (\w+) -->\n).*?(<!-- generated:end -->)", re.DOTALL)
 MARKS = {None: "", "seen": "●", "partly": "◐", "unseen": "○"}
 NOTES = {"plain": "no language model", "ours": "the paper's method"}
@@ -44,7 +44,7 @@ def committed_blocks() -> dict[str, str]:
     blocks = {}
     for study, generate in ("emoji", generate_blocks), ("demo", demo_blocks):
         if (RESULTS / study).is_dir():
-            blocks |= generate(compare(load_runs(experiment_runs(RESULTS / study)), RESAMPLES))
+            blocks |= generate(compare(load_runs(experiment_runs(RESULTS / study)), RESAMPLES[study]))
     return blocks
 
 
