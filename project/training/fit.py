@@ -42,7 +42,7 @@ class FiniteLoss(L.Callback):
         self._folder, self._losses = folder, []
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        """Keep the loss of a batch; read all kept ones every CHECK_EVERY steps. Raises UserError if one is not finite."""
+        """Store the loss; check the stored ones every CHECK_EVERY steps. Raises UserError if one is not finite."""
         within_step = (batch_idx + 1) % trainer.accumulate_grad_batches > 0
         self._losses.append((trainer.global_step + within_step, outputs["loss"].detach()))
         if not trainer.is_last_batch and (within_step or trainer.global_step % CHECK_EVERY):
