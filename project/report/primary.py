@@ -89,6 +89,8 @@ def endpoint_sentence(comparison: Comparison, result: Endpoint | None) -> str:
     best = result.best
     drops = [comparison.drop(method, [condition]) for method in (result.ours, best.rival)]
     ours, rival = (f"{number_text(drop.value)} {bounds_text(drop)}".strip() for drop in drops)
+    count = len(result.contrasts)
+    rank = f"the best of {count} rivals on validation" if count > 1 else "the only rival"
     percent = "" if math.isnan(best.percent.value) else f" or {difference_text(best.percent, 1)} %"
     if math.isnan(best.p):
         verdict = "the interval is unknown"
@@ -97,8 +99,8 @@ def endpoint_sentence(comparison: Comparison, result: Endpoint | None) -> str:
     else:
         verdict = f"{result.ours} loses {'less' if best.points.value < 0 else 'more'}"
     return (
-        f"{intro}{result.ours} has a drop ratio of {ours}; {best.rival}, the best of {len(result.contrasts)} rivals "
-        f"on validation (val/score {number_text(best.validation)}), has {rival}. The difference is "
+        f"{intro}{result.ours} has a drop ratio of {ours}; {best.rival}, {rank} "
+        f"(val/score {number_text(best.validation)}), has {rival}. The difference is "
         f"{difference_text(best.points, 1)} points{percent}; p {p_text(best.p)}, after Holm's correction p "
         f"{p_text(best.adjusted)}: {verdict}."
     )
