@@ -12,6 +12,7 @@ from project.config import compose as module
 from project.config.compose import CONF, GROUPS, check_complete, from_dict, load_config, run_config, to_dict, to_yaml
 from project.config.run_identity import RENAMED, config_digest, differences, flatten_keys, run_folder
 from project.config.schema import (
+    PARTS,
     AlignmentConfig,
     Config,
     EmojiConfig,
@@ -335,7 +336,7 @@ def test_an_option_close_to_another_is_suggested(root):
         ("trainer/default", "- epochs", "must be keys and values"),
         ("data/emoji", "kind: emoji\nname: 007", "data.name=7 must be text; put it in quotes"),
         ("data/emoji", "kind: emoji\nname: on", "data.name=true must be text; put it in quotes"),
-        ("data/emoji", "limit: 3", "data.kind=null must be one of emoji, table, petfinder, airbnb, avito"),
+        ("data/emoji", "limit: 3", f"data.kind=null must be one of {', '.join(PARTS['data'])}"),
         ("method/ours", "data: {kind: table}", "data.kind=table cannot change a kind; choose another option: data=..."),
         ("method/ours", "data: table", "data is a section; set one of its keys, such as data."),
         ("method/ours", "defaults:\n  - method: plain", "method cannot be chosen here"),
