@@ -396,6 +396,9 @@ def test_a_value_that_makes_no_sense_is_refused(arg):
         (["perturbation.ascent.steps=0"], "perturbation.ascent.steps=0 must be at least 1"),
         (["model.lora.dropout=1.5"], "model.lora.dropout=1.5 must be in [0, 1]"),
         (["robustness.levels=[0.5, 1.5]"], "robustness.levels=[0.5, 1.5] must be in [0, 1]"),
+        (["robustness.levels=[0.5, 0.1, 0.5]"], "robustness.levels=[0.5, 0.1, 0.5] lists a level twice"),
+        (["robustness.natural_levels=[1, 1.0]"], "robustness.natural_levels=[1.0, 1.0] lists a level twice"),
+        (["robustness.val_levels=[0.5, 0.5]"], "robustness.val_levels=[0.5, 0.5] lists a level twice"),
         (["trainer.checkpoint_minutes=0"], "trainer.checkpoint_minutes=0.0 must be at least 0.001"),
     ],
 )
