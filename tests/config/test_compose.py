@@ -236,7 +236,7 @@ VALUES = st.one_of(
     st.tuples(st.just("data.limit"), st.none() | st.integers(1, 10**9)),
     st.tuples(st.just("trainer.lr"), st.floats(0, allow_infinity=False)),
     st.tuples(st.just("alignment.style"), st.booleans()),
-    st.tuples(st.just("robustness.levels"), st.lists(st.floats(0, 1))),
+    st.tuples(st.just("robustness.levels"), st.lists(st.floats(0, 1), unique=True)),
     st.tuples(st.just("model.lora.targets"), st.lists(TEXT)),
     st.tuples(st.just("trainer.devices"), st.integers() | st.lists(st.integers())),
 )
