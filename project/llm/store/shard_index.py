@@ -169,6 +169,8 @@ def check_columns(columns: pa.Table | pa.RecordBatch) -> None:
 
 def damaged(path: Path, error: Exception) -> UserError:
     """Return the error of a shard that cannot be read."""
+    if isinstance(error, OSError) and error.strerror:  # of the operating system, such as a refused permission
+        return UserError(f"{path} cannot be read: {error.strerror}; repair the folder, then run the same command again")
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return UserError(
         f"{path} is damaged or not a shard of a store ({reason}); `python -m project store verify {path.parent}` lists "

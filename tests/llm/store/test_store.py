@@ -475,6 +475,13 @@ def test_a_flipped_bit_in_a_shard_is_an_error_or_changes_no_row(tmp_path, read):
     assert errors > len(data) / 37
 
 
+def test_a_shard_that_the_system_cannot_read_is_not_called_damaged(tmp_path):
+    (tmp_path / "folder.parquet").symlink_to(tmp_path / "folder.parquet")
+    with pytest.raises(UserError, match="folder.parquet cannot be read: ") as error:
+        Store(tmp_path)
+    assert "remove" not in str(error.value)
+
+
 def test_a_shard_without_page_checksums_is_read(tmp_path):
     with Store(tmp_path / "new") as store:
         put(store, 1, "text")
