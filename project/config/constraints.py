@@ -17,6 +17,10 @@ def check(config: Config) -> None:
         numbers = value if isinstance(value, list) else [value]
         if item.metadata and any(isinstance(number, int | float) and not low <= number <= high for number in numbers):
             raise UserError(f"{key}={format_value(value)} must be {bounds_text(item.metadata)}")
+    for name in ("levels", "natural_levels", "val_levels"):
+        levels = getattr(config.robustness, name)
+        if len(set(levels)) < len(levels):
+            raise UserError(f"robustness.{name}={format_value(levels)} lists a level twice; remove the duplicate")
     val, test = config.data.split.val, config.data.split.test
     if "???" not in (val, test) and val + test >= 1:
         raise UserError(f"data.split.val={val} and data.split.test={test} leave no rows for training")

@@ -1,14 +1,17 @@
 """Run a W&B sweep file with Optuna, without a W&B server; any number of workers share the trials."""
 
 import json
+import shlex
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 import lightning as L
 import optuna
 import pandas as pd
 import wandb
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
@@ -19,6 +22,7 @@ from rich.table import Table
 
 from ..config.compose import load_config
 from ..config.run_identity import format_value, run_folder
+from ..data.record import seeded
 from ..errors import UserError
 from ..evaluation.run_info import RunInfo
 from ..metrics.scores import SCORES
@@ -91,9 +95,17 @@ def open_study(sweep: Sweep, folder: Path) -> optuna.Study:
     return study
 
 
-def _sampler(sweep: Sweep) -> BaseSampler:
-    # Without a seed: workers with equal seeds would propose the same values.
-    return TPESampler() if sweep.method == "bayes" else RandomSampler()
+def _sampler(sweep: Sweep, number: int = 0) -> BaseSampler:
+    """Return the sampler of one trial; each trial has its own seed, because workers with one seed propose equal values.
+
+    The constant liar keeps TPE away from the values of running trials.
+    """
+    if sweep.method != "bayes":
+        return RandomSampler()
+    seed = int(seeded("sweep", sweep.path.read_text(encoding="utf-8"), number).integers(2**31))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(constant_liar=True, seed=seed)
 
 
 def _pruner(sweep: Sweep) -> BasePruner:
@@ -107,6 +119,7 @@ def _pruner(sweep: Sweep) -> BasePruner:
 
 def _suggest(sweep: Sweep, trial: Trial) -> dict[str, str]:
     """Return the trial's value of each varied parameter, as on a command line."""
+    trial.study.sampler = _sampler(sweep, trial.number)
     for parameter in sweep.varied:
         _suggest_parameter(parameter, trial)
     return _format_params(sweep, trial.params)
@@ -232,5 +245,5 @@ def print_sweep(sweep: Sweep, study: optuna.Study, folder: Path, console: Consol
     if not counts.get("complete"):
         return 1
     best = sweep.arguments(_format_params(sweep, study.best_trial.params))
-    console.print(f"best: python -m project train {' '.join(best)}", soft_wrap=True)
+    console.print(f"best: python -m project train {shlex.join(best)}", soft_wrap=True, markup=False)
     return 0

@@ -82,7 +82,9 @@ def _write(config: Config, folder: Path, target: Target, output: Path, adapter_o
         merged = model.merge_and_unload()
         _label(merged, config, target)
         merged.save_pretrained(output, safe_serialization=True)
-        exported = AutoModelForSequenceClassification.from_pretrained(output, use_safetensors=True).eval()
+        exported = AutoModelForSequenceClassification.from_pretrained(
+            output, use_safetensors=True, trust_remote_code=False
+        ).eval()
     max_logit_diff = float((_logits(exported, tokenizer, folder, config) - run_logits).abs().max())
     if not max_logit_diff < LOGIT_TOLERANCE:
         raise RuntimeError(f"the export of {folder} differs from the run: its logits are {max_logit_diff:g} apart")

@@ -23,6 +23,7 @@ from ..errors import UserError
 from ..pipeline.corrupt import corrupt
 from ..pipeline.pipeline import Pipeline
 from ..training import heads
+from ..training.checkpointing import check_weight_names, trainable_names
 from ..training.encoder import add_lora, frozen_encoder, load_tokenizer
 from ..training.fit import autocast_of, device_of, fit_module
 from ..training.fit_info import FitInfo
@@ -67,7 +68,9 @@ def load(config: Config, folder: Path, pipeline: Pipeline, rows: Rows) -> "Fusio
         )
     inputs = _inputs(config, rows, Columns(**json.loads((folder / _COLUMNS_FILE).read_text(encoding="utf-8"))))
     model = network(config, rows, inputs)
-    model.load_state_dict(load_file(folder / _WEIGHTS_FILE), strict=False)
+    weights = load_file(folder / _WEIGHTS_FILE)
+    check_weight_names(weights, trainable_names(model), folder / _WEIGHTS_FILE)
+    model.load_state_dict(weights, strict=False)
     return FusionPredictor(config, rows, inputs, model.to(device_of(config.trainer)).eval())
 
 

@@ -6,6 +6,7 @@ reads their concatenation.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from ..llm.quality_gate import Gate
 
 Parts = tuple[tuple[str, str], ...]
 """A text as (name, text) pairs in reading order: image, text, table before alignment; summary, reasoning after it."""
+
+_DECIMAL_COMMA = re.compile(r"[+-]?(?![1-9]\d{0,2},\d{3}$)(\d+|\d{1,3}(\.\d{3})+),\d+")
+"""A number with a decimal comma; the look-ahead excludes one group of thousands, such as 1,234."""
 
 
 @dataclass(frozen=True)
@@ -195,16 +199,24 @@ def _parse_reasoning(text: str, task: Task) -> tuple[str, str] | tuple[None, Non
 def parse_prediction(answer: dict, task: Task) -> str | None:
     """Return the predicted class or number of a parsed completion, or None if it has none.
 
-    Classes match in any case; a number must be finite, and is formatted with six significant digits.
+    Classes match in any case; a number must be finite, and is formatted with six significant digits. Its comma is a
+    decimal comma if it cannot separate thousands: 0,35 and 1.234,5, but not 1,234.
     """
     prediction = str(answer.get("prediction", "")).strip().casefold()
     if task.classes:
         return next((name for name in task.classes if name.casefold() == prediction), None)
     try:
-        number = float(prediction.replace(",", ""))
+        number = _parse_number(prediction)
     except ValueError:
         return None
     return f"{number:.6g}" if math.isfinite(number) else None
+
+
+def _parse_number(text: str) -> float:
+    """Return the number of a text. Raises ValueError if it is none."""
+    if _DECIMAL_COMMA.fullmatch(text):
+        return float(text.replace(".", "").replace(",", "."))
+    return float(text.replace(",", ""))
 
 
 def prediction_schema(task: Task) -> dict:

@@ -4,13 +4,16 @@ import os
 import sys
 import time
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
+from torch import nn
 
+from ..errors import UserError
 from ..runtime.signals import Interrupted
 from .lightning_private import batch_progress
 
@@ -59,6 +62,22 @@ def is_intact(path: Path) -> bool:
             return file.testzip() is None
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def trainable_names(module: nn.Module) -> set[str]:
+    """Return the names of the weights that are trained, the only ones in a saved file."""
+    return {name for name, weight in module.named_parameters() if weight.requires_grad}
+
+
+def check_weight_names(weights: Iterable[str], trainable: Iterable[str], path: Path | str) -> None:
+    """Check that a file has all trainable weights and no others; frozen ones come from the published model.
+
+    Raises UserError with the first name that is missing or unexpected.
+    """
+    weights, trainable = set(weights), set(trainable)
+    for name in sorted(weights ^ trainable):
+        problem = "lacks the trained weight" if name in trainable else "has the unexpected weight"
+        raise UserError(f"{path} {problem} {name}; delete its run folder to retrain")
 
 
 class PreemptionCheckpoint(Checkpoint):

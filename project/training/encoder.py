@@ -53,13 +53,13 @@ def encoder_path(encoder: str) -> str:
 
 
 def load_pretrained(load, encoder: str, **options):
-    """Return a configuration, model or tokenizer from a `from_pretrained`. No code of the hub is run.
+    """Return a configuration, model or tokenizer from a `from_pretrained`. No code of the hub or a folder is run.
 
-    Raises UserError if it cannot be loaded.
+    Raises UserError if it cannot be loaded, or not without its own code.
     """
     try:
-        return load(encoder_path(encoder), **options)
-    except OSError as error:
+        return load(encoder_path(encoder), trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
         raise UserError(
             f"model.encoder={encoder} cannot be loaded: {str(error).splitlines()[0]}; give a hub id that "
             "is cached or reachable, a folder, or an installed package"
@@ -241,7 +241,15 @@ def check_encoder(config: Config) -> None:
         _check_quantization(model)
     build = AutoModelForSequenceClassification if is_text else AutoModel
     with torch.device("meta"):
-        empty = build.from_config(load_pretrained(AutoConfig.from_pretrained, model.encoder))
+        try:
+            empty = build.from_config(
+                load_pretrained(AutoConfig.from_pretrained, model.encoder), trust_remote_code=False
+            )
+        except ValueError as error:
+            raise UserError(
+                f"model.encoder={model.encoder} cannot be loaded: {str(error).splitlines()[0]}; give a model whose "
+                "class is part of transformers"
+            ) from error
         if is_text:
             lora_classifier(empty, model)
         else:

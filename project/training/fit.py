@@ -19,7 +19,14 @@ from ..errors import UserError, did_you_mean
 from ..metrics.scores import SCORES
 from ..runtime.signals import Interrupted, handle_stop_signals
 from .batching import accumulation_steps, all_reduce_sum
-from .checkpointing import AtomicCheckpointIO, PreemptionCheckpoint, is_intact, latest_intact_checkpoint
+from .checkpointing import (
+    AtomicCheckpointIO,
+    PreemptionCheckpoint,
+    check_weight_names,
+    is_intact,
+    latest_intact_checkpoint,
+    trainable_names,
+)
 from .fit_info import FitInfo, Validation
 from .lightning_private import disable_signal_handlers
 
@@ -214,9 +221,9 @@ def fit_module(
         torch.distributed.destroy_process_group()  # the first rank continues alone
     if not is_intact(Path(best.best_model_path)):
         raise UserError(f"{best.best_model_path} is torn; delete {folder} to retrain")
-    module.load_state_dict(
-        torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"], strict=False
-    )
+    weights = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
+    check_weight_names(weights, trainable_names(module), best.best_model_path)
+    module.load_state_dict(weights, strict=False)
     return FitInfo(
         seconds={"train": round(summary.seconds, 1), **scoring},
         val=Validation(float(best.best_model_score), summary.panel),

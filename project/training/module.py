@@ -14,6 +14,7 @@ from ..metrics.panel import panel_summary
 from ..metrics.scores import SCORES
 from . import heads
 from .batching import all_reduce_sum
+from .checkpointing import check_weight_names, trainable_names
 from .encoder import base_model, lora_classifier
 from .freelb import freelb
 
@@ -40,7 +41,7 @@ class RobustModule(L.LightningModule):
         # transformers loads models in evaluation mode; Lightning keeps it, so dropout would never be active.
         self.model = model.train()
         # Collected now, because FSDP later shards and renames the weights.
-        self._trainable = {name for name, weight in self.named_parameters() if weight.requires_grad}
+        self._trainable = trainable_names(self)
         self._weight = 1.0
         self._validation_values: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.forward_samples = 0
@@ -166,7 +167,12 @@ class RobustModule(L.LightningModule):
         checkpoint["scoring_seconds"] = self.scoring_seconds
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Restore the sample counts on the first rank, because they are sums over all ranks."""
+        """Restore the sample counts on the first rank, because they are sums over all ranks.
+
+        Raises UserError if the checkpoint lacks a trainable weight or has another one.
+        """
+        if "state_dict" in checkpoint:  # FSDP has already loaded and removed it
+            check_weight_names(checkpoint["state_dict"], self._trainable, self.trainer.ckpt_path)
         first = rank_zero_only.rank == 0
         self.forward_samples = checkpoint["forward_samples"] if first else 0
         self.scoring_samples = checkpoint["scoring_samples"] if first else 0

@@ -237,7 +237,7 @@ VALUES = st.one_of(
     st.tuples(st.just("data.limit"), st.none() | st.integers(1, 10**9)),
     st.tuples(st.just("trainer.lr"), st.floats(0, allow_infinity=False)),
     st.tuples(st.just("alignment.style"), st.booleans()),
-    st.tuples(st.just("robustness.levels"), st.lists(st.floats(0, 1))),
+    st.tuples(st.just("robustness.levels"), st.lists(st.floats(0, 1), unique=True)),
     st.tuples(st.just("model.lora.targets"), st.lists(TEXT)),
     st.tuples(st.just("trainer.devices"), st.integers() | st.lists(st.integers())),
 )
@@ -397,6 +397,9 @@ def test_a_value_that_makes_no_sense_is_refused(arg):
         (["perturbation.ascent.steps=0"], "perturbation.ascent.steps=0 must be at least 1"),
         (["model.lora.dropout=1.5"], "model.lora.dropout=1.5 must be in [0, 1]"),
         (["robustness.levels=[0.5, 1.5]"], "robustness.levels=[0.5, 1.5] must be in [0, 1]"),
+        (["robustness.levels=[0.5, 0.1, 0.5]"], "robustness.levels=[0.5, 0.1, 0.5] lists a level twice"),
+        (["robustness.natural_levels=[1, 1.0]"], "robustness.natural_levels=[1.0, 1.0] lists a level twice"),
+        (["robustness.val_levels=[0.5, 0.5]"], "robustness.val_levels=[0.5, 0.5] lists a level twice"),
         (["trainer.checkpoint_minutes=0"], "trainer.checkpoint_minutes=0.0 must be at least 0.001"),
     ],
 )

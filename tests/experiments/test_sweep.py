@@ -1,7 +1,9 @@
 """Sweep files give the command lines of a W&B agent, and the same trials without a server."""
 
+import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from optuna.trial import TrialState
+from rich.console import Console
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from project.cli import train
@@ -306,3 +309,38 @@ def test_the_goal_must_match_the_direction_of_the_metric(write_sweep, fast, tmp_
     assert "metric.goal: accuracy is better when it is higher; write maximize" in outcome
     with pytest.raises(UserError, match="better when it is lower"):
         read_sweep(write_sweep(SMALL.replace("val/best_score", "val/drop_ratio")))
+
+
+def test_the_best_command_keeps_brackets_and_is_quoted_for_a_shell(write_sweep, tmp_path):
+    path = write_sweep("""\
+method: grid
+metric: {name: val/best_score, goal: maximize}
+parameters:
+  model.lora.targets: {value: [query, value]}
+  data.question: {values: ["[query,value] or both?"]}
+""")
+    definition, study, out = read_sweep(path), optuna.create_study(direction="maximize"), io.StringIO()
+    study.tell(study.ask(), 0.5)
+    assert sweep.print_sweep(definition, study, tmp_path, Console(file=out, width=80)) == 0
+    command = out.getvalue().split("best: ")[1]
+    assert shlex.split(command)[4:] == [
+        'model.lora.targets=["query", "value"]',
+        "data.question=[query,value] or both?",
+    ]
+
+
+def test_a_bayesian_sweep_draws_equal_values_with_one_worker_and_with_two(write_sweep, tmp_path):
+    definition = read_sweep(
+        write_sweep("method: bayes\nmetric: {name: val/drop_ratio}\nparameters: {trainer.lr: {min: 0.001, max: 0.1}}\n")
+    )
+    values = []
+    for folder, workers in ((tmp_path / "one", 1), (tmp_path / "two", 2)):
+        studies = [sweep.open_study(definition, folder) for _ in range(workers)]
+        lines = []
+        for number in range(15):
+            study = studies[number % workers]
+            trial = study.ask()
+            lines.append(sweep._suggest(definition, trial)["trainer.lr"])
+            study.tell(trial, number % 4)
+        values.append(lines)
+    assert values[0] == values[1] and len(set(values[0])) == 15

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from project.cli import evaluate, train
 from project.config.compose import load_config
@@ -93,6 +94,19 @@ def test_numbers_and_ordered_classes_are_learned(tiny_args, extra):
         ]
     )
     assert pd.read_parquet(folder / "results.parquet")["value"].notna().any()
+
+
+def test_a_file_of_weights_with_other_names_is_not_loaded(tiny_args):
+    config, folder = trained([*tiny_args, *SMALL, "method=fusion", "trainer.epochs=1"])
+    path, rows = folder / fusion._WEIGHTS_FILE, read_rows(config.data)
+    weights = load_file(path)
+    for altered, message in (
+        ({name: value for name, value in weights.items() if name != "head.1.bias"}, "lacks the trained weight head.1."),
+        (weights | {"head.2.bias": weights["head.1.bias"].clone()}, "has the unexpected weight head.2.bias"),
+    ):
+        save_file(altered, path)
+        with pytest.raises(UserError, match=f"weights.safetensors {message}"):
+            fusion.load(config, folder, None, rows)
 
 
 def test_evaluating_an_untrained_run_names_the_training_command(tiny_args):

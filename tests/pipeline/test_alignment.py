@@ -11,7 +11,16 @@ from project.config.prompts import as_data, prompt
 from project.config.schema import AlignmentConfig
 from project.llm.client import GenerationResult, LanguageModel
 from project.llm.store.store import Store
-from project.pipeline.alignment import Aligned, Exemplar, align, exemplar_from, format_parts, join_parts
+from project.pipeline.alignment import (
+    Aligned,
+    Exemplar,
+    Task,
+    align,
+    exemplar_from,
+    format_parts,
+    join_parts,
+    parse_prediction,
+)
 
 ALL = AlignmentConfig(exemplar=False)
 SUMMARY = replace(ALL, style=False, reasoning=False)
@@ -251,3 +260,29 @@ def test_every_prompt_separates_data_from_instructions(stage):
 def test_parts_as_lines_and_as_one_passage():
     assert format_parts((("a", "x y"), ("b", "z"))) == "a: x y\nb: z"
     assert join_parts((("a", "x y"), ("b", ""), ("c", "z"))) == "x y z"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0,35", "0.35"),
+        ("-0,350", "-0.35"),
+        ("1,5", "1.5"),
+        ("12,3456", "12.3456"),
+        ("1234,5", "1234.5"),
+        ("1.234,5", "1234.5"),
+        ("1.234,567", "1234.57"),
+        ("1,234", "1234"),
+        ("-12,345", "-12345"),
+        ("1,234.5", "1234.5"),
+        ("1,234,567", "1.23457e+06"),
+        ("1.234", "1.234"),
+        ("1e3", "1000"),
+        (0.35, "0.35"),
+        ("1.2.3", None),
+        ("nan", None),
+        ("about 3", None),
+    ],
+)
+def test_a_number_may_have_a_decimal_comma(text, number):
+    assert parse_prediction({"prediction": text}, Task("How much?")) == number

@@ -1,6 +1,8 @@
 """Backbones load in float32 whatever their checkpoint's type, and decoders classify."""
 
+import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from project.config.schema import Config, FusionConfig, TextTransformerConfig
 from project.data.target import Target
 from project.errors import UserError
 from project.methods.late_fusion import TextBranch
-from project.training.encoder import base_model, check_encoder, load_adapter, load_tokenizer
+from project.training.encoder import base_model, check_encoder, load_adapter, load_tokenizer, missing_pretrained_weights
 from project.training.module import RobustModule
 from project.training.tokenization import encode, pad
 
@@ -172,6 +174,38 @@ def test_all_linear_adapts_every_layer_below_the_head(saved, name):
     below = model.base_model.model.base_model
     frozen = [part for part in below.modules() if isinstance(part, torch.nn.Linear) and not part.weight.requires_grad]
     assert len(adapted) == len(frozen) > 0
+
+
+@pytest.mark.parametrize("model_type", ["unknown", "bert", "whisper"])
+def test_code_in_an_encoders_folder_is_neither_run_nor_offered(saved, tmp_path, monkeypatch, model_type):
+    """Only BERT has an own class for texts in transformers."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(saved("bert"), folder)
+    settings = json.loads((folder / "config.json").read_text())
+    classes = ("AutoConfig", "AutoModel", "AutoModelForSequenceClassification")
+    settings |= {"model_type": model_type, "auto_map": {name: "code.Code" for name in classes}}
+    (folder / "config.json").write_text(json.dumps(settings))
+    tokenizer_settings = json.loads((folder / "tokenizer_config.json").read_text())
+    tokenizer_settings["auto_map"] = {"AutoTokenizer": [None, "code.Code"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_settings))
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    monkeypatch.setattr("builtins.input", lambda question="": pytest.fail(question))
+    config = config_of(folder, "bert")
+    calls = (
+        lambda: check_encoder(config),
+        lambda: base_model(config.model, TARGET, 0),
+        lambda: missing_pretrained_weights(config.model, TARGET),
+    )
+    for call in calls:
+        if model_type == "bert":
+            call()
+        else:
+            with pytest.raises(UserError, match="cannot be loaded") as error:
+                call()
+            assert str(folder) in str(error.value) and "\n" not in str(error.value)
+    if model_type == "bert":
+        assert load_tokenizer(config.model).pad_token == "<pad>"
+    assert not (tmp_path / "executed").exists()
 
 
 def test_4_bits_without_bitsandbytes_or_a_gpu_are_one_line(saved, monkeypatch):

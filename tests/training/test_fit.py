@@ -148,6 +148,21 @@ def test_a_run_with_a_torn_last_checkpoint_resumes_from_the_previous_one(trained
     assert_equal_runs(trained("reference"), resumed)
 
 
+def test_a_checkpoint_without_a_trained_weight_is_not_loaded(trained, monkeypatch):
+    save = RobustModule.on_save_checkpoint
+
+    def save_without_a_weight(module, checkpoint):
+        save(module, checkpoint)
+        del checkpoint["state_dict"][min(checkpoint["state_dict"])]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RobustModule, "on_save_checkpoint", save_without_a_weight)
+        with pytest.raises(UserError, match=r"best\.ckpt lacks the trained weight model\..*lora_A"):
+            trained("run")
+    with pytest.raises(UserError, match=r"last\.ckpt lacks the trained weight model\..*lora_A"):
+        trained("run")
+
+
 def test_a_resumed_run_that_had_stopped_early_trains_no_further_epoch(trained):
     """The interruption came in the evaluation, after training had stopped early."""
     early = trained("early", "trainer.patience=1", "trainer.epochs=9")

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from ...errors import UserError
 from ..protocol import Request
+from .shard_index import DAMAGE, check_columns, damaged, open_shard
 from .store import SCHEMA, SEAL_AT, Row, Store, decode_row, seal_journal, write_shard
 
 COMPACT_AT = 1_000_000
@@ -45,11 +46,15 @@ def read_all_rows(path: Path) -> Iterator[Row]:
 
 def _batches(path: Path, columns: Sequence[str] = SCHEMA.names) -> Iterator[pa.RecordBatch]:
     try:
-        yield from pq.ParquetFile(path, page_checksum_verification=True).iter_batches(columns=list(columns))
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{path} is torn or altered: {str(error).splitlines()[0]}; move it away: its texts are generated again"
-        ) from error
+        file, rows = open_shard(path, SCHEMA), 0
+        for batch in file.iter_batches(columns=list(columns)):
+            check_columns(batch)
+            rows += len(batch)
+            yield batch
+        if rows != file.metadata.num_rows:
+            raise ValueError(f"{rows} of {file.metadata.num_rows} rows are readable")
+    except DAMAGE as error:
+        raise damaged(path, error) from error
 
 
 def writer_is_alive(journal: Path, idle: float) -> bool:
@@ -85,7 +90,7 @@ def listing(folder: Path, idle: float) -> pd.DataFrame:
         )
         try:
             rows = sum(1 for _ in read_all_rows(path)) if journal else pq.read_metadata(path).num_rows
-        except (pa.ArrowException, OSError):
+        except DAMAGE:
             kind, rows = "shard, torn", 0
         table.append((path.name, kind, rows, path.stat().st_size, (time.time() - path.stat().st_mtime) / 60))
     return pd.DataFrame(table, columns=["file", "kind", "rows", "bytes", "minutes"])

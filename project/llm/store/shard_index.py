@@ -15,22 +15,25 @@ import pyarrow.parquet as pq
 
 from ...errors import UserError
 
-_COLUMNS = (
-    "stage",
-    "completion",
-    "finish",
-    "prompt_tokens",
-    "completion_tokens",
-    "seconds",
-    "model",
-    "flags",
-    "created",
-    "writer",
-)
-"""The columns of a shard in the index, in addition to the keys."""
-_REPEATING = ["stage", "finish", "model", "flags", "writer"]
-_TEXT = "completion"
 _NAMES = pa.dictionary(pa.int32(), pa.string())
+_COLUMNS = {
+    "stage": _NAMES,
+    "completion": pa.string(),
+    "finish": _NAMES,
+    "prompt_tokens": pa.int64(),
+    "completion_tokens": pa.int64(),
+    "seconds": pa.float64(),
+    "model": _NAMES,
+    "flags": _NAMES,
+    "created": pa.float64(),
+    "writer": _NAMES,
+}
+"""The columns of a shard in the index, in addition to the keys, and their types."""
+_SCHEMA = pa.schema([("key", pa.string()), *_COLUMNS.items()])
+_REPEATING = [name for name, kind in _COLUMNS.items() if kind == _NAMES]
+_TEXT = "completion"
+DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)
+"""The errors that pyarrow raises for a damaged file."""
 _HEX = 64
 """Length of a key: sha256 in hex."""
 
@@ -145,9 +148,41 @@ class _Shard:
         return names[codes[indices]].tolist()
 
 
+def open_shard(path: Path, schema: pa.Schema, read_dictionary: Sequence[str] = ()) -> pq.ParquetFile:
+    """Open a shard to read it with page checksums. Raises ValueError if its footer has another schema."""
+    file = pq.ParquetFile(path, read_dictionary=list(read_dictionary), page_checksum_verification=True)
+    groups = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
+    types = {item.name: pa.string() if pa.types.is_large_string(item.type) else item.type for item in file.schema_arrow}
+    # Page checksums do not cover the footer.
+    if any(types.get(item.name) != item.type for item in schema):
+        raise ValueError("its columns are not those of a store")
+    if sum(groups) != file.metadata.num_rows:
+        raise ValueError("the row counts of its footer differ")
+    return file
+
+
+def check_columns(columns: pa.Table | pa.RecordBatch) -> None:
+    """Raise ValueError if a value is null: no column of a store has one."""
+    if any(column.null_count for column in columns.columns):
+        raise ValueError("it has null values")
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    """Return the error of a shard that cannot be read."""
+    if isinstance(error, OSError) and error.strerror:  # of the operating system, such as a refused permission
+        return UserError(f"{path} cannot be read: {error.strerror}; repair the folder, then run the same command again")
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return UserError(
+        f"{path} is damaged or not a shard of a store ({reason}); `python -m project store verify {path.parent}` lists "
+        "all damage; remove the file and run the same command again: its texts are generated again"
+    )
+
+
 def _read(path: Path) -> tuple[np.ndarray, _Shard]:
     try:
-        table = pq.read_table(path, columns=["key", *_COLUMNS], read_dictionary=_REPEATING, partitioning=None)
+        file = open_shard(path, _SCHEMA, _REPEATING)
+        table = file.read(columns=_SCHEMA.names)
+        check_columns(table)
         # The cast raises on a key of another length.
         keys = b"".join(
             memoryview(chunk.buffers()[1])[chunk.offset * _HEX : (chunk.offset + len(chunk)) * _HEX]
@@ -156,17 +191,15 @@ def _read(path: Path) -> tuple[np.ndarray, _Shard]:
         names = {}
         for name in _REPEATING:
             column = pa.concat_arrays(table.unify_dictionaries()[name].chunks or [pa.array([], _NAMES)])
+            column.validate(full=True)  # an index may be out of bounds
             names[name] = column.dictionary.to_numpy(zero_copy_only=False), column.indices.to_numpy()
         numbers = {name: table[name].to_numpy() for name in _COLUMNS if name not in (*_REPEATING, _TEXT)}
         texts = pa.concat_arrays(table[_TEXT].cast(pa.large_string()).chunks or [pa.array([], pa.large_string())])
         return np.frombuffer(keys, np.uint8).reshape(-1, _HEX), _Shard(numbers, names, texts)
-    except (pa.ArrowInvalid, KeyError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise UserError(
-            f"{path} is torn or not a shard of a store ({str(error).splitlines()[0]}); move it away and run the same "
-            "command again: its texts are generated again"
-        ) from error
+    except FileNotFoundError:
+        raise
+    except DAMAGE as error:
+        raise damaged(path, error) from error
 
 
 def _prefix(keys: np.ndarray) -> np.ndarray:

@@ -131,8 +131,8 @@ class TestVerify:
         (shard,) = tmp_path.glob("*.parquet")
         shard.write_bytes(shard.read_bytes()[:-20])
         (damage,), _ = maintenance.verify(tmp_path, 60)
-        assert f"{shard} is torn or altered" in damage
-        with pytest.raises(UserError, match="is torn or not a shard of a store"):
+        assert f"{shard} is damaged or not a shard of a store" in damage
+        with pytest.raises(UserError, match="is damaged or not a shard of a store"):
             Store(tmp_path)
 
     def test_a_row_with_a_changed_prompt_is_located(self, tmp_path):

@@ -374,7 +374,7 @@ def test_shards_are_listed_again_if_one_was_deleted_before_reading(tmp_path, mon
 
 def test_another_parquet_file_is_an_error(tmp_path):
     (tmp_path / "other.parquet").write_bytes(b"no Parquet")
-    with pytest.raises(UserError, match="other.parquet is torn or not a shard of a store"):
+    with pytest.raises(UserError, match="other.parquet is damaged or not a shard of a store"):
         Store(tmp_path)
 
 
@@ -444,3 +444,50 @@ def test_the_journal_remains_if_its_shard_cannot_be_written(tmp_path, monkeypatc
     assert [Path(name).suffix for name in files(tmp_path)] == [".journal"] and Store(tmp_path).keys() == {key_of(1)}
     with pytest.raises(RuntimeError, match="first"), store:
         raise RuntimeError("the first error is raised")
+
+
+@pytest.mark.parametrize("read", ["look-up", "all columns"])
+def test_a_flipped_bit_in_a_shard_is_an_error_or_changes_no_row(tmp_path, read):
+    with Store(tmp_path / "intact") as store:
+        for number in range(20):
+            put(store, number, f"text {number}")
+        keys = sorted(store.keys())
+    (shard,) = (tmp_path / "intact").glob("*.parquet")
+    altered = tmp_path / "altered" / shard.name
+    altered.parent.mkdir()
+
+    def rows(path):
+        if read == "all columns":
+            return list(read_all_rows(path))
+        opened = Store(path.parent)
+        return opened.keys(), opened.find(keys)
+
+    intact, data, errors = rows(shard), shard.read_bytes(), 0
+    for bit in range(0, 8 * len(data), 37):  # 37 is odd: every position in a byte occurs, footer included
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        altered.write_bytes(flipped)
+        try:
+            assert rows(altered) == intact, f"bit {bit}"
+        except UserError as error:
+            errors += 1
+            assert str(altered) in str(error) and "store verify" in str(error) and "\n" not in str(error)
+    assert errors > len(data) / 37
+
+
+def test_a_shard_that_the_system_cannot_read_is_not_called_damaged(tmp_path):
+    (tmp_path / "folder.parquet").symlink_to(tmp_path / "folder.parquet")
+    with pytest.raises(UserError, match="folder.parquet cannot be read: ") as error:
+        Store(tmp_path)
+    assert "remove" not in str(error.value)
+
+
+def test_a_shard_without_page_checksums_is_read(tmp_path):
+    with Store(tmp_path / "new") as store:
+        put(store, 1, "text")
+        expected = store.find([key_of(1)])
+    (shard,) = (tmp_path / "new").glob("*.parquet")
+    (tmp_path / "old").mkdir()
+    pq.write_table(pq.read_table(shard), tmp_path / "old" / "old.parquet", compression="zstd")
+    assert Store(tmp_path / "old").find([key_of(1)]) == expected
+    assert len(list(read_all_rows(tmp_path / "old" / "old.parquet"))) == 1
