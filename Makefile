@@ -68,7 +68,6 @@ test-all: lint
 	$(BIN)/python -m pytest -m "slow and not slurm and not gpu"
 
 # Tests of the code that calls other libraries, with the lowest versions that setup.cfg admits, in a second environment.
-# Not part of .ci/run: the installation alone takes about seven minutes.
 LOWEST ?= .venv-lowest
 test-lowest: .venv/installed
 	$(PYTHON) -m venv --clear $(LOWEST)
