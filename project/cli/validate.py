@@ -25,7 +25,6 @@ from ..methods.base import UNTRAINED
 from ..methods.image_features import check_image
 from ..pipeline.perturbation.instructions import INSTRUCTION_KINDS
 from ..pipeline.text_lengths import descriptions, text_lengths
-from ..training.encoder import check_encoder
 from ..training.heads import num_logits
 
 MAX_MEASURED = 500
@@ -128,7 +127,7 @@ def _print_texts(config: Config, rows: Rows, tokenizer: Any, findings: Findings,
 
 def check_models(config: Config, rows: Rows | None, findings: Findings) -> Any:
     """Check that encoder, image expert and language model can be loaded; return the tokenizer, or None."""
-    from ..training.encoder import load_tokenizer
+    from ..training.encoder import check_encoder, load_tokenizer  # imports peft, which takes a second
 
     tokenizer = None
     if hasattr(config.model, "encoder"):
