@@ -23,7 +23,7 @@ class RunInfo:
     `llm_train` and `llm` are summaries of the language model's usage (see llm.client.Usage): in training, and in
     training and evaluation together. `empty_texts` and `unparsed` are shares of the test rows by condition: texts that
     are empty, and answers of a language model that could not be parsed. `extra` holds keys of a method, and keys that
-    this version does not know; run.json has them beside the others.
+    this version does not know; run.json has them next to the others.
     """
 
     method: str

@@ -160,7 +160,6 @@ def fit_module(
     callbacks = [
         summary,
         *callbacks,
-        losses,
         ResumableEarlyStopping("val/score", mode=mode, patience=config.trainer.patience),
         LossProgressBar(losses),
         *([LearningRateMonitor("step")] if logger else []),

@@ -51,7 +51,7 @@ class OpenAIConfig(LLMConfig):
     retries: int = bounded(6, minimum=0)
     """Maximum number of retries of a failed request, with growing pauses."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """How the server is told the shape of an answer; none relies on the prompt alone."""
+    """How the shape of an answer is requested from the server; none relies on the prompt only."""
     price_prompt: float = bounded(0.0, minimum=0)
     """Price of a million prompt tokens, for the estimate of a dry run."""
     price_completion: float = bounded(0.0, minimum=0)
